@@ -1,0 +1,103 @@
+"""Gradients of many images, and of many variants of each, in passes that fit the memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..batches import batched
+from ..objectives import Bound
+from ..run import Model, device_of, gradient, run
+
+
+def per_image(model: Model, images: Tensor, objective: Bound) -> Tensor:
+    """The gradient of the objective with respect to each image; of the shape of the images."""
+    values = torch.empty_like(images)
+
+    def step(part: slice) -> None:
+        rows = torch.arange(part.start, part.stop)
+        values[part] = gradient(model, images[part], objective, rows=rows)[0]
+
+    batched(step, len(images), like=images, label="gradient", device=device_of(model))
+    return values
+
+
+def over_variants(
+    model: Model,
+    images: Tensor,
+    objective: Bound,
+    variants: int,
+    make: Callable[[Tensor, Tensor], Tensor],
+    fold: Callable[[Tensor, Tensor, Tensor], Tensor],
+    label: str,
+    subset: Tensor | None = None,
+) -> Tensor:
+    """The sum over variants of a function of their gradients, for each image.
+
+    Args:
+        variants: how many variants of each image there are.
+        make: from the numbers of M images and of M variants, the variants M x C x H x W.
+        fold: from M gradients and the same numbers, what is summed: M x any number of channels.
+        label: what the progress bar says.
+        subset: the numbers of the images to do; all by default.
+
+    Returns:
+        One sum for each image of the subset.
+    """
+    chosen = torch.arange(len(images)) if subset is None else subset
+    total = torch.empty(0)
+
+    def step(part: slice) -> None:
+        nonlocal total
+        index = torch.arange(part.start, part.stop)
+        places, numbers = index // variants, index % variants
+        rows = chosen[places]
+        slopes = fold(gradient(model, make(rows, numbers), objective, rows=rows)[0], rows, numbers)
+        if not len(total):
+            total = slopes.new_zeros(len(chosen), *slopes.shape[1:])
+        first, last = int(places[0]), int(places[-1])
+        # A product with a matrix of zeros and ones: index_add_ sums in random order on a GPU.
+        mine = (places - first == torch.arange(last - first + 1)[:, None]).to(slopes)
+        total[first : last + 1] += (mine @ slopes.flatten(1)).unflatten(1, slopes.shape[1:])
+
+    batched(step, len(chosen) * variants, like=images, label=label, device=device_of(model))
+    return total
+
+
+def reduce_channels(values: Tensor, sign: str, channels: str) -> Tensor:
+    """Gradients N x C x H x W as maps.
+
+    Args:
+        sign: "absolute" takes the magnitude, "keep" keeps the sign, "positive" keeps the positive part.
+        channels: "max" keeps the channel of the largest magnitude, "mean" the mean over channels, "all" all.
+
+    Raises:
+        ValueError: for any other word.
+    """
+    if sign not in ("absolute", "keep", "positive"):
+        raise ValueError(f"sign is {sign!r}, expected 'absolute', 'keep' or 'positive'")
+    if channels not in ("max", "mean", "all"):
+        raise ValueError(f"channels is {channels!r}, expected 'max', 'mean' or 'all'")
+    if sign == "absolute":
+        values = values.abs()
+    elif sign == "positive":
+        values = values.clamp(min=0)
+    if channels == "mean":
+        return values.mean(1, keepdim=True)
+    return values.gather(1, values.abs().argmax(1, keepdim=True)) if channels == "max" else values
+
+
+def values_of(model: Model, images: Tensor, objective: Bound) -> Tensor:
+    """The objective of each image, N numbers, without a gradient."""
+    parts: list[Tensor] = []
+
+    def step(part: slice) -> None:
+        rows = torch.arange(part.start, part.stop)
+        trace = run(model, images[part], read=objective.reads, output=objective.needs_output, rows=rows)
+        parts.append(objective(trace))
+
+    with torch.no_grad():
+        batched(step, len(images), like=images, device=device_of(model))
+    return torch.cat(parts).to(images)

@@ -1,0 +1,124 @@
+"""Many images in passes that fit the memory: batches are sized by measuring, progress is shown."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from math import ceil
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from .settings import current
+
+CPU_MEMORY = 256 * 2**20  # 12 images of 224 x 224 through resnet18 and back; the fastest there are 4 to 12
+MOST_ROWS = 4096
+FIRST_GUESS = 400  # a network's activations, as a multiple of its input: 60 for resnet18, 300 for densenet
+_watched: ContextVar[bool] = ContextVar("pellucid_progress", default=False)
+
+
+def batched(
+    step: Callable[[slice], object],
+    rows: int,
+    *,
+    like: Tensor,
+    label: str = "",
+    device: torch.device | None = None,
+) -> None:
+    """Call `step(slice)` over consecutive slices of `range(rows)`, each as large as the memory budget allows.
+
+    The first slice is small and measured: every tensor that is alive at once while `step` runs counts.
+    `pellucid.settings(batch_size=...)` overrules the budget. What `step` computes must not depend on how
+    the rows are cut. Anything over two seconds shows a progress bar.
+
+    Args:
+        step: computes the rows of a slice; what it returns is ignored.
+        rows: how many there are.
+        like: a tensor of the shape, type and device of the images (N x ...), to guess the first slice by.
+        label: what the progress bar says.
+        device: where the passes run, if not where `like` is.
+
+    >>> import torch
+    >>> seen = []
+    >>> batched(lambda part: seen.extend(range(part.start, part.stop)), 5, like=torch.zeros(1, 3, 8, 8))
+    >>> seen
+    [0, 1, 2, 3, 4]
+    """
+    fixed = current().batch_size
+    budget = memory_budget(device or like.device)
+    row_bytes = like[:1].numel() * like.element_size()
+    size = fixed or max(1, min(budget // max(1, row_bytes * FIRST_GUESS), MOST_ROWS))
+    with progress(rows, label) as advance:
+        done = 0
+        while done < rows:
+            left = rows - done
+            # Slices of equal length: 8 rows that fit by 7 are 4 + 4, not 7 + 1.
+            part = slice(done, done + ceil(left / ceil(left / size)))
+            if done == 0 and fixed is None and part.stop < rows:
+                with _Meter() as meter:
+                    step(part)
+                size = max(1, min(int(budget * part.stop / max(1, meter.peak)), MOST_ROWS))
+            else:
+                step(part)
+            advance(part.stop - part.start)
+            done = part.stop
+
+
+def memory_budget(device: torch.device) -> int:
+    """Bytes that one pass may take on `device`: the setting, or half of a GPU's free memory, or 256 MiB."""
+    if chosen := current().memory:
+        return chosen
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (free + unused) // 2
+    return CPU_MEMORY
+
+
+@contextmanager
+def progress(total: int, label: str = "", unit: str = "image") -> Iterator[Callable[[int], Any]]:
+    """A bar with an estimate that appears after two seconds; only the outermost of nested ones shows."""
+    from tqdm.auto import tqdm
+
+    hidden = _watched.get() or not current().progress
+    token = _watched.set(True)
+    try:
+        with tqdm(total=total, desc=label or None, unit=unit, delay=2, disable=hidden, leave=False) as bar:
+            yield bar.update
+    finally:
+        _watched.reset(token)
+
+
+class _Meter(TorchDispatchMode):
+    """The largest number of bytes alive at once among the tensors made while it is entered."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive = self.peak = 0
+        self._storages: set[int] = set()
+
+    def _free(self, key: int, size: int) -> None:
+        self._storages.discard(key)
+        self.alive -= size
+
+    def _made(self, tensor: Tensor, before: set[int]) -> None:
+        storage = tensor.untyped_storage()
+        key = storage._cdata
+        if key not in self._storages and key not in before:  # a view of a weight is not new
+            self._storages.add(key)
+            size = storage.nbytes()
+            self.alive += size
+            self.peak = max(self.peak, self.alive)
+            weakref.finalize(storage, self._free, key, size)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {t.untyped_storage()._cdata for t in args if isinstance(t, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for tensor in out if isinstance(out, (tuple, list)) else (out,):
+            if isinstance(tensor, Tensor):
+                self._made(tensor, before)
+        return out

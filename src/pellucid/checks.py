@@ -1,0 +1,124 @@
+"""What is wrong with the input, said before any work is done."""
+
+from __future__ import annotations
+
+import difflib
+import warnings
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+COLOURS = {1: "1 channel (grey)", 3: "3 channels (RGB)", 4: "4 channels (RGBA)"}
+
+
+class UnknownName(KeyError):
+    """A label, layer or model that does not exist; the message offers the nearest."""
+
+    __str__ = Exception.__str__  # a KeyError shows its message in quotes
+
+
+def check_images(images: Tensor, *, channels: int | None = None, pixels: bool = False) -> None:
+    """Refuse what no network can take as a batch of images.
+
+    Args:
+        images: should be floating, N x C x H x W, N > 0, finite.
+        channels: how many the network takes, where that is known.
+        pixels: also demand values in [0, 1], as a `Classifier` does.
+
+    Raises:
+        TypeError: if it is not a floating tensor.
+        ValueError: for a wrong shape, channel count or range, or NaN.
+
+    >>> import torch
+    >>> check_images(torch.rand(2, 3, 8, 8), channels=3, pixels=True)
+    """
+    if not isinstance(images, Tensor):
+        raise TypeError(
+            f"images is a {type(images).__name__}, expected a torch tensor N x C x H x W: "
+            "read files with model.read(...), turn an array into one with torch.from_numpy"
+        )
+    shape = " x ".join(map(str, images.shape))
+    if not images.is_floating_point():
+        hint = ": divide by 255 to get values in [0, 1]" if images.dtype == torch.uint8 else ""
+        raise TypeError(f"images are {str(images.dtype).removeprefix('torch.')}, expected floating numbers{hint}")
+    if images.ndim == 3:
+        raise ValueError(f"got one image of shape {shape}, expected a batch N x C x H x W: pass images[None]")
+    if images.ndim != 4:
+        raise ValueError(f"got images of shape {shape}, expected N x C x H x W")
+    if 0 in images.shape:
+        raise ValueError(f"the batch of images is empty: its shape is {shape}")
+    if channels is not None and images.shape[1] != channels:
+        raise ValueError(wrong_channels(images, channels))
+    low, high = (bound.item() for bound in torch.aminmax(images.detach()))
+    if not (abs(low) < float("inf") and abs(high) < float("inf")):
+        bad = (~images.isfinite()).flatten(1).any(1).nonzero().flatten().tolist()
+        raise ValueError(f"image {bad[0]} of the batch has NaN or infinite pixels")
+    if pixels:
+        _check_range(low, high)
+
+
+def check_network(net: nn.Module | None) -> None:
+    """Refuse a network in training mode, where dropout is random and batch norm mixes the images of a batch.
+
+    Raises:
+        ValueError: naming the first module in training mode.
+
+    >>> check_network(torch.nn.Dropout().eval())
+    """
+    if net is None:
+        return
+    for name, module in net.named_modules():
+        if module.training:
+            where = f"layer {name!r}" if name else "the network"
+            raise ValueError(
+                f"{where} is in training mode: dropout would be random and batch norm would mix the images. "
+                "Call .eval() on the network first"
+            )
+
+
+def nan_weights(net: nn.Module | None) -> str:
+    """A sentence naming the first weight that is not finite, or nothing."""
+    for name, tensor in net.state_dict().items() if net is not None else ():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            return f"; the weight {name!r} holds NaN or infinity: load the weights anew"
+    return ""
+
+
+def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
+    """The known words nearest to one that is not, for an error message: "near it: a, b".
+
+    >>> nearest("castel", ["castle", "koala"])
+    'near it: castle'
+    """
+    names = list(known)
+    lower = {name.lower(): name for name in reversed(names)}
+    close = [lower[n] for n in difflib.get_close_matches(word.lower(), lower, count, 0.5)]
+    close += [name for name in names if word.lower() in name.lower() and name not in close]
+    if close:
+        return f"near it: {', '.join(close[:count])}"
+    return f"there are {', '.join(names[:count])}{', ...' if len(names) > count else ''}" if names else "there are none"
+
+
+def wrong_channels(images: Tensor, channels: int) -> str:
+    """The message for N x C x H x W images given to a network that takes another number of channels."""
+    got = images.shape[1]
+    remedy = {
+        (1, 3): ": convert with images.expand(-1, 3, -1, -1)",
+        (3, 1): ": convert with images.mean(1, keepdim=True)",
+        (4, 3): ": drop transparency with images[:, :3]",
+    }.get((got, channels), "")
+    if not remedy and images.shape[3] == channels:
+        remedy = ": the channels seem to be last; pass images.permute(0, 3, 1, 2)"
+    takes = COLOURS.get(channels, f"{channels}").replace(" channels", "").replace(" channel", "")
+    return f"got {got} channel{'s' if got != 1 else ''}, the model takes {takes}{remedy}"
+
+
+def _check_range(low: float, high: float) -> None:
+    if high > 2 or low < -1:
+        said = f"images have values from {low:.3g} to {high:.3g}, expected [0, 1]"
+        if low >= 0:
+            raise ValueError(f"{said}: divide by {'65535' if high > 255 else '255'}")
+        raise ValueError(f"{said}: they look normalised already; the model normalises inside, pass plain pixels")
+    if high > 1.001 or low < -0.001:
+        warnings.warn(f"images have values from {low:.3g} to {high:.3g}, outside [0, 1]", stacklevel=4)

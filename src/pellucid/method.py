@@ -1,0 +1,130 @@
+"""@method: what every method has in common, and the catalogue of all of them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from .batches import batched
+from .checks import check_images, check_network, nan_weights, nearest
+from .classifier import Classifier, network
+from .objectives import Bound, as_objective
+from .result import Attribution, Call
+from .run import Model, counted, device_of, run
+
+R = TypeVar("R", bound=Attribution)
+
+
+@dataclass(frozen=True)
+class Method:
+    """An entry of the catalogue.
+
+    name: of the function in `pellucid`. family: the folder that it is in. summary: its first line.
+    paper: authors, year and title. function: to be called as (model, images, objective, **options).
+    """
+
+    name: str
+    family: str
+    summary: str
+    paper: str
+    function: Callable[..., Any]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """Names and defaults of its options."""
+        parameters = inspect.signature(self.function).parameters.values()
+        return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
+CATALOGUE: dict[str, Method] = {}
+
+
+def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Make a plain function a method of pellucid.
+
+    The function is written as `f(model, images, objective, *, options...)` and may rely on images that are
+    valid, a network in evaluation mode and an objective that is bound. What users call takes any model,
+    an objective in any form, gives errors in their words, and returns the result with the call that made it.
+
+    Args:
+        paper: authors, year and title.
+        one_pass: the function's first pass sees the images themselves, so that the predicted class is
+            found there and needs no pass of its own.
+    """
+
+    def register(function: Callable[..., R]) -> Callable[..., R]:
+        signature = inspect.signature(function)
+        options = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        name = function.__name__
+
+        @functools.wraps(function)
+        def call(model: Model, images: Tensor, objective: Any = None, **given: Any) -> R:
+            for option in given:
+                if option not in options:
+                    known = nearest(option, options) if options else "it has no options"
+                    raise TypeError(f"{name} has no option {option!r}; {known}")
+            net = network(model)
+            check_network(net)
+            if isinstance(model, Classifier):
+                check_images(images, channels=model.preprocessing.channels, pixels=True)
+            else:
+                check_images(images)
+            start = time.perf_counter()
+            with counted() as passes:
+                bound = as_objective(model, objective).bind(model, len(images))
+                if not one_pass:
+                    resolve(model, images, bound)
+                result = function(model, images, bound, **given)
+            if not result.values.isfinite().all():
+                raise ValueError(f"{name} of {bound} gave NaN or infinity{nan_weights(net)}")
+            arguments = signature.bind(model, images, bound, **given)
+            arguments.apply_defaults()
+            record = Call(
+                method=name,
+                options={option: _plain(arguments.arguments[option]) for option in options},
+                objective=str(bound),
+                model=getattr(model, "name", type(net if net is not None else model).__name__),
+                paper=paper,
+                seconds=time.perf_counter() - start,
+                forward=passes.forward,
+                backward=passes.backward,
+            )
+            return replace(result, images=images.detach(), call=record)
+
+        parameters = [
+            p.replace(default=None, annotation=Any) if p.name == "objective" else p
+            for p in signature.parameters.values()
+        ]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        family = function.__module__.split(".")[1]
+        summary = (inspect.getdoc(function) or "").partition("\n")[0]
+        CATALOGUE[name] = Method(name, family, summary, paper, call)
+        return call
+
+    return register
+
+
+def resolve(model: Model, images: Tensor, objective: Bound) -> None:
+    """Fix the predicted classes of an objective by a pass over the original images, if it has any open."""
+    if not objective.open():
+        return
+
+    def step(part: slice) -> None:
+        objective(run(model, images[part], read=objective.reads, rows=torch.arange(part.start, part.stop)))
+
+    with torch.no_grad():
+        batched(step, len(images), like=images, label="predict", device=device_of(model))
+
+
+def _plain(value: Any) -> Any:
+    """An option as it is kept in the record: numbers and words as they are, tensors by their shape."""
+    if isinstance(value, Tensor):
+        return f"<tensor {' x '.join(map(str, value.shape))}>"
+    return value if isinstance(value, (int, float, str, bool, tuple, type(None))) else str(value)

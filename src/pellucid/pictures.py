@@ -1,0 +1,154 @@
+"""Figures: images, heatmaps beside or over them, and grids with titles."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from .colour import colour_range, colourise, enlarge, overlay, smooth, threshold
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_IMAGES = 64  # in one figure: more cannot be told apart on a page
+
+
+def heatmaps(
+    images: Tensor,
+    values: Tensor,
+    *,
+    over: bool = False,
+    colours: str | None = None,
+    percentile: float = 99.5,
+    smoothing: float = 0,
+    keep: float | None = None,
+    titles: Sequence[str] = (),
+    caption: str = "",
+    columns: int | None = None,
+) -> Figure:
+    """Images with their maps.
+
+    Args:
+        images: N x C x H x W; pixels that are not in [0, 1] are shown on their own range.
+        values: N x C x h x w; channels are summed.
+        over: lay the map over the image instead of beside it.
+        colours: a matplotlib colour map; by default blue-white-red for maps with negative values (white is
+            zero), black to yellow for others.
+        percentile: the colours end at this percentile of each map's magnitudes; 100 clips nothing.
+        smoothing: Gaussian of that many pixels over the map.
+        keep: show only the strongest part: 0.1 keeps the strongest tenth of the pixels.
+        titles: one for each image.
+        caption: a line below.
+        columns: images in a row; chosen by their number by default.
+
+    Returns:
+        A matplotlib figure, not yet shown.
+
+    >>> import torch
+    >>> figure = heatmaps(torch.rand(2, 3, 8, 8), torch.randn(2, 1, 8, 8), titles=["one", "two"])
+    """
+    images, values = images[:MOST_IMAGES].detach().cpu(), values[:MOST_IMAGES].detach().cpu()
+    shown = displayable(images)
+    maps = enlarge(values.float().sum(1, keepdim=True), (images.shape[2], images.shape[3]))
+    maps = smooth(maps, smoothing)
+    if keep is not None:
+        maps = threshold(maps, quantile=1 - keep)
+    low, high = colour_range(maps, percentile=percentile)
+    ranges = [f"{a:.2g} to {b:.2g}" for a, b in zip(low.tolist(), high.tolist(), strict=True)]
+    names = list(titles) + [""] * (len(images) - len(titles))
+    if over:
+        pictures = list(overlay(shown, maps, percentile=percentile, colours=colours))
+        return grid(pictures, names, ranges, caption=caption, columns=columns or min(4, len(pictures)))
+    coloured = colourise(maps, percentile=percentile, colours=colours)
+    pictures = [picture for pair in zip(shown, coloured, strict=True) for picture in pair]
+    pairs = columns or (1 if len(images) < 4 else 2)
+    return grid(
+        pictures, [t for name in names for t in (name, "")], [t for text in ranges for t in ("", text)],
+        caption=caption, columns=2 * pairs,
+    )  # fmt: skip
+
+
+def grid(
+    pictures: Sequence[Tensor],
+    titles: Sequence[str] = (),
+    notes: Sequence[str] = (),
+    *,
+    columns: int = 4,
+    caption: str = "",
+    inches: float = 2.4,
+) -> Figure:
+    """Pictures in rows, each with a title above and a note below.
+
+    Args:
+        pictures: each 3 x H x W or 1 x H x W in [0, 1].
+        titles, notes: as many as pictures, or fewer.
+        columns: pictures in a row.
+        caption: a line below all.
+        inches: the width of one picture.
+
+    >>> import torch
+    >>> figure = grid([torch.rand(3, 8, 8)] * 3, ["a", "b", "c"], columns=3)
+    """
+    import textwrap
+
+    from matplotlib.figure import Figure
+
+    columns = max(1, min(columns, len(pictures)))
+    rows = -(-len(pictures) // columns)
+    aspect = max(p.shape[1] / p.shape[2] for p in pictures)
+    figure = Figure(figsize=(inches * columns, (inches * aspect + 0.5) * rows + 0.3), dpi=130, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for place, axis in enumerate(axes.flat):
+        axis.set_axis_off()
+        if place >= len(pictures):
+            continue
+        picture = pictures[place].detach().cpu().float().clamp(0, 1)
+        axis.imshow(picture.expand(3, -1, -1).permute(1, 2, 0).numpy(), interpolation="nearest")
+        if place < len(titles) and titles[place]:
+            axis.set_title("\n".join(textwrap.wrap(plain(titles[place]), 30)[:2]), fontsize=9, parse_math=False)
+        if place < len(notes) and notes[place]:
+            axis.text(
+                0.5, -0.02, plain(notes[place]), transform=axis.transAxes, ha="center", va="top", fontsize=7,
+                color="0.4", parse_math=False,
+            )  # fmt: skip
+    if caption:
+        text = "\n".join(textwrap.wrap(plain(caption), int(16 * inches * columns)))
+        figure.supxlabel(text, fontsize=7, color="0.4", parse_math=False)
+    return figure
+
+
+def displayable(images: Tensor) -> Tensor:
+    """Images as N x 3 x H x W in [0, 1]: other ranges are stretched, channels other than 1 or 3 are averaged."""
+    images = images.detach().float()
+    if images.shape[1] not in (1, 3):
+        images = images.mean(1, keepdim=True)
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    if low.min() < -0.001 or high.max() > 1.001:
+        images = (images - low) / (high - low).clamp(min=1e-12)
+    return images.clamp(0, 1).expand(-1, 3, -1, -1)
+
+
+def display(figure: Figure) -> Figure:
+    """Put a figure before the user: in a notebook below the cell, in a window where there is a screen."""
+    shell = sys.modules.get("IPython")
+    if shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None:
+        return figure  # the notebook draws what the cell returns
+    from matplotlib import get_backend, pyplot
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.backends.registry import BackendFilter, backend_registry
+
+    if get_backend().lower() in backend_registry.list_builtin(BackendFilter.INTERACTIVE):
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        window = pyplot.figure(figsize=figure.get_size_inches(), dpi=figure.dpi)
+        window.figimage(canvas.buffer_rgba())
+        pyplot.show()
+    return figure
+
+
+def plain(text: str) -> str:
+    """Text for a figure: control characters, which fonts lack, become spaces."""
+    return "".join(c if c.isprintable() else " " for c in text)

@@ -1,0 +1,135 @@
+"""What every method returns: tensors, the call that made them, and how to look at them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import pictures
+from .files import whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a result was made.
+
+    method, options, objective, model, seed: what was asked. paper: where the method comes from.
+    seconds: time taken. forward, backward: images sent through the network each way.
+    """
+
+    method: str
+    options: Mapping[str, Any]
+    objective: str
+    model: str
+    paper: str
+    seconds: float
+    forward: int
+    backward: int
+
+    def __str__(self) -> str:
+        options = "".join(f", {name}={value}" for name, value in self.options.items())
+        return f"{self.method}({self.model}, {self.objective}{options})"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The part that all results share: `images` (N x C x H x W), `call`, `.show()`, `.save(path)`."""
+
+    def figure(self, **options: Any) -> Figure:
+        """The picture that `show` shows, as a matplotlib figure."""
+        raise NotImplementedError
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The fields that are tensors, by name."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def show(self, **options: Any) -> Figure:
+        """Show the result: in a notebook below the cell, else in a window where there is a screen.
+
+        Args:
+            options: those of `figure`.
+        """
+        return pictures.display(self.figure(**options))
+
+    def save(self, path: str | Path, **options: Any) -> Path:
+        """Write the result, whole or not at all.
+
+        Args:
+            path: a picture (.png, .svg, .pdf) or the numbers (.npz, with the call as JSON in `call`).
+            options: those of `figure`, for pictures.
+
+        Raises:
+            ValueError: for another ending.
+            OSError: if the file cannot be written.
+        """
+        path = Path(path)
+        suffix = path.suffix.lower()
+        if suffix not in (".png", ".svg", ".pdf", ".npz"):
+            raise ValueError(
+                f"cannot save as {path.name!r}: expected .png, .svg or .pdf for a picture, .npz for numbers"
+            )
+        figure = None if suffix == ".npz" else self.figure(**options)
+        with whole(path) as part:
+            if figure is not None:
+                figure.savefig(part, format=suffix[1:], bbox_inches="tight")
+            else:
+                arrays = {name: _array(value) for name, value in self.tensors().items()}
+                call = getattr(self, "call", None)
+                arrays["call"] = np.array(json.dumps(asdict(call) if call else None, default=str))
+                with part.open("wb") as file:
+                    np.savez_compressed(file, allow_pickle=False, **arrays)
+        return path
+
+    def _repr_png_(self) -> bytes:
+        buffer = BytesIO()
+        self.figure().savefig(buffer, format="png", bbox_inches="tight")
+        return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class Attribution(Result):
+    """Which pixels mattered.
+
+    values: N x C x H x W as the images, or N x 1 x H x W where there is one number per pixel.
+    images: N x C x H x W, what was explained.
+    gap: N numbers, the completeness gap, where the method was asked for it: the sum of the values less
+        the change of the objective that they should add up to.
+    maps: N x 1 x h x w, the map at the resolution of its layer, for methods that work on one.
+    call: how it was made.
+    """
+
+    values: Tensor
+    images: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
+    gap: Tensor | None = field(repr=False, default=None)
+    maps: Tensor | None = field(repr=False, default=None)
+    call: Call | None = None
+
+    def figure(self, **options: Any) -> Figure:
+        """Each image with its heatmap.
+
+        Args:
+            options: those of `pellucid.pictures.heatmaps`: over (True lays the map over the image), colours,
+                percentile, smooth, threshold, titles.
+        """
+        options.setdefault("caption", str(self.call) if self.call else "")
+        return pictures.heatmaps(self.images, self.values, **options)
+
+    def __repr__(self) -> str:
+        return f"Attribution({' x '.join(map(str, self.values.shape))}, {self.call})"
+
+
+def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
+    tensor = tensor.detach().cpu()
+    return np.asarray(tensor.float() if tensor.dtype == torch.bfloat16 else tensor)
