@@ -16,15 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageFile
 from torchvision import transforms
 
-from pellucid.images import (
-    SUFFIXES,
-    MissingImage,
-    UnreadableImage,
-    list_images,
-    read_image,
-    to_pil,
-    write_image,
-)
+from pellucid.images import SUFFIXES, MissingImage, UnreadableImage, list_images, read_image, to_pil, write_image
 
 quick = settings(deadline=None, suppress_health_check=list(HealthCheck))
 
@@ -63,19 +55,10 @@ def png(pixels, kind, *chunks):
 
 def tiff_of_12_bits(a, b):
     """One row of two grey pixels."""
-    entries = [
-        (256, 3, 2),
-        (257, 3, 1),
-        (258, 3, 12),
-        (259, 3, 1),
-        (262, 3, 1),
-        (273, 4, 8),
-        (277, 3, 1),
-        (278, 3, 1),
-        (279, 4, 3),
-    ]
+    # width, height, bits, no compression, black is zero, place, channels, rows, bytes
+    tags, values = (256, 257, 258, 259, 262, 273, 277, 278, 279), (2, 1, 12, 1, 1, 8, 1, 1, 3)
     data = bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) + b"\0"
-    ifd = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", t, k, 1, v) for t, k, v in entries)
+    ifd = struct.pack("<H", 9) + b"".join(struct.pack("<HHII", t, 4, 1, v) for t, v in zip(tags, values, strict=True))
     return b"II*\0" + struct.pack("<I", 12) + data + ifd + b"\0\0\0\0"
 
 
@@ -114,7 +97,7 @@ def test_jpeg_and_gif(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "PA", "RGB", "RGBA", "CMYK"])
 def test_modes_are_those_of_pillow_when_opaque(tmp_path, mode, channels):
     picture = scene().convert("RGBA" if mode == "PA" else "RGB").convert("P" if mode == "PA" else mode).convert(mode)
     file = tmp_path / "a.tif"
@@ -149,7 +132,7 @@ def test_16_bits(tmp_path):
     (tmp_path / "grey.png").write_bytes(png(grey, 0))
     (tmp_path / "clear.png").write_bytes(png(grey, 0, (b"tRNS", b"\0\0")))
     Image.fromarray(grey).save(tmp_path / "little.tif")
-    Image.fromarray(grey).save(tmp_path / "wide.pgm", "PPM")
+    (tmp_path / "wide.pgm").write_bytes(b"P5 4 1 65535\n" + grey.astype(">u2").tobytes())
     values = torch.from_numpy(grey / 65535).float()
     for name in ("grey.png", "clear.png", "little.tif", "wide.pgm"):
         image = read_image(tmp_path / name)
@@ -360,11 +343,7 @@ def test_folders_and_pipes_are_no_images(tmp_path):
 
 @pytest.mark.parametrize(
     "error, words",
-    [
-        (PermissionError, "no permission"),
-        (FileNotFoundError, "not exist any more"),
-        (OSError, "Input/output"),
-    ],
+    [(PermissionError, "no permission"), (FileNotFoundError, "not exist any more"), (OSError, "Input/output")],
 )
 def test_the_file_system_says_no(tmp_path, monkeypatch, error, words):
     scene().save(tmp_path / "a.png")

@@ -7,11 +7,23 @@
 """
 
 from . import shapes as shapes
+from .attribution import ablation_cam as ablation_cam
+from .attribution import cam as cam
+from .attribution import eigen_cam as eigen_cam
 from .attribution import expected_gradients as expected_gradients
+from .attribution import grabcut as grabcut
+from .attribution import grad_cam as grad_cam
+from .attribution import grad_cam_plus_plus as grad_cam_plus_plus
 from .attribution import gradient_x_input as gradient_x_input
+from .attribution import hires_cam as hires_cam
 from .attribution import integrated_gradients as integrated_gradients
+from .attribution import layer_cam as layer_cam
+from .attribution import occlusion as occlusion
+from .attribution import rise as rise
 from .attribution import saliency as saliency
+from .attribution import score_cam as score_cam
 from .attribution import smoothgrad as smoothgrad
+from .attribution import xgrad_cam as xgrad_cam
 from .classifier import Classifier as Classifier
 from .classifier import wrap as wrap
 from .layers import layers as layers

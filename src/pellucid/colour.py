@@ -211,8 +211,7 @@ def threshold(values: Tensor, *, fraction: float | None = None, quantile: float 
     if quantile is None:
         least = strength.amax(1) * share
     else:
-        ordered = strength.sort(1).values
-        least = ordered[:, min(_rank(share, ordered.shape[1]), ordered.shape[1] - 1)]
+        least = _weakest_of(strength, strength.shape[1] - _rank(share, strength.shape[1]))
     return torch.where(values.abs() >= least[:, None, None, None], values, 0)
 
 
@@ -257,12 +256,17 @@ def _strength(maps: Tensor, signed: bool, percentile: float, shared: bool) -> Te
     strength = (maps.abs() if signed else maps.clamp(min=0)).reshape(1 if shared else len(maps), -1)
     high = strength.amax(1)
     if percentile < 100:
-        # Not torch.quantile, which refuses large batches.
-        at = strength.sort(1).values[:, max(_rank(percentile / 100, strength.shape[1]) - 1, 0)]
+        at = _weakest_of(strength, strength.shape[1] - _rank(percentile / 100, strength.shape[1]) + 1)
         high = torch.where(at > 0, at, high)
     # Below the smallest normal number there is nothing to see, and dividing by it may give inf.
     high = torch.where(high >= torch.finfo(high.dtype).tiny, high, 1)
     return high.expand(len(maps))
+
+
+def _weakest_of(strength: Tensor, count: int) -> Tensor:
+    """The smallest of the `count` largest values of each row, of at least one and at most all."""
+    # Not torch.quantile, which sorts everything and refuses large maps.
+    return strength.topk(min(max(count, 1), strength.shape[1]), dim=1, sorted=False).values.amin(1)
 
 
 def _rank(share: float, count: int) -> int:

@@ -9,25 +9,23 @@ from torch import Tensor
 MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens come before those of the patches
 
 
-def grid(activation: Tensor, image_size: Sequence[int]) -> tuple[str, int, int, int] | None:
+def grid(shape: Sequence[int], image_size: Sequence[int]) -> tuple[str, int, int, int] | None:
     """How an activation lies over the image.
 
     Args:
-        activation: the output of a layer, first axis N.
+        shape: of the output of a layer, first axis N.
         image_size: height and width of the images.
 
     Returns:
         The layout ("NCHW", "NHWC" or "NTC"), the height and width of the grid, and how many tokens come
         before those of the grid; None if the activation does not lie over the image.
 
-    >>> import torch
-    >>> grid(torch.zeros(2, 197, 768), (224, 224))
+    >>> grid((2, 197, 768), (224, 224))
     ('NTC', 14, 14, 1)
-    >>> grid(torch.zeros(2, 12, 197, 64), (224, 224)) is None
+    >>> grid((2, 12, 197, 64), (224, 224)) is None
     True
     """
     height, width = image_size
-    shape = activation.shape
     if len(shape) == 4:
         for layout, (h, w) in (("NCHW", shape[2:]), ("NHWC", shape[1:3])):
             if _same_aspect(h, w, height, width):
@@ -48,7 +46,7 @@ def as_maps(activation: Tensor, image_size: Sequence[int]) -> Tensor | None:
 
     Class tokens are left out; for channels-last networks the axes are moved.
     """
-    found = grid(activation, image_size)
+    found = grid(activation.shape, image_size)
     if found is None:
         return None
     layout, h, w, extra = found
@@ -58,27 +56,6 @@ def as_maps(activation: Tensor, image_size: Sequence[int]) -> Tensor | None:
         return activation.movedim(3, 1)
     maps: Tensor = activation[:, extra:].movedim(2, 1).unflatten(2, (h, w))
     return maps
-
-
-def from_maps(maps: Tensor, like: Tensor, image_size: Sequence[int]) -> Tensor:
-    """The inverse of `as_maps`: values for the grid in the layout of `like`; other tokens keep `like`'s values.
-
-    Args:
-        maps: M x C x h x w.
-        like: an activation with one row or M rows.
-        image_size: height and width of the images.
-    """
-    found = grid(like, image_size)
-    if found is None:
-        raise ValueError(f"an activation of shape {tuple(like.shape)} does not lie over the image")
-    layout, _, _, extra = found
-    if layout == "NCHW":
-        return maps
-    if layout == "NHWC":
-        return maps.movedim(1, 3)
-    tokens = like.expand(len(maps), *like.shape[1:]).clone()
-    tokens[:, extra:] = maps.flatten(2).movedim(1, 2)
-    return tokens
 
 
 def _same_aspect(h: int, w: int, height: int, width: int) -> bool:

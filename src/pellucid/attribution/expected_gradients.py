@@ -11,8 +11,8 @@ from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
-from .gradients import over_variants
 from .noise import uniform_noise
+from .variants import gradients_over
 
 
 @method(paper="Erion, Janizek, Sturmfels, Lundberg & Lee 2021, Improving performance of deep learning models")
@@ -83,5 +83,5 @@ def expected_gradients(
     def shared(slopes: Tensor, rows: Tensor, k: Tensor) -> Tensor:
         return slopes * (images[rows] - baseline(rows, k))
 
-    total = over_variants(model, images, objective, samples, at, shared, "expected gradients")
+    total = gradients_over(model, images, objective, samples, at, shared, "expected gradients")
     return Attribution(total / samples)

@@ -9,7 +9,7 @@ from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
 from .baselines import Baseline, baseline_images
-from .gradients import per_image
+from .variants import per_image
 
 
 @method(paper="Shrikumar, Greenside, Shcherbina & Kundaje 2016, Not just a black box", one_pass=True)

@@ -13,7 +13,7 @@ from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
 from .baselines import Baseline, baseline_images
-from .gradients import over_variants, values_of
+from .variants import gradients_over, values_of
 
 MOST_STEPS = 20_000
 
@@ -85,7 +85,7 @@ def integrated_gradients(
         def weighted(slopes: Tensor, _rows: Tensor, k: Tensor) -> Tensor:
             return slopes.mul_(_column(weights[k], slopes))
 
-        return over_variants(
+        return gradients_over(
             model, images, objective, len(points), at, weighted, "integrated gradients", subset
         )  # fmt: skip
 

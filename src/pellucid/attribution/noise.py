@@ -21,13 +21,13 @@ def uniform_noise(images: Tensor, seed: int) -> Callable[[Tensor], Tensor]:
 def _drawn(images: Tensor, seed: int, draw: Callable[..., Tensor]) -> Callable[[Tensor], Tensor]:
     def at(numbers: Tensor) -> Tensor:
         return torch.stack([
-            draw(images.shape[1:], generator=torch.Generator().manual_seed(_mixed(seed, k))) for k in numbers.tolist()
+            draw(images.shape[1:], generator=torch.Generator().manual_seed(mixed(seed, k))) for k in numbers.tolist()
         ]).to(images)  # fmt: skip
 
     return at
 
 
-def _mixed(seed: int, number: int) -> int:
+def mixed(seed: int, number: int) -> int:
     """A seed for one draw; neighbouring seeds and numbers must not give related streams."""
     x = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 1) % 2**64
     x = (x ^ (x >> 31)) * 0xBF58476D1CE4E5B9 % 2**64

@@ -8,7 +8,7 @@ from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
-from .gradients import per_image, reduce_channels
+from .variants import per_image, reduce_channels
 
 
 @method(paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks", one_pass=True)

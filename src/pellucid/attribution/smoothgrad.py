@@ -9,8 +9,8 @@ from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
-from .gradients import over_variants, reduce_channels
 from .noise import normal_noise
+from .variants import gradients_over, reduce_channels
 
 FORMS = ("mean", "squared", "variance")
 
@@ -72,7 +72,7 @@ def smoothgrad(
             return slopes
         return slopes.square() if form == "squared" else torch.cat([slopes, slopes.square()], 1)
 
-    mean = over_variants(
+    mean = gradients_over(
         model, images, objective, samples, lambda rows, k: images[rows] + spread[rows] * draws(k), fold, "smoothgrad"
     ) / samples  # fmt: skip
     if form == "variance":

@@ -1,4 +1,4 @@
-"""Gradients of many images, and of many variants of each, in passes that fit the memory."""
+"""Gradients and values of many images, and of many variants of each, in passes that fit the memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def per_image(model: Model, images: Tensor, objective: Bound) -> Tensor:
     return values
 
 
-def over_variants(
+def gradients_over(
     model: Model,
     images: Tensor,
     objective: Bound,
@@ -89,15 +89,29 @@ def reduce_channels(values: Tensor, sign: str, channels: str) -> Tensor:
     return values.gather(1, values.abs().argmax(1, keepdim=True)) if channels == "max" else values
 
 
-def values_of(model: Model, images: Tensor, objective: Bound) -> Tensor:
-    """The objective of each image, N numbers, without a gradient."""
+def scores_over(
+    model: Model,
+    images: Tensor,
+    objective: Bound,
+    variants: int,
+    make: Callable[[Tensor, Tensor], Tensor],
+    label: str,
+) -> Tensor:
+    """The objective of every variant of every image, N x variants, without a gradient; `make` as above."""
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:
-        rows = torch.arange(part.start, part.stop)
-        trace = run(model, images[part], read=objective.reads, output=objective.needs_output, rows=rows)
-        parts.append(objective(trace))
+        index = torch.arange(part.start, part.stop)
+        rows, numbers = index // variants, index % variants
+        varied = make(rows, numbers)
+        trace = run(model, varied, read=objective.reads, output=objective.needs_output, rows=rows)
+        parts.append(objective(trace).to(images))
 
     with torch.no_grad():
-        batched(step, len(images), like=images, device=device_of(model))
-    return torch.cat(parts).to(images)
+        batched(step, len(images) * variants, like=images, label=label, device=device_of(model))
+    return torch.cat(parts).view(len(images), variants)
+
+
+def values_of(model: Model, images: Tensor, objective: Bound) -> Tensor:
+    """The objective of each image, N numbers, without a gradient."""
+    return scores_over(model, images, objective, 1, lambda rows, _: images[rows], "objective")[:, 0]

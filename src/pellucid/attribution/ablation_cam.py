@@ -1,0 +1,100 @@
+"""Ablation-CAM: channels weighted by what the objective loses without each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..batches import batched
+from ..method import method
+from ..objectives import Bound
+from ..result import Attribution
+from ..run import Model, ModelError, Trace, device_of, run
+from .spatial import Reshape, from_layer, last_spatial_layer, spatial
+
+
+@method(paper="Desai & Ramaswamy 2020, Ablation-CAM: visual explanations via gradient-free localization")
+def ablation_cam(
+    model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
+) -> Attribution:
+    """Where channels are active without which the objective falls; no gradient is used.
+
+    map = relu(sum_k w_k A_k), with w_k = (y - y_k) / y, where y is the objective and y_k the objective with
+    channel k set to 0. What comes before the layer runs once for many channels, what comes after it once for
+    each; only a network that joins the layer's output to a copy of the batch made earlier (a concatenation
+    across the layer) runs as a whole.
+
+    Args:
+        model: a network or a `Classifier`.
+        images: N x C x H x W.
+        objective: what to explain; None is the predicted class.
+        layer: whose activations A; by default the last that lies over the image.
+        reshape: from the activation to N x C x h x w, where that is not found by itself.
+
+    Returns:
+        An `Attribution`: values N x 1 x H x W, zero or above, enlarged from maps N x 1 x h x w.
+
+    Raises:
+        ValueError: for a layer that does not lie over the image.
+
+    >>> import pellucid
+    >>> model = pellucid.load("shapes")
+    >>> pellucid.ablation_cam(model, pellucid.shapes.scenes(1).images, "star").values.shape
+    torch.Size([1, 1, 96, 96])
+    """
+    images = images.detach()
+    layer = layer or last_spatial_layer(model, images, objective)
+    with torch.no_grad():
+        maps = torch.stack([
+            _one(model, images[number : number + 1], number, objective, layer, reshape) for number in range(len(images))
+        ])  # fmt: skip
+    return from_layer(maps, images)
+
+
+def _one(model: Model, image: Tensor, number: int, objective: Bound, layer: str, reshape: Reshape | None) -> Tensor:
+    """The map of one image, h x w."""
+
+    def score(edit: Callable[[Tensor], Tensor], count: int, images: Tensor) -> tuple[Tensor, Trace]:
+        trace = run(
+            model,
+            images,
+            read={layer, *objective.reads},
+            edit={layer: edit},
+            output=objective.needs_output,
+            rows=torch.full((count,), number),
+        )
+        return objective(trace), trace
+
+    whole, trace = score(lambda activation: activation, 1, image)
+    activation = trace.activations[layer]
+    maps = spatial(activation, image, layer, reshape)[0]
+    # Which numbers of the activation make up each channel, found by sending their places through the reshape.
+    places = torch.arange(activation.numel(), dtype=torch.float64, device=activation.device).view_as(activation)
+    places = spatial(places, image, layer, reshape)[0].flatten(1).long()
+    left: list[Tensor] = []
+    shared = True
+
+    def step(part: slice) -> None:
+        nonlocal shared
+        mine = places[part]
+
+        def silence(activation: Tensor) -> Tensor:
+            ablated = activation[:1].expand(len(mine), *activation.shape[1:]).clone()
+            ablated.flatten(1).scatter_(1, mine, 0)
+            return ablated
+
+        if shared:
+            try:
+                left.append(score(silence, len(mine), image)[0])
+                return
+            except (ModelError, ValueError):
+                if len(mine) == 1:
+                    raise
+                shared = False
+        left.append(score(silence, len(mine), image.expand(len(mine), -1, -1, -1))[0])
+
+    batched(step, len(places), like=activation, label="ablation cam", device=device_of(model))
+    weights = (whole - torch.cat(left)) / torch.where(whole == 0, 1, whole)
+    return torch.einsum("c,chw->hw", weights.to(maps), maps)

@@ -1,0 +1,80 @@
+"""CAM: the share of each place in a logit, exact for networks that average over places and end in a linear layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batches import batched
+from ..method import method
+from ..objectives import Bound
+from ..result import Attribution
+from ..run import Model, device_of, gradient, run
+from .spatial import Reshape, last_spatial_layer, spatial
+
+
+@method(paper="Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, Learning deep features for discriminative localization")
+def cam(
+    model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
+) -> Attribution:
+    """What each place adds to the objective, for networks whose head is global average pooling and a linear layer.
+
+    map(y, x) = sum_k w_k A_k(y, x), with A the activations that are averaged and w the linear layer's weights
+    for the class. Its mean over places, plus the bias, is the logit exactly. The weights are found from
+    the network itself, whatever its modules are called; that the head is such a one is checked on the images.
+
+    Args:
+        model: a network or a `Classifier`.
+        images: N x C x H x W.
+        objective: a logit or a sum of logits; None is the predicted class.
+        layer: the one that is averaged; by default the last that lies over the image.
+        reshape: from the activation to N x C x h x w, where that is not found by itself.
+
+    Returns:
+        An `Attribution`: values N x 1 x H x W, signed, in units of the objective, enlarged from maps N x 1 x h x w.
+
+    Raises:
+        ValueError: if what follows the layer is not an average over places and a linear layer.
+
+    >>> import pellucid
+    >>> model = pellucid.load("shapes")
+    >>> pellucid.cam(model, pellucid.shapes.scenes(1).images, "star").values.shape
+    torch.Size([1, 1, 96, 96])
+    """
+    layer = layer or last_spatial_layer(model, images, objective)
+    parts: list[Tensor] = []
+
+    def step(part: slice) -> None:
+        rows = torch.arange(part.start, part.stop)
+        slopes, trace = gradient(model, images[part], objective, at=layer, rows=rows)
+        activations = trace.activations[layer].detach()
+        with torch.no_grad():
+            silent = run(
+                model,
+                images[part][:1],
+                read=objective.reads,
+                edit={layer: lambda one: one.new_zeros(len(rows), *one.shape[1:])},
+                output=objective.needs_output,
+                rows=rows,
+            )
+            bias, values = objective(silent), objective(trace)
+        places = spatial(activations, images, layer, reshape)
+        weights = spatial(slopes, images, layer, reshape)
+        maps = weights * places
+        # One weight for a channel, except where a ReLU before the average lets nothing through.
+        flat = weights.flatten(2)
+        weight = flat.gather(2, flat.abs().argmax(2, keepdim=True))
+        uniform = bool(((flat == 0) | ((flat - weight).abs() <= 1e-4 * weight.abs().amax(1, keepdim=True))).all())
+        missing = (values - bias - maps.sum((1, 2, 3))).abs()
+        if not uniform or (missing > 1e-3 * (values - bias).abs() + 1e-4 * maps.abs().sum((1, 2, 3))).any():
+            raise ValueError(
+                f"cam needs a head that averages over places and is linear; after layer {layer!r} this network does "
+                f"something else with {objective}. Use hires_cam or grad_cam, or name the averaged layer with layer="
+            )
+        count = maps.shape[2] * maps.shape[3]
+        parts.append(count * maps.sum(1, keepdim=True))
+
+    batched(step, len(images), like=images, label="cam", device=device_of(model))
+    maps = torch.cat(parts).to(images)
+    return Attribution(F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False), maps=maps)

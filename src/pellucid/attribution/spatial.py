@@ -1,0 +1,133 @@
+"""What class activation maps share: which layer, its activation as maps, and the way back to the image."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..batches import batched
+from ..classifier import network
+from ..layers import Layer, layers
+from ..maps import as_maps, grid
+from ..objectives import Bound
+from ..result import Attribution
+from ..run import Model, device_of, gradient, run
+
+Reshape = Callable[[Tensor], Tensor]
+_chosen: weakref.WeakKeyDictionary[nn.Module, dict[object, str]] = weakref.WeakKeyDictionary()
+
+
+def weighted_maps(
+    model: Model,
+    images: Tensor,
+    objective: Bound,
+    layer: str | None,
+    reshape: Reshape | None,
+    combine: Callable[[Tensor, Tensor], Tensor],
+) -> Attribution:
+    """A class activation map from the activations of a layer and the gradient of the objective there.
+
+    Args:
+        combine: from activations and gradients, N x C x h x w each, the map N x h x w, before the
+            negative part is dropped.
+    """
+    layer = layer or last_spatial_layer(model, images, objective)
+    parts: list[Tensor] = []
+
+    def step(part: slice) -> None:
+        rows = torch.arange(part.start, part.stop)
+        slopes, trace = gradient(model, images[part], objective, at=layer, rows=rows)
+        activations = spatial(trace.activations[layer].detach(), images, layer, reshape)
+        parts.append(combine(activations, spatial(slopes, images, layer, reshape)))
+
+    batched(step, len(images), like=images, label="class activation map", device=device_of(model))
+    return from_layer(torch.cat(parts), images)
+
+
+def from_layer(maps: Tensor, images: Tensor) -> Attribution:
+    """The positive part of maps N x h x w, and the same enlarged bilinearly to the images."""
+    maps = maps[:, None].clamp(min=0).to(images)
+    return Attribution(F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False), maps=maps)
+
+
+def spatial(activation: Tensor, images: Tensor, layer: str, reshape: Reshape | None) -> Tensor:
+    """The activation of a layer as N x C x h x w.
+
+    Raises:
+        ValueError: if it does not lie over the image, or a given reshape does not give four axes.
+    """
+    if reshape is not None:
+        maps = reshape(activation)
+        if maps.ndim != 4:
+            raise ValueError(f"reshape gave a tensor of shape {tuple(maps.shape)}, expected N x C x h x w")
+        return maps
+    found = as_maps(activation, images.shape[2:])
+    if found is None:
+        raise ValueError(
+            f"layer {layer!r} gives {' x '.join(map(str, activation.shape))}, which does not lie over images of "
+            f"{images.shape[2]} x {images.shape[3]}: choose a layer before pooling (pellucid.layers lists them), or "
+            "say how with reshape=, a function from that to N x C x h x w"
+        )
+    return found
+
+
+def last_spatial_layer(model: Model, images: Tensor, objective: Bound) -> str:
+    """The last layer that lies over the image and that the objective still depends on there.
+
+    In a vision transformer the patches' tokens are unused after the last attention; layers from there on
+    are passed over, and so are those inside an attention.
+    """
+    net = network(model)
+    listed = layers(model, images)
+    assert net is not None  # layers() has refused what has none
+    key = (tuple(images.shape[1:]), objective.reads if not objective.needs_output else None, len(listed))
+    known = _chosen.setdefault(net, {})
+    if key not in known:
+        known[key] = _find(model, net, images[:1], objective, list(listed))
+    return known[key]
+
+
+def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed: list[Layer]) -> str:
+    if not objective.needs_output:
+        last = max(place for place, layer in enumerate(listed) if layer.name in objective.reads)
+        listed = listed[: last + 1]
+    inside = tuple(f"{name}." for name, module in net.named_modules() if "attention" in type(module).__name__.lower())
+    layouts = {
+        layer.name: found
+        for layer in listed
+        if not layer.name.startswith(inside)
+        and (found := grid((1, *layer.shape), image.shape[2:]))
+        and found[1] * found[2] > 1
+    }
+    tokens = [name for name, found in layouts.items() if found[0] == "NTC"]
+    used: set[str] | None = None
+    for name in reversed(layouts):
+        if layouts[name][0] != "NTC":
+            return name
+        used = _used(model, image, objective, tokens) if used is None else used
+        if name in used:
+            return name
+    raise ValueError(
+        "no layer of the network lies over the image (all have a single place, or none): name one with layer=, and "
+        "how it lies with reshape="
+    )
+
+
+def _used(model: Model, image: Tensor, objective: Bound, names: list[str]) -> set[str]:
+    """Those token layers at whose patches the objective has a gradient."""
+    with torch.enable_grad():
+        trace = run(
+            model,
+            image.detach().requires_grad_(),
+            read={*names, *objective.reads},
+            output=objective.needs_output,
+            rows=torch.zeros(1, dtype=torch.long),
+        )
+        inner = [trace.activations[name] for name in names]
+        slopes = torch.autograd.grad(objective(trace).sum(), inner, allow_unused=True)
+    maps = {n: as_maps(g, image.shape[2:]) for n, g in zip(names, slopes, strict=True) if g is not None}
+    return {name for name, values in maps.items() if values is not None and bool(values.any())}
