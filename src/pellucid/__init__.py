@@ -38,5 +38,4 @@ from .objectives import neuron as neuron
 from .objectives import probability as probability
 from .run import run as run
 from .settings import settings as settings
-
-__version__ = "0.1.0"
+from .version import __version__ as __version__

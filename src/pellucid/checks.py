@@ -108,7 +108,7 @@ def wrong_channels(images: Tensor, channels: int) -> str:
         (3, 1): ": convert with images.mean(1, keepdim=True)",
         (4, 3): ": drop transparency with images[:, :3]",
     }.get((got, channels), "")
-    if not remedy and images.shape[3] == channels:
+    if not remedy and channels <= 4 and images.shape[3] == channels:
         remedy = ": the channels seem to be last; pass images.permute(0, 3, 1, 2)"
     takes = COLOURS.get(channels, f"{channels}").replace(" channels", "").replace(" channel", "")
     return f"got {got} channel{'s' if got != 1 else ''}, the model takes {takes}{remedy}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-MOST_PREFIX_TOKENS = 8  # class, distillation and register tokens come before those of the patches
+MOST_PREFIX_TOKENS = 5  # class, distillation and register tokens come before those of the patches
 
 
 def grid(shape: Sequence[int], image_size: Sequence[int]) -> tuple[str, int, int, int] | None:
@@ -35,7 +35,7 @@ def grid(shape: Sequence[int], image_size: Sequence[int]) -> tuple[str, int, int
         for patch in range(1, min(height, width) + 1):
             h, w = height // patch, width // patch
             extra = shape[1] - h * w
-            if 0 <= extra <= MOST_PREFIX_TOKENS and h * w > 1 and (best is None or extra < best[3]):
+            if 0 <= extra <= min(MOST_PREFIX_TOKENS, h * w // 4) and h * w > 1 and (best is None or extra < best[3]):
                 best = ("NTC", h, w, extra)
         return best
     return None

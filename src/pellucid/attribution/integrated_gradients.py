@@ -83,7 +83,7 @@ def integrated_gradients(
             return torch.addcmul(start[rows], way[rows], _column(points[k], images))
 
         def weighted(slopes: Tensor, _rows: Tensor, k: Tensor) -> Tensor:
-            return slopes.mul_(_column(weights[k], slopes))
+            return slopes * _column(weights[k], slopes)
 
         return gradients_over(
             model, images, objective, len(points), at, weighted, "integrated gradients", subset

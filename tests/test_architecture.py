@@ -1,0 +1,103 @@
+"""Imports point downwards only, and importing pellucid is light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import pellucid
+
+ROOT = Path(pellucid.__file__).parent
+
+# Each floor may import from those before it; a file of a family also from its own folder, in no circle.
+FLOORS = [
+    ["checks", "colour", "files", "images", "settings", "shapes", "version"],
+    ["batches", "maps"],
+    ["classifier"],
+    ["run", "zoo"],
+    ["layers", "objectives", "pictures", "runfolder"],
+    ["result"],
+    ["method"],
+    ["attribution"],
+    ["metrics"],
+    ["report"],
+    ["explain"],
+    ["cli"],
+    ["__init__", "__main__"],
+]
+FLOOR = {name: number for number, names in enumerate(FLOORS) for name in names}
+
+
+def parts(path: Path) -> tuple[str, ...]:
+    return path.relative_to(ROOT).with_suffix("").parts
+
+
+def imported(path: Path, source: str | None = None) -> set[tuple[str, ...]]:
+    """The modules of pellucid that a file imports, anywhere in it, as paths below the package."""
+    here, found = parts(path), set()
+    for node in ast.walk(ast.parse(source or path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            module = tuple(node.module.split(".")) if node.module else ()
+            if node.level:
+                base = here[: len(here) - node.level]
+                target = base + module
+            elif module[:1] == ("pellucid",):
+                target = module[1:]
+            else:
+                continue
+            # "from . import pictures" names a module, "from .run import run" something in one.
+            found |= {target + (name.name,) for name in node.names} if not module or not target else {target}
+        elif isinstance(node, ast.Import):
+            found |= {tuple(n.name.split("."))[1:] for n in node.names if n.name.split(".")[0] == "pellucid"}
+    return found
+
+
+FILES = sorted(ROOT.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: "/".join(parts(p)))
+def test_imports_point_downwards(path):
+    me = parts(path)
+    for target in imported(path):
+        if not target or target[0] not in FLOOR:
+            assert me[0] in ("cli", "__main__", "explain"), f"{me} imports the whole package"
+        elif target[0] == me[0] and len(me) > 1:
+            continue  # inside one folder: no circles, below
+        else:
+            assert FLOOR[target[0]] < FLOOR[me[0]], f"{'/'.join(me)} imports {'/'.join(target)}, which lies above it"
+
+
+def test_every_file_has_its_floor():
+    assert {parts(path)[0] for path in FILES} <= set(FLOOR)
+
+
+def test_no_circles_inside_a_folder():
+    import graphlib
+
+    graph = {parts(path): {t for t in imported(path) if t != parts(path)} for path in FILES}
+    list(graphlib.TopologicalSorter(graph).static_order())
+
+
+def test_the_test_can_fail():
+    assert imported(ROOT / "run.py", "from .method import method") == {("method",)}
+    assert imported(ROOT / "attribution" / "cam.py", "from ..report import page") == {("report",)}
+    assert imported(ROOT / "checks.py", "def f():\n    import pellucid.cli") == {("cli",)}
+
+
+def test_files_fit_in_ones_head():
+    long = {"/".join(parts(p)): n for p in FILES if (n := len(p.read_text().splitlines())) > 480}
+    assert not long
+
+
+def test_importing_pellucid_imports_torch_and_nothing_heavy():
+    code = "import sys, pellucid; print(*sys.modules)"
+    modules = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
+    assert "torch" in modules
+    heavy = {"torchvision", "matplotlib", "sklearn", "timm", "cv2", "zarr", "pyarrow", "jinja2", "click"}
+    assert not modules & heavy

@@ -1,0 +1,105 @@
+"""Figures: what they show, and that nothing a user writes breaks them."""
+
+from __future__ import annotations
+
+import json
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import pellucid
+from pellucid import pictures
+
+from .nets import small_model, some_images
+
+
+@pytest.fixture
+def result():
+    return pellucid.gradient_x_input(small_model(), some_images(3), "koala")
+
+
+def shown(figure):
+    return [axis for axis in figure.axes if axis.images]
+
+
+def test_images_beside_their_maps(result):
+    axes = shown(result.figure(titles=["a", "b", "c"]))
+    assert len(axes) == 6 and [axes[i].get_title() for i in (0, 2, 4)] == ["a", "b", "c"]
+    np.testing.assert_allclose(axes[0].images[0].get_array(), some_images(1)[0].permute(1, 2, 0), atol=1e-6)
+    assert "koala" in result.figure()._supxlabel.get_text()
+
+
+def test_maps_over_images(result):
+    assert len(shown(result.figure(over=True))) == 3
+
+
+def test_zero_is_white_and_signs_have_their_colours():
+    values = torch.tensor([[[[0.0, 2.0], [-2.0, 0.0]]]])
+    colours = shown(pictures.heatmaps(torch.rand(1, 3, 2, 2), values, percentile=100))[1].images[0].get_array()
+    assert (colours[0, 0] == 1).all() and colours[0, 1, 0] > colours[0, 1, 2] and colours[1, 0, 2] > colours[1, 0, 0]
+
+
+def test_only_the_strongest_part():
+    values = torch.arange(1.0, 101).reshape(1, 1, 10, 10)
+    options = {"percentile": 100.0, "colours": "gray"}
+    colours = shown(pictures.heatmaps(torch.rand(1, 3, 10, 10), values, keep=0.1, **options))[1].images[0].get_array()
+    assert (colours[..., 0] > 0).sum() == pytest.approx(10, abs=1)
+
+
+def test_titles_are_text_whatever_is_in_them(tmp_path):
+    images = torch.rand(1, 3, 8, 8)
+    figure = pictures.grid([images[0]], ["$\\frac{<b>&\x07 \n" + "long " * 60], ["$x"], caption="$y_{")
+    figure.savefig(tmp_path / "a.png")
+    figure.savefig(tmp_path / "a.svg")
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.size[0] > 100
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 5])
+def test_any_number_of_channels_and_any_range(channels):
+    images = torch.randn(2, channels, 6, 6) * 7
+    shown_images = pictures.displayable(images)
+    assert shown_images.shape == (2, 3, 6, 6) and shown_images.min() >= 0 and shown_images.max() <= 1
+    pictures.heatmaps(images, torch.zeros(2, 1, 6, 6))
+
+
+def test_many_images_make_one_page():
+    figure = pictures.heatmaps(torch.rand(200, 3, 4, 4), torch.rand(200, 1, 4, 4))
+    assert len(shown(figure)) == 2 * pictures.MOST_IMAGES
+
+
+def test_a_window_where_there_is_a_screen(result, monkeypatch):
+    assert result.show() is not None and matplotlib.get_backend().lower() == "agg"
+    opened = []
+    monkeypatch.setattr(matplotlib, "get_backend", lambda: "tkagg")
+    monkeypatch.setattr("matplotlib.pyplot.show", lambda: opened.append(1))
+    result.show()
+    assert opened == [1]
+    matplotlib.pyplot.close("all")
+
+
+def test_saved_numbers_know_how_they_were_made(result, tmp_path):
+    stored = np.load(result.save(tmp_path / "a.npz"))
+    call = json.loads(str(stored["call"]))
+    assert (call["method"], call["objective"], call["options"]["baseline"]) == (
+        "gradient_x_input",
+        'logit("koala")',
+        "mean",
+    )
+    assert (call["forward"], call["backward"], call["model"]) == (3, 3, "small") and call["seconds"] > 0
+    np.testing.assert_array_equal(stored["images"], some_images(3))
+
+
+def test_wrong_endings_are_refused_before_anything_is_drawn(result, tmp_path):
+    with pytest.raises(ValueError, match=r"cannot save as 'a.tiff': expected .png"):
+        result.save(tmp_path / "a.tiff")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="cannot write"):
+        result.save(tmp_path / "file" / "a.png")
+
+
+def test_results_print_as_what_they_are(result):
+    assert repr(result).startswith('Attribution(3 x 3 x 12 x 12, gradient_x_input(small, logit("koala"), baseline=mean')
