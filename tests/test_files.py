@@ -44,3 +44,9 @@ def test_places_that_cannot_be_written(tmp_path):
         pass
     with pytest.raises(IsADirectoryError, match="it is a folder"), whole(tmp_path):
         pass
+
+
+def test_errors_of_what_is_read_are_not_rewritten(tmp_path):
+    with pytest.raises(FileNotFoundError, match="other"), whole(tmp_path / "a.txt"):
+        (tmp_path / "other.txt").read_text()
+    assert not list(tmp_path.iterdir())

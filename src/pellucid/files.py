@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
@@ -17,7 +18,8 @@ def whole(path: str | Path) -> Iterator[Path]:
         path: the file to write; missing folders are made.
 
     Raises:
-        OSError: of the kind that the system gave (PermissionError, ...), naming the file and what to do.
+        OSError: of the kind that the system gave (PermissionError, ...), naming the file and what to do. Other
+            errors of the block, also those of files that it reads, come out as they are.
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
@@ -27,10 +29,10 @@ def whole(path: str | Path) -> Iterator[Path]:
     ['a.txt']
     """
     path = Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"cannot write {path}: it is a folder, give the name of a file in it")
     part: Path | None = None
     try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder, give the name of a file in it", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
         os.close(handle)
@@ -41,10 +43,10 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)
         part.replace(path)
     except OSError as error:
-        if error.filename is not None or error.errno is not None:
-            reason = error.strerror or str(error)
-            raise type(error)(f"cannot write {path}: {reason}. Choose another place or make room") from error
-        raise
+        ours = {str(path), str(part), *map(str, path.parents)}
+        if error.errno is None or (error.filename is not None and str(error.filename) not in ours):
+            raise  # what the block read, not what it wrote
+        raise OSError(error.errno, f"cannot write {path}: {error.strerror}. Choose another place or make room") from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

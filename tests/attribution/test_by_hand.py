@@ -478,9 +478,14 @@ def test_every_pixel_is_covered(high, wide, stride):
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"window": 20}, "larger than the image"), ({"window": 2, "stride": 3}, "uncovered"),
-     ({"window": 0}, "window is 0"), ({"window": (1, 2, 3)}, "expected pixels"), ({"fill": "grey"}, "expected a tensor")],
-)  # fmt: skip
+    [
+        ({"window": 20}, "larger than the image"),
+        ({"window": 2, "stride": 3}, "uncovered"),
+        ({"window": 0}, "window is 0"),
+        ({"window": (1, 2, 3)}, "expected pixels"),
+        ({"fill": "grey"}, "expected a tensor"),
+    ],
+)
 def test_wrong_windows(options, words):
     with pytest.raises(ValueError, match=words):
         pellucid.occlusion(small_model(), some_images(), 0, **options)
