@@ -39,3 +39,4 @@ from .objectives import probability as probability
 from .run import run as run
 from .settings import settings as settings
 from .version import __version__ as __version__
+from .zoo import load as load

@@ -43,10 +43,12 @@ def whole(path: str | Path) -> Iterator[Path]:
         part.chmod(0o666 & ~umask)
         part.replace(path)
     except OSError as error:
-        ours = {str(path), str(part), *map(str, path.parents)}
-        if error.errno is None or (error.filename is not None and str(error.filename) not in ours):
-            raise  # what the block read, not what it wrote
-        raise OSError(error.errno, f"cannot write {path}: {error.strerror}. Choose another place or make room") from error
+        read = part is not None and error.filename is not None and str(error.filename) not in (str(path), str(part))
+        if read or error.errno is None:
+            raise  # about a file that the block read, not the one it wrote
+        raise OSError(
+            error.errno, f"cannot write {path}: {error.strerror}. Choose another place or make room"
+        ) from error
     finally:
         if part is not None:
             part.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ Cases are written as they come, so that a folder of photos never lies in memory.
 from __future__ import annotations
 
 import math
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -23,6 +22,7 @@ from ..classifier import Classifier
 from ..files import whole
 from ..pictures import plain
 from ..result import Call
+from ..version import __version__
 from .case import Case, same
 from .encode import SMALL, fit, gradient, heatmap, photo
 from .summary import Summary
@@ -90,7 +90,7 @@ def write(
                     title=title,
                     model=_model(model),
                     made=datetime.now().astimezone(),
-                    version=_version(),
+                    version=__version__,
                     command=command.splitlines(),
                     failures=list(failures),
                     summary=summary,
@@ -166,11 +166,6 @@ def _shared(panels: list[dict[str, Any]]) -> Call | None:
 
 def _model(model: str | Classifier) -> str:
     return model if isinstance(model, str) else model.name
-
-
-def _version() -> str:
-    version: str = sys.modules["pellucid"].__version__  # not imported: the package as a whole lies above this file
-    return version
 
 
 @cache
