@@ -95,6 +95,6 @@ def _one(model: Model, image: Tensor, number: int, objective: Bound, layer: str,
                 shared = False
         left.append(score(silence, len(mine), image.expand(len(mine), -1, -1, -1))[0])
 
-    batched(step, len(places), like=activation, label="ablation cam", device=device_of(model))
+    batched(step, len(places), like=activation, label="ablation cam", device=device_of(model), guess=16)
     weights = (whole - torch.cat(left)) / torch.where(whole == 0, 1, whole)
     return torch.einsum("c,chw->hw", weights.to(maps), maps)

@@ -10,7 +10,7 @@ from ..batches import batched
 from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
-from ..run import Model, device_of, gradient, run
+from ..run import Model, device_of, gradient
 from .spatial import Reshape, last_spatial_layer, spatial
 
 
@@ -47,18 +47,19 @@ def cam(
 
     def step(part: slice) -> None:
         rows = torch.arange(part.start, part.stop)
-        slopes, trace = gradient(model, images[part], objective, at=layer, rows=rows)
-        activations = trace.activations[layer].detach()
+        count = len(rows)
+        # Behind the layer each image goes on twice, as it is and silenced, which gives the bias.
+        slopes, trace = gradient(
+            model,
+            images[part],
+            objective,
+            at=layer,
+            rows=torch.cat([rows, rows]),
+            edit={layer: lambda activation: torch.cat([activation, torch.zeros_like(activation)])},
+        )
+        slopes, activations = slopes[:count], trace.activations[layer].detach()[:count]
         with torch.no_grad():
-            silent = run(
-                model,
-                images[part][:1],
-                read=objective.reads,
-                edit={layer: lambda one: one.new_zeros(len(rows), *one.shape[1:])},
-                output=objective.needs_output,
-                rows=rows,
-            )
-            bias, values = objective(silent), objective(trace)
+            values, bias = objective(trace).split(count)
         places = spatial(activations, images, layer, reshape)
         weights = spatial(slopes, images, layer, reshape)
         maps = weights * places
@@ -72,8 +73,7 @@ def cam(
                 f"cam needs a head that averages over places and is linear; after layer {layer!r} this network does "
                 f"something else with {objective}. Use hires_cam or grad_cam, or name the averaged layer with layer="
             )
-        count = maps.shape[2] * maps.shape[3]
-        parts.append(count * maps.sum(1, keepdim=True))
+        parts.append(maps.shape[2] * maps.shape[3] * maps.sum(1, keepdim=True))
 
     batched(step, len(images), like=images, label="cam", device=device_of(model))
     maps = torch.cat(parts).to(images)

@@ -1,0 +1,43 @@
+"""python -m benchmarks [METHOD ...]: a table of times and ratios; `memory` for the memory of many steps."""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import sys
+
+import torch
+
+import pellucid
+
+from .cases import CASES
+from .memory import peak
+from .timing import in_turn, ratio
+
+
+def main(names: list[str]) -> None:
+    unknown = [name for name in names if name not in (*CASES, "memory")]
+    if unknown:
+        sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(CASES)}, memory")
+    print(
+        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}"
+    )
+    print("resnet18, random weights, 224 x 224; median over rounds of the time in the same round\n")
+    print("| method | tool | seconds | over the floor |\n|---|---|---|---|")
+    with pellucid.settings(progress=False):
+        for name in names or CASES:
+            if name == "memory":
+                continue
+            times = in_turn(CASES[name]())
+            for tool in times:
+                over = ratio(times, tool, "floor")
+                print(f"| {name} | {tool} | {statistics.median(times[tool]):.3f} | {over:.2f} |", flush=True)
+    if not names or "memory" in names:
+        few, many = peak(50), peak(1000)
+        print(
+            f"\nPeak memory of integrated gradients: {few / 2**20:.0f} MiB with 50 steps, {many / 2**20:.0f} with 1000"
+        )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
