@@ -19,9 +19,8 @@ def main(names: list[str]) -> None:
     unknown = [name for name in names if name not in (*CASES, "memory")]
     if unknown:
         sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(CASES)}, memory")
-    print(
-        f"torch {torch.__version__}, {torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}"
-    )
+    machine = f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}"
+    print(f"torch {torch.__version__}, {machine}")
     print("resnet18, random weights, 224 x 224; median over rounds of the time in the same round\n")
     print("| method | tool | seconds | over the floor |\n|---|---|---|---|")
     with pellucid.settings(progress=False):

@@ -99,7 +99,9 @@ def grid(
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     aspect = max(p.shape[1] / p.shape[2] for p in pictures)
-    figure = Figure(figsize=(inches * columns, (inches * aspect + 0.5) * rows + 0.3), dpi=130, layout="constrained")
+    text = 0.2 * bool(any(titles[columns:]) or any(notes[columns:])) + 0.2 * any(notes)
+    size = (inches * columns, (inches * aspect + text) * rows + 0.4)
+    figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for place, axis in enumerate(axes.flat):
         axis.set_axis_off()

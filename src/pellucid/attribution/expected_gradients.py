@@ -15,7 +15,10 @@ from .noise import uniform_noise
 from .variants import gradients_over
 
 
-@method(paper="Erion, Janizek, Sturmfels, Lundberg & Lee 2021, Improving performance of deep learning models")
+@method(
+    paper="Erion, Janizek, Sturmfels, Lundberg & Lee 2021, Improving performance of deep learning models with "
+    "axiomatic attribution priors and expected gradients",
+)
 def expected_gradients(
     model: Model,
     images: Tensor,

@@ -11,7 +11,11 @@ from ..run import Model
 from .spatial import Reshape, weighted_maps
 
 
-@method(paper="Selvaraju, Cogswell, Das, Vedantam, Parikh & Batra 2017, Grad-CAM", one_pass=True)
+@method(
+    paper="Selvaraju, Cogswell, Das, Vedantam, Parikh & Batra 2017, Grad-CAM: visual explanations from deep "
+    "networks via gradient-based localization",
+    one_pass=True,
+)
 def grad_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

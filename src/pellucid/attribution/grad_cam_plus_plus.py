@@ -12,7 +12,11 @@ from ..run import Model
 from .spatial import Reshape, weighted_maps
 
 
-@method(paper="Chattopadhay, Sarkar, Howlader & Balasubramanian 2018, Grad-CAM++", one_pass=True)
+@method(
+    paper="Chattopadhay, Sarkar, Howlader & Balasubramanian 2018, Grad-CAM++: improved visual explanations for "
+    "deep convolutional networks",
+    one_pass=True,
+)
 def grad_cam_plus_plus(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

@@ -12,7 +12,11 @@ from .baselines import Baseline, baseline_images
 from .variants import per_image
 
 
-@method(paper="Shrikumar, Greenside, Shcherbina & Kundaje 2016, Not just a black box", one_pass=True)
+@method(
+    paper="Shrikumar, Greenside, Shcherbina & Kundaje 2016, Not just a black box: learning important features "
+    "through propagating activation differences",
+    one_pass=True,
+)
 def gradient_x_input(
     model: Model, images: Tensor, objective: Bound, *, baseline: Baseline = "mean", seed: int = 0
 ) -> Attribution:

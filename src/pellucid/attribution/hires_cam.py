@@ -11,7 +11,11 @@ from ..run import Model
 from .spatial import Reshape, weighted_maps
 
 
-@method(paper="Draelos & Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations", one_pass=True)
+@method(
+    paper="Draelos & Carin 2020, Use HiResCAM instead of Grad-CAM for faithful explanations of convolutional "
+    "neural networks",
+    one_pass=True,
+)
 def hires_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

@@ -11,7 +11,11 @@ from ..run import Model
 from .spatial import Reshape, weighted_maps
 
 
-@method(paper="Jiang, Zhang, Hou, Cheng & Wei 2021, LayerCAM", one_pass=True)
+@method(
+    paper="Jiang, Zhang, Hou, Cheng & Wei 2021, LayerCAM: exploring hierarchical class activation maps for "
+    "localization",
+    one_pass=True,
+)
 def layer_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

@@ -11,7 +11,11 @@ from ..run import Model
 from .variants import per_image, reduce_channels
 
 
-@method(paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks", one_pass=True)
+@method(
+    paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks: visualising image "
+    "classification models and saliency maps",
+    one_pass=True,
+)
 def saliency(
     model: Model, images: Tensor, objective: Bound, *, sign: str = "absolute", channels: str = "max"
 ) -> Attribution:

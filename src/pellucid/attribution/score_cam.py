@@ -16,7 +16,10 @@ from .spatial import Reshape, from_layer, last_spatial_layer, spatial
 from .variants import scores_over
 
 
-@method(paper="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel & Hu 2020, Score-CAM")
+@method(
+    paper="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel & Hu 2020, Score-CAM: score-weighted visual "
+    "explanations for convolutional neural networks",
+)
 def score_cam(
     model: Model,
     images: Tensor,

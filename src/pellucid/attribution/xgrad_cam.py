@@ -12,7 +12,11 @@ from ..run import Model
 from .spatial import Reshape, weighted_maps
 
 
-@method(paper="Fu, Hu, Dong, Guo, Gao & Li 2020, Axiom-based Grad-CAM", one_pass=True)
+@method(
+    paper="Fu, Hu, Dong, Guo, Gao & Li 2020, Axiom-based Grad-CAM: towards accurate visualization and "
+    "explanation of CNNs",
+    one_pass=True,
+)
 def xgrad_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:
