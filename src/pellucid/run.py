@@ -94,11 +94,14 @@ def layer(model: Model, name: str) -> nn.Module:
     net = network(model)
     if net is None:
         raise UnknownName(f"layer {name!r}: a {type(model).__name__} has no named layers; wrap it in a torch.nn.Module")
-    module: nn.Module | None = dict(net.named_modules(remove_duplicate=False)).get(name.partition("#")[0])
-    if module is None or not name:
-        names = [n for n, _ in net.named_modules() if n]
-        raise UnknownName(f"there is no layer {name!r}; {nearest(name, names)}. pellucid.layers(model) lists all")
-    return module
+    path = name.partition("#")[0]
+    try:
+        if path:
+            return net.get_submodule(path)
+    except AttributeError:
+        pass
+    names = [n for n, _ in net.named_modules() if n]
+    raise UnknownName(f"there is no layer {name!r}; {nearest(name, names)}. pellucid.layers(model) lists all")
 
 
 def run(

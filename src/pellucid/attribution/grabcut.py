@@ -48,18 +48,17 @@ def grabcut(
     masks = []
     images = (displayable(attribution.images).cpu() * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     for image, values in zip(images.numpy(), attribution.values.detach().cpu(), strict=True):
-        strength = values.abs().amax(0).double()
+        strength = values.abs().amax(0).double().numpy()
         if strength.max() == strength.min():
             masks.append(torch.zeros(strength.shape, dtype=torch.bool))
             continue
-        low, high = torch.quantile(strength.flatten(), torch.tensor([background, foreground], dtype=torch.float64))
-        seeds = torch.full(strength.shape, cv2.GC_PR_BGD, dtype=torch.uint8)
-        seeds[strength > (low + high) / 2] = cv2.GC_PR_FGD
+        low, high = np.quantile(strength, [background, foreground])
+        seeds = np.where(strength > (low + high) / 2, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
         seeds[strength <= low] = cv2.GC_BGD
         seeds[strength >= high] = cv2.GC_FGD
         cv2.setRNGSeed(seed)
-        state = [np.zeros((1, 65)), np.zeros((1, 65))]
-        labels = seeds.numpy()
-        cv2.grabCut(np.ascontiguousarray(image[..., ::-1]), labels, None, *state, rounds, cv2.GC_INIT_WITH_MASK)
-        masks.append(torch.from_numpy((labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)))
+        back, front = np.zeros((1, 65)), np.zeros((1, 65))
+        bgr = np.ascontiguousarray(image[..., ::-1])
+        cv2.grabCut(bgr, seeds, (0, 0, 1, 1), back, front, rounds, cv2.GC_INIT_WITH_MASK)
+        masks.append(torch.from_numpy((seeds == cv2.GC_FGD) | (seeds == cv2.GC_PR_FGD)))
     return torch.stack(masks)[:, None]
