@@ -99,8 +99,8 @@ def grid(
     columns = max(1, min(columns, len(pictures)))
     rows = -(-len(pictures) // columns)
     aspect = max(p.shape[1] / p.shape[2] for p in pictures)
-    text = 0.2 * bool(any(titles[columns:]) or any(notes[columns:])) + 0.2 * any(notes)
-    size = (inches * columns, (inches * aspect + text) * rows + 0.4)
+    room = 0.2 * bool(any(titles[columns:]) or any(notes[columns:])) + 0.2 * any(notes)
+    size = (inches * columns, (inches * aspect + room) * rows + 0.4)
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for place, axis in enumerate(axes.flat):
