@@ -18,7 +18,7 @@ demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
 
 test: check
-	$(RUN) -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 $(ARGS)
 
 check: $(READY)
 	$(ENV)/bin/ruff check .

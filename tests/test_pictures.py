@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import matplotlib
@@ -103,3 +104,24 @@ def test_wrong_endings_are_refused_before_anything_is_drawn(result, tmp_path):
 
 def test_results_print_as_what_they_are(result):
     assert repr(result).startswith('Attribution(3 x 3 x 12 x 12, gradient_x_input(small, logit("koala"), baseline=mean')
+
+
+def test_results_side_by_side():
+    model, images = small_model(), some_images(2)
+    results = [pellucid.saliency(model, images, k, sign="keep") for k in (0, "koala")]
+    axes = shown(pellucid.side_by_side(results))
+    assert len(axes) == 6
+    assert [a.get_title().replace("\n", " ") for a in axes[:3]] == [
+        "image",
+        "saliency logit(0)",
+        'saliency logit("koala")',
+    ]
+    weaker = dataclasses.replace(results[0], values=results[0].values / 100)
+    own, shared = (shown(pellucid.side_by_side([results[0], weaker], shared=s)) for s in (False, True))
+    np.testing.assert_allclose(own[1].images[0].get_array(), own[2].images[0].get_array(), atol=1e-4)
+    faint, strong = (np.asarray(shared[n].images[0].get_array()) for n in (2, 1))
+    assert (1 - faint).max() < 0.1 < (1 - strong).max()
+    with pytest.raises(ValueError, match="of other images"):
+        pellucid.side_by_side([results[0], pellucid.saliency(model, images.flip(0), 0)])
+    with pytest.raises(ValueError, match="no results"):
+        pellucid.side_by_side([])

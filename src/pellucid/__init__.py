@@ -36,6 +36,7 @@ from .objectives import log_probability as log_probability
 from .objectives import logit as logit
 from .objectives import neuron as neuron
 from .objectives import probability as probability
+from .result import side_by_side as side_by_side
 from .run import run as run
 from .settings import settings as settings
 from .version import __version__ as __version__

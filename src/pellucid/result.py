@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from . import pictures
+from .colour import colourise
 from .files import whole
 
 if TYPE_CHECKING:
@@ -128,6 +129,40 @@ class Attribution(Result):
 
     def __repr__(self) -> str:
         return f"Attribution({' x '.join(map(str, self.values.shape))}, {self.call})"
+
+
+def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, shared: bool = False) -> Figure:
+    """Several attributions of the same images next to each other: classes, methods, or options compared.
+
+    Args:
+        results: of the same images.
+        titles: one for each result; the method and the objective by default.
+        shared: one range of colours for all maps of an image, where their values have the same unit.
+
+    Returns:
+        A matplotlib figure: a row for each image, and a column for each result.
+
+    Raises:
+        ValueError: if there are no results, or they are of different images.
+
+    >>> import pellucid
+    >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)
+    >>> classes = (None, "star")
+    >>> figure = pellucid.side_by_side([pellucid.grad_cam(model, scenes.images, c) for c in classes])
+    """
+    if not results:
+        raise ValueError("there are no results to show side by side")
+    images = results[0].images
+    for result in results[1:]:
+        if result.images.shape != images.shape or not torch.equal(result.images.to(images), images):
+            raise ValueError(f"{result!r} is of other images than {results[0]!r}")
+    names = list(titles) or [f"{r.call.method} {r.call.objective}" if r.call else "" for r in results]
+    maps = torch.stack([r.values.detach().float().sum(1, keepdim=True).to(images.device) for r in results], 1)
+    signed = bool((maps < 0).any())
+    rows: list[Tensor] = []
+    for image, row in zip(pictures.displayable(images), maps, strict=True):
+        rows += [image, *colourise(row, signed=signed, shared=shared)]
+    return pictures.grid(rows, ["image", *names], columns=1 + len(results))
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:
