@@ -1,0 +1,388 @@
+"""The command `pellucid`: parsing, messages and exit codes; the work is done by plain functions elsewhere.
+
+Nothing heavy is imported before a command needs it.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .console import CODES, FAILED, STOPPED, Verbs, print_json, say
+
+if TYPE_CHECKING:
+    from .classifier import Classifier
+    from .explain import Explained
+
+_MOST_NAMED = 10  # files in a list of failures on the screen
+
+
+def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    if value and not context.resilient_parsing:
+        from .version import __version__
+
+        click.echo(f"pellucid {__version__}")
+        context.exit()
+
+
+@click.group(
+    "pellucid",
+    cls=Verbs,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog=f"""\b
+Examples:
+  pellucid demo
+  pellucid explain castle.jpg --model resnet50 --output castle.html
+  pellucid explain photos/ --model mine.pt2 --methods saliency,grad_cam
+  pellucid methods
+
+{CODES}""",
+)
+@click.option(
+    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Say which version."
+)
+@click.option(
+    "--traceback", is_flag=True, hidden=True, help="Show where an error comes from; also PELLUCID_TRACEBACK=1."
+)
+def main(traceback: bool) -> None:
+    """Look inside an image classifier: which pixels mattered, and is that the right evidence?"""
+
+
+def _with_model(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which model, and where it computes."""
+    options = (
+        click.option("--weights", metavar="FILE", help="File of weights, name of known ones, or 'random'."),
+        click.option(
+            "--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names of the classes, one a line."
+        ),
+        click.option(
+            "--mean", metavar="R,G,B", callback=_numbers, help="Per channel, if the model's are not the usual."
+        ),
+        click.option("--std", metavar="R,G,B", callback=_numbers, help="The same for the standard deviation."),
+        click.option("--size", metavar="N", type=click.IntRange(1), help="Height and width of the model's images."),
+        click.option("--trusted", is_flag=True, help="Run code that the model's file may hold."),
+        click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps."),
+        click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for machines.")(command)
+
+
+def _numbers(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    if value is None:
+        return None
+    try:
+        numbers = [float(part) for part in value.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no number, nor several with commas between") from None
+    return numbers[0] if len(numbers) == 1 else numbers
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid explain castle.jpg --model resnet50
+  pellucid explain photos/ --model resnet50 --truth truth.csv --output photos.html
+  pellucid explain photos/ --model resnet18 --weights mine.pth --labels classes.txt --target koala
+  pellucid explain cat.png --model mine.pt2 --methods grad_cam --layer layer3 --format png --output maps
+  pellucid explain cat.png --model resnet50 --target layer3:7 --methods smoothgrad --option smoothgrad.samples=50
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option(
+    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
+)
+@click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
+@click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
+@click.option("--layer", metavar="NAME", help="For methods that look at one; see `pellucid layers`.")
+@click.option(
+    "--option", "options", multiple=True, metavar="METHOD.NAME=VALUE", help="An option of a method; repeatable."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), metavar="PATH", help="Page, or folder.  [default: report.html]"
+)
+@click.option("--format", type=click.Choice(["html", "png", "npz"]), default="html", show_default=True,
+              help="One page; or for each image a picture; or its numbers.")  # fmt: skip
+@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
+              help="True classes: a .csv or .json of files and labels, or folders called like labels.")  # fmt: skip
+@click.option(
+    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the numbers are kept; else beside."
+)
+@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
+@click.option("--title", default="", metavar="TEXT", help="Of the page.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@_with_model
+@_json_option
+@click.pass_context
+def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show what a model looks at in images.
+
+    Writes one page (or a picture, or numbers, for each image) with the predicted classes and a map for each
+    method. Folders are searched for images, with all their folders. Work is kept as it goes in a run folder
+    beside the output: if it is stopped, however, the same command goes on where it was.
+    """
+    output: Path = given["output"] or Path("report.html" if given["format"] == "html" else "report")
+    from .outputs import check_output, place_of
+
+    check_output(output, given["format"], [Path(image) for image in images])
+    from .explain import explain as job
+
+    names, options = _methods(given["methods"]), _options(given["options"])
+    with _computing(given):
+        model = _load(given["model"], given)
+        try:
+            done = job(
+                model,
+                images,
+                output=output,
+                format=given["format"],
+                methods=names,
+                objective=_target(given["target"], model),
+                layer=given["layer"],
+                options=options,
+                seed=given["seed"],
+                truth=None if given["truth"] == "none" else given["truth"],
+                title=given["title"],
+                command=shlex.join(["pellucid", *context.obj]),
+                run=given["run"],
+                overwrite=given["overwrite"],
+                say=say,
+            )
+        except KeyboardInterrupt:
+            place = given["run"] or place_of(output, given["format"])
+            kept = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+            say(f"stopped{kept}")
+            context.exit(STOPPED)
+    _tell(done, as_json)
+    asked = names is not None and any(name in done.problems for name in names)
+    context.exit(FAILED if done.failures or asked else 0)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid demo
+  pellucid demo --output reports/demo/index.html
+
+{CODES}"""
+)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("reports/demo/index.html"), metavar="PATH",
+              show_default=True, help="The page.")  # fmt: skip
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="S", help="Of scenes and methods."
+)
+@click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory.")
+@_json_option
+@click.pass_context
+def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **given: Any) -> None:
+    """Run every method on scenes whose truth is known, and say which of them point at the object.
+
+    Needs no download: draws scenes, explains what the small network that comes with pellucid sees in them, and
+    measures how much of each map lies on the object.
+    """
+    from .outputs import check_output
+
+    check_output(output, "html", [])
+    from .demo import demo as job
+    from .demo import means
+
+    with _computing(given):
+        done = job(output, seed=seed, command=shlex.join(["pellucid", *context.obj]), say=say)
+    scores = means(done.folder)
+    _tell(done, as_json, {"scores": scores})
+    if not as_json:
+        click.echo("\nshare of each map that lies on the object (its peak there), mean over the scenes:")
+        for name, values in sorted(scores.items(), key=lambda pair: -next(iter(pair[1].values()))):
+            mass, peak = values.values()
+            click.echo(f"  {name:22} {mass:5.0%} ({peak:4.0%})  {'#' * round(30 * mass)}")
+    context.exit(FAILED if done.failures or done.problems else 0)
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid methods
+  pellucid methods smoothgrad
+  pellucid methods --json"""
+)
+@click.argument("name", required=False)
+@_json_option
+def methods(name: str | None, as_json: bool) -> None:
+    """List the methods: what each shows, and the paper that it comes from; of one also its options."""
+    import pellucid
+
+    from .checks import UnknownName, nearest
+
+    if name is not None and name not in pellucid.CATALOGUE:
+        raise UnknownName(f"there is no method {name!r}; {nearest(name, pellucid.CATALOGUE)}")
+    found = [entry for entry in pellucid.CATALOGUE.values() if name in (None, entry.name)]
+    if as_json:
+        fields = ("name", "family", "summary", "paper", "options")
+        print_json([{field: getattr(entry, field) for field in fields} for entry in found])
+        return
+    for family in dict.fromkeys(entry.family for entry in found):
+        click.secho(family, bold=True)
+        for entry in sorted((entry for entry in found if entry.family == family), key=lambda entry: entry.name):
+            click.echo(f"  {entry.name:22} {entry.summary}")
+            click.secho(f"  {'':22} {entry.paper}", dim=True)
+            for option, default in entry.options.items() if name else ():
+                click.echo(f"  {'':22} {option} = {default!r}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid models
+  pellucid models resnet
+  pellucid models 'vit_*'"""
+)
+@click.argument("pattern", default="")
+@_json_option
+def models(pattern: str, as_json: bool) -> None:
+    """List the models that have a name; PATTERN is a part of it, or all of it with * and ?."""
+    from . import zoo
+
+    found = zoo.models(pattern)
+    if as_json:
+        print_json([vars(entry) for entry in found])
+        return
+    if not found:
+        raise ValueError(f"no model is called like {pattern!r}: `pellucid models` lists all")
+    for entry in found:
+        click.echo(f"{entry.name:52} {entry.source:12} {' x '.join(map(str, entry.size))}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid layers resnet50 --weights random
+  pellucid layers mine.pt2 --size 224"""
+)
+@click.argument("model", metavar="MODEL")
+@_with_model
+@_json_option
+def layers(model: str, as_json: bool, **given: Any) -> None:
+    """List the layers of a model, with kind and output shape, in the order of a pass."""
+    from .layers import layers as listed
+
+    with _computing(given):
+        found = listed(_load(model, given))
+    if as_json:
+        print_json([vars(layer) for layer in found])
+    else:
+        click.echo("\n".join(map(str, found)))
+
+
+def _load(name: str, given: dict[str, Any]) -> Classifier:
+    from .zoo import load
+
+    return load(name, **{key: given[key] for key in ("weights", "labels", "mean", "std", "size", "trusted")})
+
+
+@contextmanager
+def _computing(given: dict[str, Any]) -> Iterator[None]:
+    from .settings import settings
+
+    with settings(device=given["device"], batch_size=given["batch_size"]):
+        yield
+
+
+def _methods(text: str | None) -> list[str] | None:
+    """The names in "a,b"; None for the usual ones."""
+    if text == "all":
+        from .method import CATALOGUE
+
+        return [name for name, entry in CATALOGUE.items() if entry.family == "attribution"]
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _target(text: str | None, model: Classifier) -> int | str | None:
+    """What --target says: a label is looked for first, for labels may be numbers."""
+    return int(text) if text is not None and text not in model.labels and text.isdigit() else text
+
+
+def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Options of methods from "method.name=value", of the type of their defaults."""
+    from .checks import UnknownName, nearest
+    from .method import CATALOGUE
+
+    options: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        place, mark, value = text.partition("=")
+        name, dot, option = place.strip().partition(".")
+        if not mark or not dot:
+            raise click.BadParameter(f"{text!r}: expected method.name=value, as in smoothgrad.samples=50")
+        if name not in CATALOGUE:
+            raise UnknownName(f"--option {text}: there is no method {name!r}; {nearest(name, CATALOGUE)}")
+        defaults = CATALOGUE[name].options
+        if option not in defaults:
+            known = nearest(option, defaults) if defaults else "it has none"
+            raise UnknownName(f"--option {text}: {name} has no option {option!r}; {known}")
+        try:
+            options.setdefault(name, {})[option] = _typed(value.strip(), defaults[option])
+        except ValueError as error:
+            raise ValueError(f"--option {text}: expected {error} (by default {defaults[option]!r})") from None
+    return options
+
+
+def _typed(text: str, default: Any) -> Any:
+    """A value of the type of a default; of any plain type where the default is None.
+
+    Raises:
+        ValueError: with the words for what was expected.
+    """
+    words: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False}
+    if isinstance(default, bool):
+        if text.lower() not in words:
+            raise ValueError("true or false")
+        return words[text.lower()]
+    for kind, expected in ((int, "a whole number"), (float, "a number")):
+        if isinstance(default, kind) or default is None:
+            try:
+                return kind(text)
+            except ValueError:
+                if default is not None:
+                    raise ValueError(expected) from None
+    return None if default is None and text.lower() == "none" else text
+
+
+def _tell(done: Explained, as_json: bool, more: dict[str, Any] | None = None) -> None:
+    """Say what was done: on stdout; what failed on stderr."""
+    if done.failures:
+        say(f"{len(done.failures)} {'file' if len(done.failures) == 1 else 'files'} could not be explained:")
+        for name, reason in done.failures[:_MOST_NAMED]:
+            click.echo(f"  {name}: {reason}", err=True)
+        if len(done.failures) > _MOST_NAMED:
+            click.echo(f"  and {len(done.failures) - _MOST_NAMED} more", err=True)
+    for method, (failed, reason) in done.problems.items():
+        say(f"{method} failed for {failed} {'map' if failed == 1 else 'maps'}: {reason}")
+    if as_json:
+        print_json(_summary(done) | (more or {}))
+    else:
+        count = f"{done.images} {'image' if done.images == 1 else 'images'}"
+        click.echo(f"wrote {done.output} ({count}; numbers in {done.folder.path})")
+
+
+def _summary(done: Explained) -> dict[str, Any]:
+    from . import runfolder
+
+    columns = ("file", "name", "true", "labels", "classes", "probabilities", "problem")
+    return {
+        "output": str(done.output),
+        "run": str(done.folder.path),
+        "images": [{column: row[column] for column in columns} for row in runfolder.each_row(done.folder)],
+        "failed": [{"name": name, "reason": reason} for name, reason in done.failures],
+        "problems": {name: {"maps": count, "reason": reason} for name, (count, reason) in done.problems.items()},
+    }
