@@ -26,6 +26,7 @@ FLOORS = [
     ["metrics"],
     ["report"],
     ["explain"],
+    ["console"],
     ["cli"],
     ["__init__", "__main__"],
 ]
@@ -64,7 +65,7 @@ def test_imports_point_downwards(path):
     me = parts(path)
     for target in imported(path):
         if not target or target[0] not in FLOOR:
-            assert me[0] in ("cli", "__main__", "explain"), f"{me} imports the whole package"
+            assert me[0] == "cli", f"{me} imports the whole package"
         elif target[0] == me[0] and len(me) > 1:
             continue  # inside one folder: no circles, below
         else:
@@ -89,7 +90,7 @@ def test_the_test_can_fail():
 
 
 def test_files_fit_in_ones_head():
-    long = {"/".join(parts(p)): n for p in FILES if (n := len(p.read_text().splitlines())) > 480}
+    long = {"/".join(parts(p)): n for p in FILES if (n := len(p.read_text().splitlines())) > 450}
     assert not long
 
 

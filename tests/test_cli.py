@@ -1,6 +1,7 @@
 """The command line: what it prints, where, and how it ends."""
 
 import dataclasses
+import importlib
 import json
 import os
 import re
@@ -326,8 +327,9 @@ def test_a_closed_pipe_is_no_error(photos):
 
 
 def test_the_demo_scores_every_method(tmp_path, monkeypatch):
-    monkeypatch.setattr("pellucid.demo.OPTIONS", {"rise": {"samples": 20}, "expected_gradients": {"samples": 5}})
-    monkeypatch.setattr("pellucid.demo.PLAIN", 1)
+    module = importlib.import_module("pellucid.explain.demo")
+    monkeypatch.setattr(module, "OPTIONS", {"rise": {"samples": 20}, "expected_gradients": {"samples": 5}})
+    monkeypatch.setattr(module, "PLAIN", 1)
     done = call("demo", "--output", tmp_path / "demo" / "index.html", "--json")
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)

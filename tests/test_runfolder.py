@@ -256,7 +256,7 @@ def test_names_of_any_kind_survive(tmp_path):
     with begin(tmp_path / "run", **settings(items=items)) as folder:
         assert read(folder.path).items == tuple(items)
     (folder.path / "items.json").write_text("[]")
-    runfolder._items.cache_clear()
+    runfolder.folder._items.cache_clear()
     with pytest.raises(ValueError, match=r"items.json is damaged or was changed"):
         read(folder.path).items  # noqa: B018
 
@@ -266,7 +266,7 @@ def test_names_of_any_kind_survive(tmp_path):
 
 def child(code, *arguments, **options):
     body = "import os, sys, time\nimport numpy as np\nfrom pellucid import runfolder\n" + textwrap.dedent(code)
-    environment = os.environ | {"PYTHONPATH": str(Path(runfolder.__file__).parents[1]), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(Path(runfolder.__file__).parents[2]), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         [sys.executable, "-c", body, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment, **options,

@@ -26,6 +26,7 @@ from .attribution import smoothgrad as smoothgrad
 from .attribution import xgrad_cam as xgrad_cam
 from .classifier import Classifier as Classifier
 from .classifier import wrap as wrap
+from .explain import explain as explain
 from .layers import layers as layers
 from .method import CATALOGUE as CATALOGUE
 from .objectives import channel as channel

@@ -17,7 +17,7 @@ from .console import CODES, FAILED, STOPPED, Verbs, print_json, say
 
 if TYPE_CHECKING:
     from .classifier import Classifier
-    from .explain import Explained
+    from .explain.job import Explained
 
 _MOST_NAMED = 10  # files in a list of failures on the screen
 
@@ -133,10 +133,10 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     beside the output: if it is stopped, however, the same command goes on where it was.
     """
     output: Path = given["output"] or Path("report.html" if given["format"] == "html" else "report")
-    from .outputs import check_output, place_of
+    from .explain.outputs import check_output, place_of
 
     check_output(output, given["format"], [Path(image) for image in images])
-    from .explain import explain as job
+    from .explain.job import explain as job
 
     names, options = _methods(given["methods"]), _options(given["options"])
     with _computing(given):
@@ -192,11 +192,11 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     Needs no download: draws scenes, explains what the small network that comes with pellucid sees in them, and
     measures how much of each map lies on the object.
     """
-    from .outputs import check_output
+    from .explain.outputs import check_output
 
     check_output(output, "html", [])
-    from .demo import demo as job
-    from .demo import means
+    from .explain.demo import demo as job
+    from .explain.demo import means
 
     with _computing(given):
         done = job(output, seed=seed, command=shlex.join(["pellucid", *context.obj]), say=say)

@@ -16,7 +16,10 @@ from .run import Model, run
 
 @dataclass(frozen=True)
 class Layer:
-    """One call of a module: its name for `read=` and objectives, its kind, and its output's shape without N."""
+    """One call of a module: its name for `read=` and objectives, its kind, and its output's shape without N.
+
+    An output whose first axis is not N (tokens of all images in a row, say) has its whole shape.
+    """
 
     name: str
     kind: str
@@ -91,7 +94,8 @@ def _listed(model: Model, net: nn.Module, image: Tensor) -> Layers:
                 out = out[0] if isinstance(out, (tuple, list)) and out else out
                 if isinstance(out, Tensor):
                     label = name if calls[name] == 1 else f"{name}#{calls[name]}"
-                    found.append(Layer(label, type(module).__name__, tuple(out.shape[1:])))
+                    shape = out.shape[1:] if out.ndim and len(out) == len(image) else out.shape
+                    found.append(Layer(label, type(module).__name__, tuple(shape)))
 
             handles.append(module.register_forward_hook(note))
         with torch.no_grad():

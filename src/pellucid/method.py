@@ -28,6 +28,7 @@ class Method:
 
     name: of the function in `pellucid`. family: the folder that it is in. summary: its first line.
     paper: authors, year and title. function: to be called as (model, images, objective, **options).
+    one_pass: it takes one pass over each image, so that it is quick.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Method:
     summary: str
     paper: str
     function: Callable[..., Any]
+    one_pass: bool
 
     @property
     def options(self) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
         call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         family = function.__module__.split(".")[1]
         summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        CATALOGUE[name] = Method(name, family, summary, paper, call)
+        CATALOGUE[name] = Method(name, family, summary, paper, call, one_pass)
         return call
 
     return register

@@ -158,10 +158,11 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
             raise ValueError(f"{result!r} is of other images than {results[0]!r}")
     names = list(titles) or [f"{r.call.method} {r.call.objective}" if r.call else "" for r in results]
     maps = torch.stack([r.values.detach().float().sum(1, keepdim=True).to(images.device) for r in results], 1)
-    signed = bool((maps < 0).any())
+    signs = [bool((m < 0).any()) for m in maps.unbind(1)]
     rows: list[Tensor] = []
     for image, row in zip(pictures.displayable(images), maps, strict=True):
-        rows += [image, *colourise(row, signed=signed, shared=shared)]
+        alone = [colourise(one[None], signed=sign)[0] for one, sign in zip(row, signs, strict=True)]
+        rows += [image, *(colourise(row, signed=any(signs), shared=True) if shared else alone)]
     return pictures.grid(rows, ["image", *names], columns=1 + len(results))
 
 

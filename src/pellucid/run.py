@@ -171,6 +171,8 @@ def run(
                         value = value.detach().requires_grad_()
                         torch.set_grad_enabled(True)
                     if name in keep:
+                        if name != leaf:
+                            value = value.view_as(value)  # a use inside the module is no use of its output
                         kept[name] = value
                         value = value.clone()  # an in-place ReLU behind this layer must not change what was read
                     out = value if isinstance(out, Tensor) else type(out)((value, *out[1:]))

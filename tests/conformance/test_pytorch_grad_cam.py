@@ -16,7 +16,7 @@ from torch import nn
 
 import pellucid
 
-from .networks import OBJECTIVES, agree, classes, for_peer, in_double, magnified, network, pictures, scattered
+from .networks import OBJECTIVES, SIZES, agree, classes, for_peer, in_double, magnified, network, pictures, scattered
 
 TARGETS = {"logit": ClassifierOutputTarget, "probability": ClassifierOutputSoftmaxTarget}
 PEERS = {
@@ -35,8 +35,14 @@ LINEAR = ("grad_cam", "xgrad_cam", "hires_cam")
 SCALES = {"grad_cam_plus_plus": 2.0**30, "xgrad_cam": 2.0**-30}
 """Their denominators have an epsilon of 1e-6 and 1e-7. With gradients magnified and activations diminished (or the
 reverse) the formula gives the same map, and the epsilon no longer counts."""
-LAYERS = {"small": ("relu1", "conv2", "relu2"), "resnet18": ("layer4", "layer2.0", "conv1"), "vit": ("",)}
-
+LAYERS = [
+    ("small", "relu1"),
+    ("small", "conv2"),
+    ("small", "relu2"),
+    ("resnet18", "layer4"),
+    ("resnet18", "layer2.0"),
+    ("resnet18", "conv1"),
+]
 BLACK = torch.zeros(3, dtype=torch.float64)
 
 objectives = pytest.mark.parametrize("objective", OBJECTIVES)
@@ -79,37 +85,42 @@ def compare(method, net, images, objective, layer=None, peer_layer=None, reshape
         torch.testing.assert_close(ours[:, 0].float(), shown, rtol=0, atol=2e-5)
 
 
-@pytest.mark.parametrize("name, layer", [(name, layer) for name in ("small", "resnet18") for layer in LAYERS[name]])
+@pytest.mark.parametrize("name, layer", LAYERS)
 @objectives
 @gradients
 def test_gradient_methods(name, layer, objective, method):
     compare(method, network(name), pictures(name), objective, layer)
 
 
-@pytest.mark.parametrize("name, blocks", [("vit", 4), ("vit_b_16", 12)])
+TOKENS = [("vit", "encoder.layers.encoder_layer_3.ln_1"), ("vit_b_16", "encoder.layers.encoder_layer_11.ln_1")]
+
+
+@pytest.mark.parametrize("name, layer", TOKENS)
 @objectives
 @gradients
-def test_token_grids(name, blocks, objective, method):
-    """The layer and how its tokens lie over the image, both found by pellucid, both told to the peer."""
-    images = pictures(name)
-    reshape = partial(vit_reshape_transform, height=images.shape[2] // 16, width=images.shape[3] // 16)
-    compare(method, network(name), images, objective, None, f"encoder.layers.encoder_layer_{blocks - 1}.ln_1", reshape)
+def test_token_grids(name, layer, objective, method):
+    """The layer and how its tokens lie over the image are found by pellucid and told to the peer."""
+    compare(method, network(name), pictures(name), objective, None, layer, reshape(name))
 
 
-@pytest.mark.parametrize("name, layer", [("small", "relu1"), ("small", "conv2"), ("small", "relu2"),
-                                         ("resnet18", "layer4"), ("resnet18", "layer2.0"), ("vit", "")])  # fmt: skip
+def reshape(name):
+    """How the tokens of a vision transformer lie over the image, as the peer has to be told."""
+    height, width = (size // 16 for size in SIZES[name])
+    return partial(vit_reshape_transform, height=height, width=width) if name.startswith("vit") else None
+
+
+@pytest.mark.parametrize("name, layer", LAYERS + TOKENS)
 def test_eigen_cam(name, layer):
-    """Their sign is the one that the decomposition happens to give, ours goes along with the mean activation."""
+    """Their sign is the one that the decomposition happens to give, ours goes along with the mean activation.
+
+    Both subtract the mean over places; the paper does not.
+    """
     net, images = network(name), pictures(name)
-    options = {}
-    if name == "vit":
-        layer = "encoder.layers.encoder_layer_3.ln_1"
-        options["reshape"] = partial(vit_reshape_transform, height=4, width=4)
     found = pellucid.eigen_cam(net, images, layer=layer).maps
-    expected, _ = explain("eigen_cam", net, images, "logit", layer, **options)
+    expected, _ = explain("eigen_cam", net, images, "logit", layer, reshape(name))
     activations = pellucid.run(net, images, read=[layer]).activations[layer].detach()
-    if options:
-        activations = options["reshape"](activations)
+    if name.startswith("vit"):
+        activations = reshape(name)(activations)
     mean = activations.mean(1, keepdim=True)
     along = (expected * (mean - mean.mean((2, 3), keepdim=True))).sum((1, 2, 3), keepdim=True)
     agree(found, (expected * along.sign()).relu())
@@ -137,7 +148,6 @@ def test_score_cam(objective):
     compare("score_cam", net, images, objective, "relu1", baseline=BLACK)
 
 
-@pytest.mark.xfail(strict=True, reason="the masks are scaled to [0, 1] before they are enlarged, not after")
 @pytest.mark.parametrize("name, layer", [("small", "relu2"), ("resnet18", "layer1")])
 def test_score_cam_enlarged(name, layer):
     """Masks are enlarged, then scaled to [0, 1], as in the paper: s(Up(A)).
@@ -168,11 +178,8 @@ RECOMMENDED = [
     # For Swin the README has the first norm of the last block; all patches count to the end, and so we go on to it.
     ("swin_t", "norm"),
     ("timm/swin_tiny_patch4_window7_224", "norm"),
-    pytest.param(
-        "timm/convit_tiny",
-        "blocks.11.norm1",
-        marks=pytest.mark.xfail(strict=True, reason="the attention, heads x tokens x tokens, is taken for a picture"),
-    ),
+    ("timm/convit_tiny", "blocks.11.norm1"),
+    ("timm/tnt_s_patch16_224", "blocks.11.norm_out"),
 ]
 
 

@@ -26,13 +26,16 @@ def rise(
     samples: int = 1000,
     grid: int = 7,
     keep: float = 0.5,
+    centre: bool = True,
     baseline: Baseline = "mean",
     seed: int = 0,
 ) -> Attribution:
-    """How high the objective is on average when a pixel can be seen.
+    """How much higher the objective is when a pixel can be seen than it is on average.
 
-    values = 1 / (n p) sum_i f(b + m_i (x - b)) m_i, with n random masks m_i: a grid of cells, each open with
-    probability p, enlarged smoothly and shifted at random. The paper explains probabilities with 4000 masks or
+    values = 1 / (n p) sum_i (f_i - c) m_i, with f_i = f(b + m_i (x - b)) and n random masks m_i: a grid of
+    cells, each open with probability p, enlarged smoothly and shifted at random. With c = 0 this is the paper's
+    formula: the mean of f when the pixel can be seen, which lies around the mean of f everywhere. With c that
+    mean, the same map has its zero there, and less noise. The paper explains probabilities with 4000 masks or
     more; all images of a batch get the same masks.
 
     Args:
@@ -42,6 +45,7 @@ def rise(
         samples: n, how many masks.
         grid: cells along each side.
         keep: p, the share of open cells, between 0 and 1.
+        centre: take the mean of f as c; False is the paper's c = 0.
         baseline: what hidden pixels become: "mean" colour, "black", "white", "blur", "noise", or a tensor.
         seed: of the masks, and for "noise".
 
@@ -72,6 +76,8 @@ def rise(
         return torch.lerp(start[rows], images[rows], masks(numbers).expand(-1, images.shape[1], -1, -1))
 
     scores = scores_over(model, images, objective, samples, through, "rise")
+    if centre:
+        scores = scores - scores.mean(1, keepdim=True)
     total = torch.zeros(len(images), size[0] * size[1]).to(images)
     for part in torch.arange(samples).split(BLOCK):
         total += scores[:, part] @ masks(part).flatten(1)

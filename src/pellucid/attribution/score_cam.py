@@ -67,11 +67,11 @@ def score_cam(
     with torch.no_grad():
         batched(read, len(images), like=images, device=device_of(model))
     maps = torch.cat(found)
-    low, high = maps.amin((2, 3), keepdim=True), maps.amax((2, 3), keepdim=True)
-    masks = (maps - low) / torch.where(high > low, high - low, 1)
 
     def through(rows: Tensor, k: Tensor) -> Tensor:
-        mask = F.interpolate(masks[rows, k][:, None], images.shape[2:], mode="bilinear", align_corners=False)
+        mask = F.interpolate(maps[rows, k][:, None], images.shape[2:], mode="bilinear", align_corners=False)
+        low, high = mask.amin((2, 3), keepdim=True), mask.amax((2, 3), keepdim=True)
+        mask = (mask - low) / torch.where(high > low, high - low, 1)
         return torch.lerp(start[rows], images[rows], mask.expand(-1, images.shape[1], -1, -1))
 
     weights = scores_over(model, images, objective, maps.shape[1], through, "score cam").softmax(1)

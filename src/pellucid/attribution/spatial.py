@@ -95,15 +95,25 @@ def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed:
     if not objective.needs_output:
         last = max(place for place, layer in enumerate(listed) if layer.name in objective.reads)
         listed = listed[: last + 1]
-    inside = tuple(f"{name}." for name, module in net.named_modules() if "attention" in type(module).__name__.lower())
+    inside = tuple(
+        f"{name}."
+        for name, module in net.named_modules()
+        if "attention" in type(module).__name__.lower() or name.endswith(("attn", "attention"))
+    )
     layouts = {
         layer.name: found
         for layer in listed
         if not layer.name.startswith(inside)
+        and not layer.kind.startswith("Adaptive")  # which may only repeat places
         and (found := grid((1, *layer.shape), image.shape[2:]))
         and found[1] * found[2] > 1
     }
     tokens = [name for name, found in layouts.items() if found[0] == "NTC"]
+    counts = {layer.shape[0] for layer in listed if layer.name in tokens}
+    for layer in listed:  # an attention, heads x tokens x tokens, is no picture
+        square = len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] and layer.shape[1] in counts
+        if square and layer.name in layouts:
+            del layouts[layer.name]
     used: set[str] | None = None
     for name in reversed(layouts):
         if layouts[name][0] != "NTC":

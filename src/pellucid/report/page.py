@@ -13,9 +13,8 @@ from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import jinja2
 from markupsafe import Markup
 
 from ..classifier import Classifier
@@ -26,6 +25,9 @@ from ..version import __version__
 from .case import Case, same
 from .encode import SMALL, fit, gradient, heatmap, photo
 from .summary import Summary
+
+if TYPE_CHECKING:
+    import jinja2
 
 
 def write(
@@ -171,6 +173,8 @@ def _model(model: str | Classifier) -> str:
 @cache
 def _environment() -> jinja2.Environment:
     """Templates that escape whatever they are given, and show control characters as spaces."""
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

@@ -14,20 +14,18 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
-from . import runfolder
-from .checks import UnknownName
-from .classifier import Classifier, Predictions
-from .method import CATALOGUE, Method
-from .metrics.localization import mass_accuracy, pointing_game
-from .objectives import as_objective, contrast, logit, probability
-from .outputs import printable
-from .result import Attribution
-from .runfolder import RunFolder
+from .. import runfolder
+from ..checks import UnknownName
+from ..classifier import Classifier, Predictions
+from ..method import CATALOGUE, Method
+from ..metrics.localization import mass_accuracy, pointing_game
+from ..objectives import as_objective, contrast, logit, probability
+from ..result import Attribution
+from ..runfolder import RunFolder
+from .outputs import MASS, PEAK, printable
 
-SLOW = ("ablation_cam", "expected_gradients", "occlusion", "rise", "score_cam")
-"""Methods that are not run more often than asked."""
-NOT_OF_CLASSES = ("cam", "eigen_cam")
-"""Methods for logits alone, or for nothing in particular."""
+SAME_FOR_ALL_CLASSES = ("eigen_cam",)
+
 TOP = 5  # classes that are kept
 
 Say: TypeAlias = Callable[[str, str], object]
@@ -155,7 +153,7 @@ class _Panel:
 def _panels(job: Job) -> list[_Panel]:
     """One for each method; logit and probability for the first that is quick; for wrong images both classes."""
     panels = [_Panel(name, name, "", CATALOGUE[name], main=True) for name in job.methods]
-    quick = [panel for panel in panels if panel.name not in (*SLOW, *NOT_OF_CLASSES)]
+    quick = [panel for panel in panels if panel.method.one_pass and panel.name not in SAME_FOR_ALL_CLASSES]
     if job.target is not None or not quick:
         return panels
     first = quick[0]
@@ -196,8 +194,8 @@ def _described(result: Attribution, notes: list[str], mask: Tensor | None) -> di
     scores: dict[str, float] = {}
     if mask is not None:
         values = result.values.detach().float().cpu()
-        scores["mass on the object"] = mass_accuracy(values, mask[None]).item()
-        scores["peak on the object"] = pointing_game(values, mask[None]).item()
+        scores[MASS] = mass_accuracy(values, mask[None]).item()
+        scores[PEAK] = pointing_game(values, mask[None]).item()
     return {
         "objective": call.objective,
         "options": json.dumps(dict(call.options), default=str),

@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from . import runfolder, shapes
-from .explain import DEFAULTS, Explained, explain
-from .images import write_image
-from .method import CATALOGUE
-from .runfolder import RunFolder
-from .zoo import load
+from .. import runfolder, shapes
+from ..images import write_image
+from ..method import CATALOGUE
+from ..runfolder import RunFolder
+from ..zoo import load
+from .job import DEFAULTS, Explained, explain
 
 PLAIN, CANDIDATES, FADED = 3, 24, 0.6
 OPTIONS = {"rise": {"samples": 200}}

@@ -13,15 +13,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import pictures, report, runfolder
-from .batches import progress
-from .classifier import Classifier, Predictions
-from .colour import colour_range, colourise
-from .files import whole
-from .result import Attribution, Call
-from .runfolder import RunFolder
+from .. import pictures, report, runfolder
+from ..batches import progress
+from ..classifier import Classifier, Predictions
+from ..colour import colour_range, colourise
+from ..files import whole
+from ..result import Attribution, Call
+from ..runfolder import RunFolder
 
 FORMATS = ("html", "png", "npz")
+MASS, PEAK = "mass on the object", "peak on the object"
+SCORES = {
+    MASS: "the share of the positive relevance that lies inside the object's mask. A random map scores the share of "
+    "the image that the object covers; an edge that is evidence from outside counts as a miss.",
+    PEAK: "how often the strongest pixel lies inside the object's mask.",
+}
 _INCHES = 2.4
 
 
@@ -87,7 +93,16 @@ def write(
         if format == "html":
             shown = _counted(cases(folder, failures), advance)
             size = 448 if count <= 50 else 256 if count <= 300 else 160
-            report.write(output, shown, title=title, model=model, failures=failures, command=command, size=size)
+            report.write(
+                output,
+                shown,
+                title=title,
+                model=model,
+                failures=failures,
+                command=command,
+                size=size,
+                legend=SCORES,
+            )
             return
         stems = _stems(short_names(folder.items))
         for row, arrays in images(folder, failures):

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .checks import UnknownName
-from .classifier import Classifier
+from ..checks import UnknownName
+from ..classifier import Classifier
 
 _HEADS = ({"file", "filename", "image", "path", "name"}, {"label", "class", "true", "truth", "target"})
 

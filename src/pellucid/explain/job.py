@@ -15,18 +15,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import runfolder
-from .batches import progress
-from .checks import UnknownName, nearest
-from .classifier import Classifier
-from .explain_chunk import Job, Say, explain_chunk, noted, state_of
-from .images import list_images
-from .method import CATALOGUE
-from .objectives import as_objective
+from .. import runfolder
+from ..batches import progress
+from ..checks import UnknownName, nearest
+from ..classifier import Classifier
+from ..images import list_images
+from ..method import CATALOGUE
+from ..objectives import as_objective
+from ..run import layer as find_layer
+from ..run import run as run_pass
+from ..runfolder import OtherRun, RunFolder
+from .chunk import Job, Say, explain_chunk, noted, state_of
 from .outputs import check_output, place_of, printable, short_names, write
-from .run import layer as find_layer
-from .run import run as run_pass
-from .runfolder import OtherRun, RunFolder
 from .truth import Truth, true_classes
 
 DEFAULTS = ("saliency", "smoothgrad", "integrated_gradients", "grad_cam", "occlusion")

@@ -1,0 +1,206 @@
+"""Chunks: the unit of work, finished by one rename."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from ..files import whole
+from .folder import ARRAYS, ROWS, RunFolder, finished
+from .lock import writing
+
+if TYPE_CHECKING:
+    import pyarrow
+    import zarr
+
+Row: TypeAlias = Mapping[str, Any]
+Array: TypeAlias = np.ndarray[Any, Any]
+
+
+def pending(folder: RunFolder) -> list[int]:
+    """The numbers of the chunks that are not finished, in order."""
+    return sorted(set(range(folder.chunks)) - set(finished(folder)))
+
+
+def span(folder: RunFolder, number: int) -> range:
+    """Which items belong to a chunk.
+
+    Raises:
+        IndexError: there is no chunk of that number.
+    """
+    if not 0 <= number < folder.chunks:
+        raise IndexError(f"there is no chunk {number}: {folder.path} has {folder.chunks}, counted from 0")
+    size = folder.manifest["chunk"]
+    return range(number * size, min((number + 1) * size, folder.manifest["items"]["count"]))
+
+
+def write_chunk(
+    folder: RunFolder,
+    number: int,
+    rows: Sequence[Row],
+    arrays: Mapping[str, Sequence[Any]] | None = None,
+) -> None:
+    """Write what a chunk gave, and with that finish it. Doing it again replaces it.
+
+    Args:
+        folder: from `begin` or `read`.
+        number: of the chunk.
+        rows: for each of its items a dict of columns: numbers, words, lists or dicts of such, or None. An
+            item that could not be done says why in the column "problem".
+        arrays: by name, for each item an array (or a CPU tensor), or None where there is none. Unless the
+            folder is ragged, all arrays of a name have one shape and type. Names are made of letters,
+            digits and `_ . -`.
+
+    Raises:
+        ValueError: for another number of rows or arrays than the chunk has items, a name that is not allowed, or
+            an array of another shape or type than the others of its name.
+        OSError: it could not be written, as on a full disk; finished chunks are untouched by that.
+    """
+    members = span(folder, number)
+    for what, given in {"rows": rows, **(arrays or {})}.items():
+        if len(given) != len(members):
+            raise ValueError(f"chunk {number} has {len(members)} items, got {len(given)} of {what}")
+    with writing(folder.path, f"write chunk {number} into"):
+        nothing = dict.fromkeys(_array_names(folder), [None] * len(members))  # also where there was something before
+        for name, values in {**nothing, **(arrays or {})}.items():
+            _write_array(folder, number, name, [None if v is None else np.asarray(v) for v in values])
+        _write_rows(folder, number, [{"item": item, **row} for item, row in zip(members, rows, strict=True)])
+
+
+def read_chunk(folder: RunFolder, number: int) -> tuple[list[dict[str, Any]], dict[str, list[Array | None]]]:
+    """What `write_chunk` wrote: rows, with their item's number as "item", and arrays by name.
+
+    An array that was not given comes back as None only from a ragged folder or a chunk without any; elsewhere as
+    NaN (zeros, if the type has no NaN).
+
+    Raises:
+        FileNotFoundError: the chunk is not finished.
+    """
+    members = span(folder, number)
+    file = _part(folder, number)
+    if not file.is_file():
+        raise FileNotFoundError(f"chunk {number} of {folder.path} is not finished: run it first")
+    values: dict[str, list[Array | None]] = {}
+    array: Any
+    for name, array in arrays(folder).items():
+        if folder.manifest["ragged"]:
+            values[name] = [np.asarray(array[f"{i:08}"]) if f"{i:08}" in array else None for i in members]
+        else:
+            values[name] = list(np.asarray(array[members.start : members.stop]))
+    return _read_rows(file).to_pylist(), values
+
+
+def rows(folder: RunFolder) -> pyarrow.Table:
+    """The rows of all finished chunks, in order, as a pyarrow table; `.to_pylist()` makes dicts of them.
+
+    A column that some chunk did not have is empty there.
+    """
+    import pyarrow
+
+    parts = [_read_rows(_part(folder, number)) for number in finished(folder)]
+    if not parts:
+        return pyarrow.table({"item": pyarrow.array([], pyarrow.int64())})
+    return pyarrow.concat_tables(parts, promote_options="permissive")
+
+
+def each_row(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    """The rows of all finished chunks, in order, one by one, so that a long run does not fill the memory."""
+    for number in finished(folder):
+        yield from _read_rows(_part(folder, number)).to_pylist()
+
+
+def arrays(folder: RunFolder) -> dict[str, zarr.Array[Any] | zarr.Group]:
+    """The arrays by name, as Zarr arrays whose first axis is the item, not yet read.
+
+    In a ragged folder each is a Zarr group with an array for each item, named by the item's number in eight
+    digits. Items of chunks that are not finished, or that gave no array, are NaN (0 for whole numbers).
+    """
+    import zarr
+
+    return {name: zarr.open(folder.path / ARRAYS / name, mode="r") for name in _array_names(folder)}
+
+
+def failures(folder: RunFolder) -> list[tuple[str, str]]:
+    """Which items could not be done, and why: those whose row has a "problem"."""
+    return [(folder.items[row["item"]], row["problem"]) for row in each_row(folder) if row.get("problem")]
+
+
+def forget(folder: RunFolder, numbers: Sequence[int]) -> None:
+    """Make chunks unfinished, to be computed anew."""
+    for number in numbers:
+        _part(folder, number).unlink(missing_ok=True)
+
+
+def _part(folder: RunFolder, number: int) -> Path:
+    return folder.path / ROWS / f"{number:08}.parquet"
+
+
+def _write_rows(folder: RunFolder, number: int, records: list[dict[str, Any]]) -> None:
+    import pyarrow
+    from pyarrow import parquet
+
+    columns = dict.fromkeys(name for record in records for name in record)
+    table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
+    with whole(_part(folder, number)) as file:
+        parquet.write_table(table, file)
+
+
+def _read_rows(file: Path) -> pyarrow.Table:
+    from pyarrow import parquet
+
+    return parquet.ParquetFile(file).read()
+
+
+def _write_array(folder: RunFolder, number: int, name: str, values: list[Array | None]) -> None:
+    import zarr
+
+    if not re.fullmatch(r"\w[\w.-]*", name):
+        raise ValueError(f"an array is called {name!r}: expected letters, digits and _ . - alone")
+    present = [value for value in values if value is not None]
+    members, path = span(folder, number), folder.path / ARRAYS / name
+    if not present and not path.is_dir():
+        return
+    if folder.manifest["ragged"]:
+        group = zarr.open_group(path, mode="a", zarr_format=3)
+        for item, value in zip(members, values, strict=True):
+            if value is None:
+                shutil.rmtree(path / f"{item:08}", ignore_errors=True)
+            else:
+                group.create_array(f"{item:08}", data=value, overwrite=True)
+        return
+    if not (path / "zarr.json").is_file():
+        shape, kind = present[0].shape, present[0].dtype
+        with suppress(zarr.errors.ContainsArrayError):  # another worker was faster
+            zarr.create_array(
+                path,
+                shape=(folder.manifest["items"]["count"], *shape),
+                chunks=(folder.manifest["chunk"], *(max(1, side) for side in shape)),
+                dtype=kind,
+                fill_value=np.nan if kind.kind in "fc" else kind.type(0),
+                zarr_format=3,
+            )
+    array = zarr.open_array(path, mode="r+")
+    for value in present:
+        if value.shape != array.shape[1:] or value.dtype != array.dtype:
+            got, had = (f"{' x '.join(map(str, s)) or 'a number'} {t}" for s, t in (
+                (value.shape, value.dtype), (array.shape[1:], array.dtype)
+            ))  # fmt: skip
+            raise ValueError(
+                f"array {name!r} has items of {had}, got one of {got}: begin the run with ragged=True if items differ"
+            )
+    empty = np.full(array.shape[1:], array.fill_value, array.dtype)
+    array[members.start : members.stop] = np.stack([empty if value is None else value for value in values])
+
+
+def _array_names(folder: RunFolder) -> list[str]:
+    with suppress(FileNotFoundError):
+        entries = os.scandir(folder.path / ARRAYS)
+        return sorted(entry.name for entry in entries if Path(entry.path, "zarr.json").is_file())
+    return []
