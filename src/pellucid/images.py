@@ -15,7 +15,6 @@ import difflib
 import itertools
 import os
 import re
-import secrets
 import threading
 import warnings
 from collections import Counter
@@ -27,6 +26,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from .files import whole
 
 Size = int | tuple[int, int]
 
@@ -204,23 +205,8 @@ def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(_FORMATS)}, got {path.suffix!r}")
     encoded = BytesIO()
     to_pil(image).save(encoded, kind, **_SAVE.get(kind, {}))
-    part = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        # Not tempfile: its files can be read by their owner only, and stay so under the new name.
-        with part.open("xb") as file:
-            file.write(encoded.getbuffer())
-        part.replace(path)
-    except OSError as error:
-        if not path.parent.is_dir():
-            remedy = f"there is no folder {path.parent}; make it first"
-        elif path.is_dir():
-            remedy = "it is a folder; add a file name"
-        else:
-            remedy = f"{error.strerror or error}; free some space or write to another folder"
-        raise OSError(error.errno, f"cannot write the image: {remedy}", str(path)) from error
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with whole(path) as part:
+        part.write_bytes(encoded.getbuffer())
 
 
 def _check_options(resize: Size | None, crop: Size | None, interpolation: str, channels: int) -> None:
