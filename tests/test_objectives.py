@@ -185,3 +185,30 @@ def test_tokens_are_channels_last():
 
     trace = Trace(IMAGES[:1], None, {"t": tokens}, torch.zeros(1).long())
     assert channel("t", 1).prepare(MODEL, 1).of(trace).item() == tokens[0, :, 1].mean()
+
+
+def test_targets_as_arrays_and_numbers_of_numpy():
+    import numpy as np
+
+    check(np.array([0, 1, 2]), OUTPUT.diagonal())
+    check(np.int64(1), OUTPUT[:, 1])
+    check(logit(0) * np.float64(2), 2 * OUTPUT[:, 0])
+    for wrong in ([1.7, 0, 0], torch.zeros(3, 1).long()):
+        with pytest.raises((TypeError, ValueError), match=r"expected (a whole number|one number for each image)"):
+            value(logit(wrong))
+
+
+def test_numbers_keep_their_digits():
+    torch.testing.assert_close(value(0.1 * logit(0)), 0.1 * OUTPUT[:, 0], rtol=1e-15, atol=0)
+    assert repr(0.123456789 * logit(0)) == "0.123456789 * logit(0)"
+
+
+def test_a_resolved_contrast_keeps_its_brackets():
+    bound = (2 * contrast(None, 0)).bind(MODEL, 3)
+    bound(TRACE)
+    assert str(bound).startswith("2 * (logit(") and str(bound).endswith("- logit(0))")
+
+
+def test_a_label_that_two_classes_have_is_refused():
+    with pytest.raises(KeyError, match=r"fits classes \[0, 2\]"):
+        pellucid.wrap(MODEL.net, labels=["crane", "x", "crane"]).index("crane")

@@ -189,3 +189,72 @@ def test_images_are_moved_to_the_network():
     net, images = small_net().cuda(), some_images(dtype=torch.float32)
     slope, trace = gradient(net, images, logit(0).bind(net, 3))
     assert slope.device.type == "cpu" and trace.output.device.type == "cuda"
+
+
+@pytest.mark.parametrize(
+    "wrap", [torch.compile, nn.DataParallel, pellucid.wrap], ids=["compiled", "parallel", "wrapped"]
+)
+def test_a_wrapped_classifier_still_normalises(wrap):
+    model, images = small_model(dtype=torch.float32), some_images(dtype=torch.float32)
+    expected = pellucid.saliency(model, images, "koala" if wrap is not pellucid.wrap else 1)
+    found = pellucid.saliency(wrap(model), images, "koala" if wrap is not pellucid.wrap else 1)
+    torch.testing.assert_close(found.values, expected.values)
+    torch.testing.assert_close(run(wrap(model), images).output, model(images))
+
+
+def test_threads_do_not_disturb_each_other():
+    from concurrent.futures import ThreadPoolExecutor
+
+    net, images = small_net().double(), some_images()
+    expected = pellucid.eigen_cam(net, images, 0, layer="relu1").values
+    plain = net(images)
+
+    def work(number):
+        if number % 2:
+            return torch.equal(net(images), plain)
+        return torch.equal(pellucid.eigen_cam(net, images, 0, layer="relu1").values, expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(60)))
+
+
+def test_named_tuples_keep_their_kind():
+    from typing import NamedTuple
+
+    class Pair(NamedTuple):
+        maps: torch.Tensor
+        rest: int
+
+    class Named(nn.Module):
+        def forward(self, x):
+            return Pair(x * 2, 1)
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.named = Named()
+            self.eval()
+
+        def forward(self, x):
+            return self.named(x).maps.flatten(1)
+
+    images = some_images(1)
+    assert torch.equal(run(Net(), images, read=["named"]).activations["named"], images * 2)
+
+
+def test_spellings_of_one_layer():
+    net, images = small_net().double(), some_images()
+    slope, _ = gradient(net, images, pellucid.channel("relu2#1", 0).bind(net, 3), at="relu2")
+    assert slope[:, 0].unique().tolist() == [pytest.approx(1 / 36)] and not slope[:, 1:].any()
+
+
+def test_networks_that_mix_images_or_have_no_weights_are_refused():
+    with pytest.raises(ValueError, match="without running statistics"):
+        pellucid.saliency(
+            nn.Sequential(nn.BatchNorm2d(3, track_running_stats=False), nn.Flatten()).eval(), torch.rand(2, 3, 2, 2), 0
+        )
+    with pytest.raises(ValueError, match="lazy module"):
+        pellucid.saliency(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)).eval(), torch.rand(2, 3, 2, 2), 0)
+    with pytest.raises((KeyError, TypeError), match="TorchScript"):
+        script = torch.jit.script(nn.Sequential(nn.ReLU()).eval())
+        run(script, torch.rand(1, 3, 2, 2), read=["0"])

@@ -17,6 +17,7 @@ from .settings import current
 
 CPU_MEMORY = 256 * 2**20  # 12 images of 224 x 224 through resnet18 and back; the fastest there are 4 to 12
 MOST_ROWS = 4096
+CPU_INPUT = 10 * 2**20  # bytes of images in one pass: 16 of 224 x 224; more are slower there, in the caches
 # The first slice takes a network's activations for this many times its input: with gradients they are 35 times in
 # resnet18, 210 in densenet121. A GPU that overflows fails, a CPU does not, hence the caution there.
 CPU_GUESS, GPU_GUESS = 100, 400
@@ -55,8 +56,12 @@ def batched(
     fixed = current().batch_size
     device = device or like.device
     budget = memory_budget(device)
-    guess = guess or (CPU_GUESS if device.type == "cpu" else GPU_GUESS)
-    size = fixed or max(1, min(budget // max(1, like[:1].numel() * like.element_size() * guess), MOST_ROWS))
+    row_bytes = max(1, like[:1].numel() * like.element_size())
+    most = MOST_ROWS
+    if guess is None:
+        guess = CPU_GUESS if device.type == "cpu" else GPU_GUESS
+        most = max(1, min(most, CPU_INPUT // row_bytes)) if device.type == "cpu" else most
+    size = fixed or max(1, min(budget // (row_bytes * guess), most))
     with progress(rows, label) as advance:
         done = 0
         while done < rows:
@@ -66,7 +71,7 @@ def batched(
             if done == 0 and fixed is None and part.stop < rows:
                 with _Meter() as meter:
                     step(part)
-                size = max(1, min(int(budget * part.stop / max(1, meter.peak)), MOST_ROWS))
+                size = max(1, min(int(budget * part.stop / max(1, meter.peak)), most))
             else:
                 step(part)
             advance(part.stop - part.start)
@@ -121,9 +126,13 @@ class _Meter(TorchDispatchMode):
             weakref.finalize(storage, self._free, key, size)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        before = {t.untyped_storage()._cdata for t in args if isinstance(t, Tensor)}
+        before = {t.untyped_storage()._cdata for t in args if _has_storage(t)}
         out = func(*args, **(kwargs or {}))
         for tensor in out if isinstance(out, (tuple, list)) else (out,):
-            if isinstance(tensor, Tensor):
+            if _has_storage(tensor):
                 self._made(tensor, before)
         return out
+
+
+def _has_storage(value: Any) -> bool:
+    return isinstance(value, Tensor) and value.layout == torch.strided

@@ -75,6 +75,15 @@ def check_network(net: nn.Module | None) -> None:
                 f"{where} is in training mode: dropout would be random and batch norm would mix the images. "
                 "Call .eval() on the network first"
             )
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.running_mean is None:
+            raise ValueError(
+                f"layer {name!r} is a batch norm without running statistics: it mixes the images of a batch even in "
+                "evaluation mode, so that no image has a result of its own"
+            )
+        if any(isinstance(p, nn.parameter.UninitializedParameter) for p in module._parameters.values()):
+            raise ValueError(
+                f"layer {name!r} has no weights yet (a lazy module): send a batch through the network first"
+            )
 
 
 def nan_weights(net: nn.Module | None) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +35,7 @@ class Preprocessing:
     channels: int = 3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Predictions:
     """The k most probable classes of each image, the most probable first.
 
@@ -149,7 +149,7 @@ class Classifier(nn.Module):
         place = next(self.net.parameters(), images)
 
         def step(part: slice) -> None:
-            logits = self(images[part].to(place.device, place.dtype))
+            logits = self(images[part].to(place.device, place.dtype, copy=True))
             if not isinstance(logits, Tensor) or logits.ndim != 2:
                 raise ValueError(f"predict needs a network that returns N x K, this one returns {_shape(logits)}")
             parts.append(logits.to(images.device, torch.promote_types(logits.dtype, torch.float32)).softmax(1))
@@ -173,13 +173,13 @@ class Classifier(nn.Module):
         Raises:
             UnknownName: if there is none, or more than one; the message offers the nearest.
         """
-        if label in self.labels:
-            return self.labels.index(label)
-        synonyms = [i for i, names in enumerate(self.labels) if label.lower() in map(str.lower, names.split(", "))]
-        if len(synonyms) == 1:
-            return synonyms[0]
-        if synonyms:
-            raise UnknownName(f"the label {label!r} fits classes {synonyms}: give the index")
+        fitting = [i for i, name in enumerate(self.labels) if name == label]
+        if not fitting:
+            fitting = [i for i, names in enumerate(self.labels) if label.lower() in map(str.lower, names.split(", "))]
+        if len(fitting) == 1:
+            return fitting[0]
+        if fitting:
+            raise UnknownName(f"the label {label!r} fits classes {fitting}: give the index")
         if not self.labels:
             raise UnknownName(
                 f"the label {label!r} is unknown: this model has no labels, give an index or wrap(labels=...)"
@@ -259,17 +259,35 @@ def network(model: Callable[[Tensor], Any]) -> nn.Module | None:
 
     None for a callable that is no torch module.
     """
-    inner: Any = model
-    while isinstance(inner, nn.Module):
+    *_, inner = _unwrapped(model)
+    return inner if isinstance(inner, nn.Module) else None
+
+
+def classifier(model: Callable[[Tensor], Any]) -> Classifier | None:
+    """The outermost Classifier in a model: the model itself, or behind torch.compile and DataParallel."""
+    return next((inner for inner in _unwrapped(model) if isinstance(inner, Classifier)), None)
+
+
+def normalised(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Images as the network behind `network(model)` takes them: normalised by every Classifier on the way."""
+    for inner in _unwrapped(model):
         if isinstance(inner, Classifier):
-            inner = inner.net
-        elif isinstance(inner, nn.DataParallel):
-            inner = inner.module
-        elif hasattr(inner, "_orig_mod"):  # torch.compile
-            inner = inner._orig_mod
+            images = inner.normalise(images)
+    return images
+
+
+def _unwrapped(model: Any) -> Iterator[Any]:
+    """The model and what it wraps, from the outside to the network itself."""
+    while True:
+        yield model
+        if isinstance(model, Classifier):
+            model = model.net
+        elif isinstance(model, nn.DataParallel):
+            model = model.module
+        elif isinstance(model, nn.Module) and hasattr(model, "_orig_mod"):  # torch.compile
+            model = model._orig_mod
         else:
-            return inner
-    return None
+            return
 
 
 def first_channels(net: nn.Module) -> int | None:

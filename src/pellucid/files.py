@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import errno
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,13 +33,10 @@ def whole(path: str | Path) -> Iterator[Path]:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "it is a folder, give the name of a file in it", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem[:40]}-", suffix=path.suffix, dir=path.parent)
-        os.close(handle)
-        part = Path(name)
+        name = path.with_name(f".{path.stem[:40]}-{secrets.token_hex(4)}{path.suffix}")
+        name.open("xb").close()  # not by tempfile, whose files are for their owner alone
+        part = name
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(path)
     except OSError as error:
         read = part is not None and error.filename is not None and str(error.filename) not in (str(path), str(part))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
+from threading import get_ident
 
 import torch
 from torch import Tensor, nn
@@ -64,11 +65,12 @@ def layers(model: Model, images: Tensor | None = None) -> Layers:
     if images is None:
         images = blank(model)
     key = (images.shape[1:], tuple(id(module) for module in net.modules()))
-    known = _known.setdefault(net, {})
-    if key not in known:
-        known.clear()
-        known[key] = _listed(model, net, images[:1].detach())
-    return known[key]
+    known = _known.get(net, {})
+    if key in known:
+        return known[key]
+    listed = _listed(model, net, images[:1].detach())
+    _known[net] = {key: listed}
+    return listed
 
 
 def blank(model: Model) -> Tensor:
@@ -84,12 +86,17 @@ def _listed(model: Model, net: nn.Module, image: Tensor) -> Layers:
     found: list[Layer] = []
     calls: dict[str, int] = {}
     handles = []
+    thread = get_ident()
+    if isinstance(net, torch.jit.ScriptModule):
+        raise TypeError("the layers of a TorchScript network cannot be seen: give the network it was made from")
     try:
         for name, module in net.named_modules():
             if not name:
                 continue
 
             def note(module: nn.Module, _inputs: object, out: object, name: str = name) -> None:
+                if get_ident() != thread:
+                    return  # another thread's pass through the same network
                 calls[name] = calls.get(name, 0) + 1
                 out = out[0] if isinstance(out, (tuple, list)) and out else out
                 if isinstance(out, Tensor):

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .batches import batched
 from .checks import check_images, check_network, nan_weights, nearest
-from .classifier import Classifier, network
+from .classifier import Classifier, classifier, network
 from .objectives import Bound, as_objective
 from .result import Attribution, Call
 from .run import Model, counted, device_of, run
@@ -72,6 +72,7 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
                 if option not in options:
                     known = nearest(option, options) if options else "it has no options"
                     raise TypeError(f"{name} has no option {option!r}; {known}")
+            model = classifier(model) or model
             net = network(model)
             check_network(net)
             if isinstance(model, Classifier):
@@ -92,13 +93,13 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
                 method=name,
                 options={option: _plain(arguments.arguments[option]) for option in options},
                 objective=str(bound),
-                model=getattr(model, "name", type(net if net is not None else model).__name__),
+                model=model.name if isinstance(model, Classifier) else type(net if net is not None else model).__name__,
                 paper=paper,
                 seconds=time.perf_counter() - start,
                 forward=passes.forward,
                 backward=passes.backward,
             )
-            return replace(result, images=images.detach(), call=record)
+            return replace(result, values=result.values.to(images.dtype), images=images.detach(), call=record)
 
         parameters = [
             p.replace(default=None, annotation=Any) if p.name == "objective" else p
@@ -129,4 +130,6 @@ def _plain(value: Any) -> Any:
     """An option as it is kept in the record: numbers and words as they are, tensors by their shape."""
     if isinstance(value, Tensor):
         return f"<tensor {' x '.join(map(str, value.shape))}>"
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
     return value if isinstance(value, (int, float, str, bool, tuple, type(None))) else str(value)

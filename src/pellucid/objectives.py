@@ -7,118 +7,19 @@ are bound to a model and a batch when a method runs.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from operator import index
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .checks import UnknownName, nan_weights
-from .classifier import Classifier, network
+from .algebra import Bound, Objective, Term, Values
+from .checks import UnknownName
+from .classifier import Classifier
 from .maps import as_maps
 from .run import Model, Score, Trace
-from .run import layer as find_layer
 
 Target = int | str | Tensor | Sequence[int] | Sequence[str] | None
-Values = Callable[[Trace], Tensor]
-
-
-@dataclass(frozen=True)
-class Term:
-    """What an objective becomes for one model and batch.
-
-    of: the values from a trace. describe: its text, with the predicted class once that is known.
-    open: whether a predicted class is still unknown.
-    """
-
-    of: Values
-    describe: Callable[[], str]
-    open: Callable[[], bool] = lambda: False
-
-
-@dataclass(frozen=True)
-class Bound:
-    """An objective bound to a model and a batch: from a trace, one number per row.
-
-    reads: the layers it needs. needs_output: whether the pass must go on to the end.
-    """
-
-    term: Term = field(repr=False)
-    reads: frozenset[str]
-    needs_output: bool
-    model: Model = field(repr=False)
-    checked: list[bool] = field(repr=False)  # filled at the first pass: later ones cost no synchronisation
-
-    def __call__(self, trace: Trace) -> Tensor:
-        values = self.term.of(trace)
-        rows = len(trace.rows)
-        if not isinstance(values, Tensor) or values.shape != (rows,):
-            got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
-            raise ValueError(f"the objective {self} gave {got}, expected one number for each of {rows} images")
-        if not self.checked:
-            if not values.isfinite().all():
-                raise ValueError(f"the objective {self} is NaN or infinite{nan_weights(network(self.model))}")
-            self.checked.append(True)
-        return values
-
-    def open(self) -> bool:
-        """Whether it is about a predicted class that no pass has settled yet."""
-        return self.term.open()
-
-    def __str__(self) -> str:
-        return self.term.describe()
-
-
-@dataclass(frozen=True, eq=False)
-class Objective:
-    """A number that a model computes for an image; made by the functions of this module.
-
-    >>> 2 * logit("castle") - (logit(3) + neuron("layer3", 7))
-    2 * logit("castle") - (logit(3) + neuron("layer3", 7))
-    """
-
-    text: str
-    prepare: Callable[[Model, int], Term] = field(repr=False)
-    reads: frozenset[str] = frozenset()
-    needs_output: bool = False
-    level: int = field(default=3, repr=False)  # how its text binds: 1 a sum, 2 a product, 3 a single term
-
-    def bind(self, model: Model, count: int) -> Bound:
-        """Bind to a model and a batch of `count` images.
-
-        Raises:
-            UnknownName: for a label or layer that the model does not have.
-        """
-        for name in self.reads:
-            find_layer(model, name)
-        return Bound(self.prepare(model, count), self.reads, self.needs_output, model, [])
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def __add__(self, other: Objective | float) -> Objective:
-        return _combine(self, other, "+", torch.add)
-
-    def __radd__(self, other: float) -> Objective:
-        return _combine(_constant(other), self, "+", torch.add)
-
-    def __sub__(self, other: Objective | float) -> Objective:
-        return _combine(self, other, "-", torch.sub)
-
-    def __rsub__(self, other: float) -> Objective:
-        return _combine(_constant(other), self, "-", torch.sub)
-
-    def __mul__(self, other: Objective | float) -> Objective:
-        return _combine(self, other, "*", torch.mul)
-
-    def __rmul__(self, other: float) -> Objective:
-        return _combine(_constant(other), self, "*", torch.mul)
-
-    def __truediv__(self, other: Objective | float) -> Objective:
-        return _combine(self, other, "/", torch.div)
-
-    def __neg__(self) -> Objective:
-        return _combine(_constant(-1), self, "*", torch.mul)
 
 
 def logit(target: Target = None) -> Objective:
@@ -164,9 +65,9 @@ def contrast(target: Target, against: Target) -> Objective:
     def prepare(model: Model, count: int) -> Term:
         term = difference.prepare(model, count)
         settled = target is not None and against is not None
-        return Term(term.of, (lambda: text) if settled else term.describe, term.open)
+        return Term(term.of, (lambda: text) if settled else (lambda: f"({term.describe()})"), term.open)
 
-    return Objective(text, prepare, needs_output=True)
+    return Objective(text, prepare, needs_output=True, of_classes=True)
 
 
 def neuron(layer: str, channel: int, y: int | None = None, x: int | None = None) -> Objective:
@@ -262,6 +163,8 @@ def as_objective(model: Model, target: Any) -> Objective:
     """
     if isinstance(target, Objective):
         return target
+    if type(target).__module__ == "numpy" and target.ndim > 0:
+        target = torch.as_tensor(target)
     if isinstance(target, str):
         name, mark, index = target.rpartition(":")
         labels = model.labels if isinstance(model, Classifier) else ()
@@ -325,7 +228,7 @@ def _of_class(kind: str, target: Target, squash: Callable[[Tensor], Tensor]) -> 
 
         return Term(of, describe, lambda: bool((classes < 0).any()))
 
-    return Objective(text, prepare, needs_output=True)
+    return Objective(text, prepare, needs_output=True, of_classes=True)
 
 
 def _classes(model: Model, target: Target, count: int) -> Tensor:
@@ -334,6 +237,8 @@ def _classes(model: Model, target: Target, count: int) -> Tensor:
         return torch.full((count,), -1)
     if isinstance(target, Tensor) and (target.is_floating_point() or target.dtype == torch.bool):
         raise TypeError(f"classes are {target.dtype}, expected whole numbers")
+    if isinstance(target, Tensor) and target.ndim > 1:
+        raise ValueError(f"classes have the shape {tuple(target.shape)}, expected one number for each image")
     many = target.tolist() if isinstance(target, Tensor) else target
     if isinstance(many, (int, str)):
         many = [many] * count
@@ -350,7 +255,10 @@ def _index(model: Model, item: Any) -> int:
         if isinstance(model, Classifier):
             return model.index(item)
         raise UnknownName(f"the label {item!r} needs a model with labels: pellucid.wrap(net, labels=[...])")
-    return int(item)
+    try:
+        return index(item)
+    except TypeError:
+        raise TypeError(f"a class is {item!r}, expected a whole number or a label") from None
 
 
 def _outputs(output: Any) -> Tensor:
@@ -385,40 +293,6 @@ def _channels(trace: Trace, name: str, index: int | None = None) -> Tensor:
     if index is not None and not 0 <= index < maps.shape[1]:
         raise ValueError(f"layer {name!r} has {maps.shape[1]} channels, asked for channel {index}")
     return maps
-
-
-def _constant(value: Objective | float) -> Objective:
-    if isinstance(value, Objective):
-        return value
-    if not isinstance(value, (int, float)):
-        raise TypeError(f"an objective combines with objectives and numbers, not with a {type(value).__name__}")
-    text = f"{value:g}"
-    return Objective(text, lambda _model, _count: Term(lambda _trace: torch.tensor(float(value)), lambda: text))
-
-
-def _combine(left: Objective | float, right: Objective | float, sign: str, apply: Callable[..., Tensor]) -> Objective:
-    a, b = _constant(left), _constant(right)
-
-    level = 1 if sign in "+-" else 2
-
-    def say(a_text: str, b_text: str) -> str:
-        left_brackets = a.level < level
-        right_brackets = b.level < level or (b.level == level and sign in "-/")
-        b_text = f"({b_text})" if right_brackets else b_text
-        if sign == "*" and a_text == "-1":
-            return f"-{b_text}"
-        return f"{f'({a_text})' if left_brackets else a_text} {sign} {b_text}"
-
-    def prepare(model: Model, count: int) -> Term:
-        first, second = a.prepare(model, count), b.prepare(model, count)
-
-        def of(trace: Trace) -> Tensor:
-            x, y = first.of(trace), second.of(trace)
-            return apply(x.to(y.device) if x.ndim == 0 else x, y.to(x.device) if y.ndim == 0 else y)
-
-        return Term(of, lambda: say(first.describe(), second.describe()), lambda: first.open() or second.open())
-
-    return Objective(say(a.text, b.text), prepare, a.reads | b.reads, a.needs_output or b.needs_output, level)
 
 
 def _text(target: Target) -> str:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class Call:
     """How a result was made.
 
-    method, options, objective, model, seed: what was asked. paper: where the method comes from.
+    method, options, objective, model: what was asked. paper: where the method comes from.
     seconds: time taken. forward, backward: images sent through the network each way.
     """
 
@@ -43,7 +43,7 @@ class Call:
         return f"{self.method}({self.model}, {self.objective}{options})"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Result:
     """The part that all results share: `images` (N x C x H x W), `call`, `.show()`, `.save(path)`."""
 
@@ -99,7 +99,7 @@ class Result:
         return buffer.getvalue()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Attribution(Result):
     """Which pixels mattered.
 
@@ -122,7 +122,7 @@ class Attribution(Result):
 
         Args:
             options: those of `pellucid.pictures.heatmaps`: over (True lays the map over the image), colours,
-                percentile, smooth, threshold, titles.
+                percentile, smoothing, keep, titles.
         """
         options.setdefault("caption", str(self.call) if self.call else "")
         return pictures.heatmaps(self.images, self.values, **options)

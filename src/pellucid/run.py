@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from threading import get_ident
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from .checks import UnknownName, nearest, wrong_channels
-from .classifier import Classifier, first_channels, network
+from .classifier import first_channels, network, normalised
 
 Model = Callable[[Tensor], Any]
 Edit = Callable[[Tensor], Tensor] | Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Trace:
     """What one pass computed.
 
@@ -94,6 +95,8 @@ def layer(model: Model, name: str) -> nn.Module:
     net = network(model)
     if net is None:
         raise UnknownName(f"layer {name!r}: a {type(model).__name__} has no named layers; wrap it in a torch.nn.Module")
+    if isinstance(net, torch.jit.ScriptModule):
+        raise UnknownName(f"layer {name!r}: a TorchScript network hides its layers; give the one it was made from")
     path = name.partition("#")[0]
     try:
         if path:
@@ -152,14 +155,18 @@ def run(
         for name in keep | set(edit):
             by_module.setdefault(layer(model, name), set()).add(name)
         reused: set[str] = set()
+        thread = get_ident()
 
         def watch(names: set[str]) -> Callable[..., Any]:
             calls = 0
 
             def hook(_module: nn.Module, _inputs: Any, out: Any) -> Any:
                 nonlocal calls
+                if get_ident() != thread:
+                    return None  # another thread's pass through the same network
                 calls += 1
                 mine = [name for name in names if _call_number(name) == calls]
+                mine.sort(key=lambda name: (name not in edit, name != leaf))  # edited, then the leaf, then what is read
                 if calls > 1 and not mine:
                     reused.update(name for name in names if "#" not in name)
                 for name in mine:
@@ -175,7 +182,7 @@ def run(
                             value = value.view_as(value)  # a use inside the module is no use of its output
                         kept[name] = value
                         value = value.clone()  # an in-place ReLU behind this layer must not change what was read
-                    out = value if isinstance(out, Tensor) else type(out)((value, *out[1:]))
+                    out = _with_first(out, value)
                     waiting.discard(_canonical(name))
                 if mine and not output and not waiting:
                     raise _Enough
@@ -284,9 +291,7 @@ def _call(model: Model, net: nn.Module | None, images: Tensor) -> Any:
     place = home(model)
     # A copy, also where nothing moves: a network that works in place must not write into the caller's images.
     x = images.to(*place, copy=True) if place else images.clone()
-    if net is None:
-        return model(x)
-    return net(model.normalise(x) if isinstance(model, Classifier) else x)
+    return model(x) if net is None else net(normalised(model, x))
 
 
 def _call_number(name: str) -> int:
@@ -306,6 +311,12 @@ def _tensor_of(out: Any, name: str) -> Tensor:
     if not isinstance(out, Tensor):
         raise UnknownName(f"layer {name!r} returns a {type(out).__name__}, not a tensor: choose a layer inside it")
     return out
+
+
+def _with_first(out: Any, value: Tensor) -> Any:
+    if isinstance(out, Tensor):
+        return value
+    return out._replace(**{out._fields[0]: value}) if hasattr(out, "_replace") else type(out)((value, *out[1:]))
 
 
 def _warn_reused(names: list[str]) -> None:

@@ -543,3 +543,74 @@ def test_hidden_units_are_explained_by_what_they_see():
     expected = torch.zeros(1, 3, 12, 12).double()
     expected[0, :, 4:7, 5:8] = net.conv1.weight[2]
     torch.testing.assert_close(found, expected)
+
+
+# --- found by reading, kept by tests --------------------------------------------------------------------
+
+
+def test_channels_last_networks():
+    net, images = small_net(), some_images(2, dtype=torch.float32)
+    last = small_net().to(memory_format=torch.channels_last)
+    for name in ("ablation_cam", "grad_cam", "occlusion"):
+        expected = getattr(pellucid, name)(net, images, 1).values
+        found = getattr(pellucid, name)(last, images.to(memory_format=torch.channels_last), 1).values
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+        assert found.any()
+
+
+def test_sums_in_half_precision_do_not_depend_on_the_batch():
+    model, images = small_model(dtype=torch.bfloat16), some_images(1, dtype=torch.bfloat16)
+    found = []
+    for size in (1, 100):
+        with pellucid.settings(batch_size=size):
+            found.append(pellucid.integrated_gradients(model, images, 1, steps=400).values.float())
+    assert (found[0] - found[1]).norm() < 0.02 * found[1].norm()
+
+
+def test_layers_that_are_not_one_row_for_each_image_are_refused():
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.windows = nn.Identity()
+            self.eval()
+
+        def forward(self, x):
+            parts = self.windows(x.unflatten(2, (2, 6)).movedim(2, 1).flatten(0, 1))
+            return parts.unflatten(0, (len(x), 2)).mean((1, 3, 4))
+
+    with pytest.raises(ValueError, match="does not lie over"):
+        pellucid.hires_cam(Windows(), some_images(2), 0, layer="windows")
+
+
+def test_cam_refuses_maximum_pooling():
+    net = small_net().double()
+    net.pool2 = nn.AdaptiveMaxPool2d(1)
+    with pytest.raises(ValueError, match="cam needs a head"):
+        pellucid.cam(net.eval(), some_images(), 1, layer="relu2")
+
+
+def test_the_default_layer_does_not_depend_on_what_was_asked_before():
+    from pellucid.attribution.spatial import last_spatial_layer
+
+    saturated = small_net().double()
+    with torch.no_grad():
+        saturated.fc.weight.mul_(1e4)
+    images = some_images(1)
+    for objective in (probability(0), logit(1), probability(2)):
+        assert last_spatial_layer(saturated, images, objective.bind(saturated, 1)) == "relu2"
+
+
+def test_the_variance_of_small_noise_does_not_cancel():
+    images = POINT.float()
+    found = pellucid.smoothgrad(Polynomial(), images, 0, form="variance", samples=50, noise=1e-3).values
+    exact = pellucid.smoothgrad(Polynomial(), POINT, 0, form="variance", samples=50, noise=1e-3).values
+    torch.testing.assert_close(found.double(), exact, rtol=0.01, atol=1e-9)
+
+
+def test_results_carry_no_graph():
+    start = torch.rand(3, requires_grad=True)
+    model, images = small_model(), some_images()
+    for name in ("integrated_gradients", "gradient_x_input", "score_cam"):
+        assert not getattr(pellucid, name)(model, images, 0, baseline=start).values.requires_grad
+    background = torch.rand(2, 3, 12, 12, requires_grad=True)
+    assert not pellucid.expected_gradients(model, images, 0, background=background, samples=2).values.requires_grad

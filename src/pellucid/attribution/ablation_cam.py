@@ -81,7 +81,7 @@ def _one(model: Model, image: Tensor, number: int, objective: Bound, layer: str,
         mine = places[part]
 
         def silence(activation: Tensor) -> Tensor:
-            ablated = activation[:1].expand(len(mine), *activation.shape[1:]).clone()
+            ablated = activation[:1].repeat(len(mine), *[1] * (activation.ndim - 1)).contiguous()
             ablated.flatten(1).scatter_(1, mine, 0)
             return ablated
 

@@ -40,7 +40,7 @@ def baseline_images(model: Model, images: Tensor, baseline: Baseline, seed: int 
     if isinstance(baseline, Tensor):
         given = baseline[:, None, None] if baseline.ndim == 1 else baseline
         try:
-            return given.to(images).expand_as(images)
+            return given.detach().to(images).expand_as(images)
         except RuntimeError:
             raise ValueError(
                 f"the baseline has shape {tuple(baseline.shape)}, expected that of the images "

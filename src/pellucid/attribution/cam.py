@@ -60,13 +60,14 @@ def cam(
         slopes, activations = slopes[:count], trace.activations[layer].detach()[:count]
         with torch.no_grad():
             values, bias = objective(trace).split(count)
-        places = spatial(activations, images, layer, reshape)
-        weights = spatial(slopes, images, layer, reshape)
+        places = spatial(activations, images[part], layer, reshape)
+        weights = spatial(slopes, images[part], layer, reshape)
         maps = weights * places
         # One weight for a channel, except where a ReLU before the average lets nothing through.
         flat = weights.flatten(2)
         weight = flat.gather(2, flat.abs().argmax(2, keepdim=True))
-        uniform = bool(((flat == 0) | ((flat - weight).abs() <= 1e-4 * weight.abs().amax(1, keepdim=True))).all())
+        closed = (flat == 0) & (places.flatten(2) <= 0)
+        uniform = bool((closed | ((flat - weight).abs() <= 1e-4 * weight.abs().amax(1, keepdim=True))).all())
         missing = (values - bias - maps.sum((1, 2, 3))).abs()
         if not uniform or (missing > 1e-3 * (values - bias).abs() + 1e-4 * maps.abs().sum((1, 2, 3))).any():
             raise ValueError(

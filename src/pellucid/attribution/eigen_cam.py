@@ -48,7 +48,7 @@ def eigen_cam(
 
     def step(part: slice) -> None:
         trace = run(model, images[part], read=[layer], output=False)
-        maps = spatial(trace.activations[layer], images, layer, reshape)
+        maps = spatial(trace.activations[layer], images[part], layer, reshape)
         if not maps.isfinite().all():
             raise ValueError(f"layer {layer!r} gives NaN or infinity{nan_weights(network(model))}")
         matrix = maps.flatten(2).transpose(1, 2)

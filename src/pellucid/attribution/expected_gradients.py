@@ -64,7 +64,7 @@ def expected_gradients(
                 f"the background images are {tuple(background.shape[2:])} in height and width, "
                 f"those explained {tuple(images.shape[2:])}: read both with the same model"
             )
-        background = background.to(images)
+        background = background.detach().to(images)
     generator = torch.Generator().manual_seed(seed)
     places = (torch.arange(samples) + torch.rand(samples, generator=generator)) / samples
     places = places[torch.randperm(samples, generator=generator)]

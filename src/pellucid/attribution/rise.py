@@ -78,9 +78,10 @@ def rise(
     scores = scores_over(model, images, objective, samples, through, "rise")
     if centre:
         scores = scores - scores.mean(1, keepdim=True)
-    total = torch.zeros(len(images), size[0] * size[1]).to(images)
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # many small numbers are added up
+    total = scores.new_zeros(len(images), size[0] * size[1])
     for part in torch.arange(samples).split(BLOCK):
-        total += scores[:, part] @ masks(part).flatten(1)
+        total += scores[:, part] @ masks(part).to(scores).flatten(1)
     return Attribution((total / (samples * keep)).view(-1, 1, *size))
 
 

@@ -62,7 +62,7 @@ def score_cam(
 
     def read(part: slice) -> None:
         trace = run(model, images[part], read=[layer], output=False)
-        found.append(spatial(trace.activations[layer], images, layer, reshape).to(images))
+        found.append(spatial(trace.activations[layer], images[part], layer, reshape).to(images))
 
     with torch.no_grad():
         batched(read, len(images), like=images, device=device_of(model))

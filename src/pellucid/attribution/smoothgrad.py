@@ -70,6 +70,7 @@ def smoothgrad(
     def fold(slopes: Tensor, _rows: Tensor, _numbers: Tensor) -> Tensor:
         if form == "mean":
             return slopes
+        slopes = slopes.double() if form == "variance" else slopes  # whose two terms cancel
         return slopes.square() if form == "squared" else torch.cat([slopes, slopes.square()], 1)
 
     mean = gradients_over(

@@ -11,13 +11,14 @@ from torch.nn import functional as F
 
 from ..batches import batched
 from ..classifier import network
-from ..layers import Layer, layers
+from ..layers import Layers, layers
 from ..maps import as_maps, grid
 from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model, device_of, gradient, run
 
 Reshape = Callable[[Tensor], Tensor]
+AT_ONCE = 8  # layers looked at in one pass, the last first
 _chosen: weakref.WeakKeyDictionary[nn.Module, dict[object, str]] = weakref.WeakKeyDictionary()
 
 
@@ -41,8 +42,8 @@ def weighted_maps(
     def step(part: slice) -> None:
         rows = torch.arange(part.start, part.stop)
         slopes, trace = gradient(model, images[part], objective, at=layer, rows=rows)
-        activations = spatial(trace.activations[layer].detach(), images, layer, reshape)
-        parts.append(combine(activations, spatial(slopes, images, layer, reshape)))
+        activations = spatial(trace.activations[layer].detach(), images[part], layer, reshape)
+        parts.append(combine(activations, spatial(slopes, images[part], layer, reshape)))
 
     batched(step, len(images), like=images, label="class activation map", device=device_of(model))
     return from_layer(torch.cat(parts), images)
@@ -62,10 +63,10 @@ def spatial(activation: Tensor, images: Tensor, layer: str, reshape: Reshape | N
     """
     if reshape is not None:
         maps = reshape(activation)
-        if maps.ndim != 4:
+        if maps.ndim != 4 or len(maps) != len(images):
             raise ValueError(f"reshape gave a tensor of shape {tuple(maps.shape)}, expected N x C x h x w")
         return maps
-    found = as_maps(activation, images.shape[2:])
+    found = as_maps(activation, images.shape[2:]) if len(activation) == len(images) else None
     if found is None:
         raise ValueError(
             f"layer {layer!r} gives {' x '.join(map(str, activation.shape))}, which does not lie over images of "
@@ -84,17 +85,23 @@ def last_spatial_layer(model: Model, images: Tensor, objective: Bound) -> str:
     net = network(model)
     listed = layers(model, images)
     assert net is not None  # layers() has refused what has none
-    key = (tuple(images.shape[1:]), objective.reads if not objective.needs_output else None, len(listed))
+    if not objective.of_classes:
+        return _find(model, net, images[:1], objective, listed)[0]
+    key = (tuple(images.shape[1:]), listed)
     known = _chosen.setdefault(net, {})
     if key not in known:
-        known[key] = _find(model, net, images[:1], objective, list(listed))
+        name, sure = _find(model, net, images[:1], objective, listed)
+        if not sure:
+            return name
+        known[key] = name
     return known[key]
 
 
-def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed: list[Layer]) -> str:
+def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed: Layers) -> tuple[str, bool]:
+    """The layer, and whether a gradient was seen there (there is none where a probability is 1)."""
+    reached = list(listed)
     if not objective.needs_output:
-        last = max(place for place, layer in enumerate(listed) if layer.name in objective.reads)
-        listed = listed[: last + 1]
+        reached = reached[: 1 + max(place for place, layer in enumerate(listed) if layer.name in objective.reads)]
     inside = tuple(
         f"{name}."
         for name, module in net.named_modules()
@@ -102,25 +109,26 @@ def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed:
     )
     layouts = {
         layer.name: found
-        for layer in listed
+        for layer in reached
         if not layer.name.startswith(inside)
         and not layer.kind.startswith("Adaptive")  # which may only repeat places
         and (found := grid((1, *layer.shape), image.shape[2:]))
         and found[1] * found[2] > 1
     }
-    tokens = [name for name, found in layouts.items() if found[0] == "NTC"]
-    counts = {layer.shape[0] for layer in listed if layer.name in tokens}
+    counts = {layer.shape[0] for layer in listed if layouts.get(layer.name, ("",))[0] == "NTC"}
     for layer in listed:  # an attention, heads x tokens x tokens, is no picture
         square = len(layer.shape) == 3 and layer.shape[1] == layer.shape[2] and layer.shape[1] in counts
         if square and layer.name in layouts:
             del layouts[layer.name]
-    used: set[str] | None = None
-    for name in reversed(layouts):
-        if layouts[name][0] != "NTC":
-            return name
-        used = _used(model, image, objective, tokens) if used is None else used
-        if name in used:
-            return name
+    names = list(reversed(layouts))
+    for first in range(0, len(names), AT_ONCE):
+        block = names[first : first + AT_ONCE]
+        used = _used(model, image, objective, block)
+        for name in block:
+            if name in used:
+                return name, True
+    if names:
+        return names[0], False
     raise ValueError(
         "no layer of the network lies over the image (all have a single place, or none): name one with layer=, and "
         "how it lies with reshape="
@@ -128,16 +136,22 @@ def _find(model: Model, net: nn.Module, image: Tensor, objective: Bound, listed:
 
 
 def _used(model: Model, image: Tensor, objective: Bound, names: list[str]) -> set[str]:
-    """Those token layers at whose patches the objective has a gradient."""
+    """Those layers at whose places the objective has a gradient."""
+    numbered = {name: name if "#" in name else f"{name}#1" for name in names}  # that one is called again is no matter
     with torch.enable_grad():
         trace = run(
             model,
             image.detach().requires_grad_(),
-            read={*names, *objective.reads},
+            read={*numbered.values(), *objective.reads},
             output=objective.needs_output,
             rows=torch.zeros(1, dtype=torch.long),
         )
-        inner = [trace.activations[name] for name in names]
-        slopes = torch.autograd.grad(objective(trace).sum(), inner, allow_unused=True)
-    maps = {n: as_maps(g, image.shape[2:]) for n, g in zip(names, slopes, strict=True) if g is not None}
+        value = objective(trace).sum()
+        if objective.of_classes:  # any class will do, and none is saturated
+            value = (trace.output * torch.arange(1.0, trace.output.shape[1] + 1).cos().to(trace.output)).sum()
+        inner = {n: a for n, number in numbered.items() if (a := trace.activations[number]).requires_grad}
+        if not inner or not value.requires_grad:
+            return set()
+        slopes = torch.autograd.grad(value, list(inner.values()), allow_unused=True)
+    maps = {n: as_maps(g, image.shape[2:]) for n, g in zip(inner, slopes, strict=True) if g is not None}
     return {name for name, values in maps.items() if values is not None and bool(values.any())}

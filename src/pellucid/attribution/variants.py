@@ -56,11 +56,12 @@ def gradients_over(
         rows = chosen[places]
         slopes = fold(gradient(model, make(rows, numbers), objective, rows=rows)[0], rows, numbers)
         if not len(total):
-            total = slopes.new_zeros(len(chosen), *slopes.shape[1:])
-        first, last = int(places[0]), int(places[-1])
-        # A product with a matrix of zeros and ones: index_add_ sums in random order on a GPU.
-        mine = (places - first == torch.arange(last - first + 1)[:, None]).to(slopes)
-        total[first : last + 1] += (mine @ slopes.flatten(1)).unflatten(1, slopes.shape[1:])
+            wide = torch.promote_types(slopes.dtype, torch.float32)
+            total = slopes.new_zeros(len(chosen), *slopes.shape[1:], dtype=wide)
+        found, counts = places.unique_consecutive(return_counts=True)
+        # One image after the other: index_add_ sums in random order on a GPU, a matrix product in TF32.
+        for place, mine in zip(found.tolist(), slopes.split(counts.tolist()), strict=True):
+            total[place] += mine.sum(0, dtype=total.dtype)
 
     batched(step, len(chosen) * variants, like=images, label=label, device=device_of(model))
     return total
