@@ -435,3 +435,21 @@ def test_killed_in_the_middle_it_ends_as_if_never_interrupted(model, tmp_path):
     assert (tmp_path / "broken.html").stat().st_size == pytest.approx(
         (tmp_path / "smooth.html").stat().st_size, rel=0.01
     )
+
+
+def test_other_methods_are_another_run(model, tmp_path):
+    scene = tmp_path / "scene.png"
+    write_image(pellucid.shapes.scenes(1).images[0], scene)
+    for methods in (["saliency"], ["saliency", "grad_cam"], ["grad_cam", "saliency"]):
+        done = pellucid.explain(model, scene, output=tmp_path / "page.html", methods=methods)
+        found = [made["name"] for row in runfolder.each_row(done.folder) for made in row["maps"]]
+        assert [name for name in found if name in methods] == methods
+
+
+def test_pictures_never_replace_the_photos(model, tmp_path):
+    scene = tmp_path / "scene.png"
+    write_image(pellucid.shapes.scenes(1).images[0], scene)
+    before = scene.read_bytes()
+    with pytest.raises(ValueError, match="its picture would replace it"):
+        pellucid.explain(model, scene, output=tmp_path, format="png", methods=["saliency"])
+    assert scene.read_bytes() == before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch import nn
@@ -256,5 +258,6 @@ def test_networks_that_mix_images_or_have_no_weights_are_refused():
     with pytest.raises(ValueError, match="lazy module"):
         pellucid.saliency(nn.Sequential(nn.Flatten(), nn.LazyLinear(2)).eval(), torch.rand(2, 3, 2, 2), 0)
     with pytest.raises((KeyError, TypeError), match="TorchScript"):
-        script = torch.jit.script(nn.Sequential(nn.ReLU()).eval())
+        with warnings.catch_warnings(action="ignore"):
+            script = torch.jit.script(nn.Sequential(nn.ReLU()).eval())
         run(script, torch.rand(1, 3, 2, 2), read=["0"])

@@ -469,3 +469,12 @@ def test_a_model_is_described_by_all_that_belongs_to_it():
         assert one != runfolder.describe_model(
             pellucid.wrap(net, **{"size": 2, "labels": ["a", "b"], "name": "mine"} | changes)
         )
+
+
+def test_an_option_that_is_none_is_not_one_that_is_absent(tmp_path):
+    settings = {"verb": "v", "model": {}, "items": ["a"], "seed": 0}
+    with begin(tmp_path / "run", options={"a": {"x": 1}}, **settings):
+        pass
+    for options in ({"a": {"x": 1}, "b": {"layer": None}}, {"a": {"x": 1}, "b": {}}):
+        with pytest.raises(OtherRun, match="b"), begin(tmp_path / "run", options=options, **settings):
+            pass

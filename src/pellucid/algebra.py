@@ -52,8 +52,10 @@ class Bound:
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
             raise ValueError(f"the objective {self} gave {got}, expected one number for each of {rows} images")
         if not self.checked:
-            if not values.isfinite().all():
-                raise ValueError(f"the objective {self} is NaN or infinite{nan_weights(network(self.model))}")
+            if not (finite := values.isfinite()).all():
+                image = int(trace.rows[int((~finite).nonzero()[0])])
+                cause = nan_weights(network(self.model))
+                raise ValueError(f"the objective {self} is NaN or infinite for image {image} of the batch{cause}")
             self.checked.append(True)
         return values
 

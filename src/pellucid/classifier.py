@@ -247,10 +247,13 @@ def wrap(
             return None
         return (float(value),) * count if isinstance(value, (int, float)) else tuple(map(float, value))
 
+    sides = (size,) if isinstance(size, int) else size or ()
+    if len(sides) > 2 or any(not isinstance(side, int) or side < 1 for side in sides):
+        raise ValueError(f"size is {size!r}, expected pixels: one number above 0, or height and width")
     spread = per_channel(std)
     if spread is not None and min(spread) <= 0:
         raise ValueError(f"std is {spread}, expected numbers above 0")
-    pair = (size, size) if isinstance(size, int) else size
+    pair = (sides[0], sides[-1]) if sides else None
     return Classifier(net, Preprocessing(pair, resize, interpolation, per_channel(mean), spread, count), labels, name)
 
 

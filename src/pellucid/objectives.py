@@ -275,7 +275,9 @@ def _outputs(output: Any) -> Tensor:
         elif output.ndim == 1:
             example = "objective=lambda output: output"
     else:
-        got = f"a {type(output).__name__}"
+        got = f"an object of type {type(output).__name__}"
+        named = [n for n in ("logits", "out", "output") if isinstance(getattr(output, n, None), Tensor)]
+        example = f"objective=lambda output: output.{named[0]}[:, 3]" if named else example
     raise ValueError(
         f"the network returns {got}, and a class is defined for N x K: say what to explain with a function of the "
         f"output that gives one number per image, as in {example}"

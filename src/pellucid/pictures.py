@@ -50,19 +50,24 @@ def heatmaps(
     >>> import torch
     >>> figure = heatmaps(torch.rand(2, 3, 8, 8), torch.randn(2, 1, 8, 8), titles=["one", "two"])
     """
+    if len(images) > MOST_IMAGES:
+        caption = f"the first {MOST_IMAGES} of {len(images)} images. {caption}"
     images, values = images[:MOST_IMAGES].detach().cpu(), values[:MOST_IMAGES].detach().cpu()
     shown = displayable(images)
     maps = enlarge(values.float().sum(1, keepdim=True), (images.shape[2], images.shape[3]))
     maps = smooth(maps, smoothing)
+    signed = bool((maps < 0).any())
     if keep is not None:
+        if not 0 < keep <= 1:
+            raise ValueError(f"keep is {keep}, expected a share above 0 and up to 1")
         maps = threshold(maps, quantile=1 - keep)
-    low, high = colour_range(maps, percentile=percentile)
+    low, high = colour_range(maps, signed=signed, percentile=percentile)
     ranges = [f"{a:.2g} to {b:.2g}" for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     names = list(titles) + [""] * (len(images) - len(titles))
     if over:
-        pictures = list(overlay(shown, maps, percentile=percentile, colours=colours))
+        pictures = list(overlay(shown, maps, signed=signed, percentile=percentile, colours=colours))
         return grid(pictures, names, ranges, caption=caption, columns=columns or min(4, len(pictures)))
-    coloured = colourise(maps, percentile=percentile, colours=colours)
+    coloured = colourise(maps, signed=signed, percentile=percentile, colours=colours)
     pictures = [picture for pair in zip(shown, coloured, strict=True) for picture in pair]
     pairs = columns or (1 if len(images) < 4 else 2)
     return grid(

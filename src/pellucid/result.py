@@ -153,17 +153,22 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
     if not results:
         raise ValueError("there are no results to show side by side")
     images = results[0].images
+    if titles and len(titles) != len(results):
+        raise ValueError(f"got {len(titles)} titles for {len(results)} results")
     for result in results[1:]:
         if result.images.shape != images.shape or not torch.equal(result.images.to(images), images):
             raise ValueError(f"{result!r} is of other images than {results[0]!r}")
     names = list(titles) or [f"{r.call.method} {r.call.objective}" if r.call else "" for r in results]
-    maps = torch.stack([r.values.detach().float().sum(1, keepdim=True).to(images.device) for r in results], 1)
+    most = max(1, pictures.MOST_IMAGES // (1 + len(results)))
+    caption = f"the first {most} of {len(images)} images" if len(images) > most else ""
+    images = images[:most]
+    maps = torch.stack([r.values[:most].detach().float().sum(1, keepdim=True).to(images.device) for r in results], 1)
     signs = [bool((m < 0).any()) for m in maps.unbind(1)]
     rows: list[Tensor] = []
     for image, row in zip(pictures.displayable(images), maps, strict=True):
         alone = [colourise(one[None], signed=sign)[0] for one, sign in zip(row, signs, strict=True)]
         rows += [image, *(colourise(row, signed=any(signs), shared=True) if shared else alone)]
-    return pictures.grid(rows, ["image", *names], columns=1 + len(results))
+    return pictures.grid(rows, ["image", *names], columns=1 + len(results), caption=caption)
 
 
 def _array(tensor: Tensor) -> np.ndarray[Any, Any]:

@@ -33,8 +33,8 @@ class Trace:
     rows: N whole numbers; which of the caller's images each row is (or is a variant of).
     """
 
-    images: Tensor
-    output: Any
+    images: Tensor = field(repr=False)
+    output: Any = field(repr=False)
     activations: Mapping[str, Tensor] = field(repr=False)
     rows: Tensor = field(repr=False)
 
@@ -111,7 +111,7 @@ def run(
     model: Model,
     images: Tensor,
     *,
-    read: Iterable[str] = (),
+    read: str | Iterable[str] = (),
     edit: Mapping[str, Edit] | None = None,
     output: bool = True,
     rows: Tensor | None = None,
@@ -125,7 +125,7 @@ def run(
     Args:
         model: a network or a `Classifier`.
         images: N x C x H x W, moved to the network's device and type.
-        read: names of the layers to keep.
+        read: names of the layers to keep, or one name.
         edit: by layer name, a tensor to put there or a function of the activation that gives one. It may
             have another number of rows than the images: the rest of the network then runs on those.
         output: False ends the pass at the last of the layers read.
@@ -145,7 +145,8 @@ def run(
     torch.Size([1, 2])
     """
     edit = dict(edit or {})
-    keep = set(read) | ({leaf} if leaf else set())
+    keep = {read} if isinstance(read, str) else set(read)
+    keep |= {leaf} if leaf else set()
     kept: dict[str, Tensor] = {}
     net = network(model)
     with ExitStack() as stack:

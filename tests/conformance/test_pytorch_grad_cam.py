@@ -73,6 +73,9 @@ def compare(method, net, images, objective, layer=None, peer_layer=None, reshape
     target = OBJECTIVES[objective][0](classes(len(images)))
     found = getattr(pellucid, method)(net, images, target, layer=layer, **options)
     expected, shown = explain(method, net, images, objective, layer or peer_layer, reshape)
+    if method == "ablation_cam":  # they divide by the objective, pellucid by its magnitude
+        values = target.bind(net, len(images))(pellucid.run(net, images)).detach()
+        expected = expected * values.sign()[:, None, None, None]
     if method in LINEAR:
         rest = getattr(pellucid, method)(net, images, -target, layer=layer)
         agree(found.maps - rest.maps, expected)

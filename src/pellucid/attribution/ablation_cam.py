@@ -11,7 +11,7 @@ from ..batches import batched
 from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
-from ..run import Model, ModelError, Trace, device_of, run
+from ..run import Model, Trace, device_of, run
 from .spatial import Reshape, from_layer, last_spatial_layer, spatial
 
 
@@ -21,8 +21,9 @@ def ablation_cam(
 ) -> Attribution:
     """Where channels are active without which the objective falls; no gradient is used.
 
-    map = relu(sum_k w_k A_k), with w_k = (y - y_k) / y, where y is the objective and y_k the objective with
-    channel k set to 0. What comes before the layer runs once for many channels, what comes after it once for
+    map = relu(sum_k w_k A_k), with w_k = (y - y_k) / |y|, where y is the objective and y_k the objective with
+    channel k set to 0. (The paper divides by y, which turns the map around where an objective is negative, as
+    log-probabilities are.) What comes before the layer runs once for many channels, what comes after it once for
     each; only a network that joins the layer's output to a copy of the batch made earlier (a concatenation
     across the layer) runs as a whole.
 
@@ -89,12 +90,12 @@ def _one(model: Model, image: Tensor, number: int, objective: Bound, layer: str,
             try:
                 left.append(score(silence, len(mine), image)[0])
                 return
-            except (ModelError, ValueError):
+            except (RuntimeError, ValueError, IndexError):  # the network has counted its images before
                 if len(mine) == 1:
                     raise
                 shared = False
         left.append(score(silence, len(mine), image.expand(len(mine), -1, -1, -1))[0])
 
     batched(step, len(places), like=activation, label="ablation cam", device=device_of(model), guess=16)
-    weights = (whole - torch.cat(left)) / torch.where(whole == 0, 1, whole)
+    weights = (whole - torch.cat(left)) / torch.where(whole == 0, 1, whole.abs())
     return torch.einsum("c,chw->hw", weights.to(maps), maps)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +12,7 @@ from ..batches import batched
 from ..method import method
 from ..objectives import Bound
 from ..result import Attribution
-from ..run import Model, device_of, gradient
+from ..run import Model, Trace, device_of, gradient
 from .spatial import Reshape, last_spatial_layer, spatial
 
 
@@ -48,15 +50,18 @@ def cam(
     def step(part: slice) -> None:
         rows = torch.arange(part.start, part.stop)
         count = len(rows)
-        # Behind the layer each image goes on twice, as it is and silenced, which gives the bias.
-        slopes, trace = gradient(
-            model,
-            images[part],
-            objective,
-            at=layer,
-            rows=torch.cat([rows, rows]),
-            edit={layer: lambda activation: torch.cat([activation, torch.zeros_like(activation)])},
-        )
+        try:
+            # Behind the layer each image goes on twice, as it is and silenced, which gives the bias.
+            slopes, trace = _twice(model, images[part], objective, layer, rows, lambda a: torch.cat([a, 0 * a]))
+        except (RuntimeError, ValueError, IndexError):  # the network has counted its images before
+            slopes, trace = _twice(
+                model,
+                torch.cat([images[part]] * 2),
+                objective,
+                layer,
+                rows,
+                lambda a: torch.cat([a[:count], 0 * a[count:]]),
+            )
         slopes, activations = slopes[:count], trace.activations[layer].detach()[:count]
         with torch.no_grad():
             values, bias = objective(trace).split(count)
@@ -79,3 +84,9 @@ def cam(
     batched(step, len(images), like=images, label="cam", device=device_of(model))
     maps = torch.cat(parts).to(images)
     return Attribution(F.interpolate(maps, images.shape[2:], mode="bilinear", align_corners=False), maps=maps)
+
+
+def _twice(
+    model: Model, images: Tensor, objective: Bound, layer: str, rows: Tensor, edit: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, Trace]:
+    return gradient(model, images, objective, at=layer, rows=torch.cat([rows, rows]), edit={layer: edit})

@@ -23,8 +23,8 @@ def gradient_x_input(
     """What each pixel adds to the objective, as far as the objective is linear.
 
     values = (pixel - baseline) x d objective / d pixel. On a linear network they add up to
-    f(image) - f(baseline) exactly. In normalised pixels the usual "input" is the difference to the mean
-    colour, which is the baseline here by default.
+    f(image) - f(baseline) exactly. The baseline is the mean colour by default, so that for a `Classifier` this is
+    gradient x normalised input; for pixels as they are, say baseline="black" or torch.zeros(C).
 
     Args:
         model: a network or a `Classifier`.

@@ -227,6 +227,7 @@ def _opened(
         "items": files,
         "options": {
             "methods": job.methods,
+            "order": list(job.methods),
             "objective": str(as_objective(job.model, job.target)),
             "truth": runfolder.hash_of([job.truth[file] for file in files]),
             "masks": runfolder.hash_of({name: mask.tolist() for name, mask in job.masks.items()}) if job.masks else "",

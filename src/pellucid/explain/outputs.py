@@ -61,6 +61,9 @@ def check_output(output: Path, format: str, inputs: Sequence[Path]) -> None:
             )
     if output in inputs:
         raise ValueError(f"{output} is among the images: choose another output")
+    for file in inputs if format == "png" else ():
+        if file.is_file() and file.resolve().parent == place.resolve():
+            raise ValueError(f"{file} lies in {output}, where its picture would replace it: choose another folder")
     try:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=place):

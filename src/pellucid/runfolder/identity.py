@@ -91,7 +91,8 @@ def difference(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str,
     differs: dict[str, str] = {}
     for key in {**wanted, **found}:
         old, new = _flat(key, found.get(key)), _flat(key, wanted.get(key))
-        changed = [name for name in {**new, **old} if old.get(name) != new.get(name)] if key != "chunk" else []
+        either = [name for name in {**new, **old} if key != "chunk"]
+        changed = [n for n in either if (n in old) != (n in new) or old.get(n) != new.get(n)]
         if changed:
             shown = [f"{name} was {_short(old.get(name))}, is now {_short(new.get(name))}" for name in changed[:3]]
             differs[key] = ", ".join(shown) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
@@ -107,7 +108,7 @@ def items_differ(old: Sequence[str], new: Sequence[str]) -> str:
 
 
 def _flat(name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         return {inner: item for key in value for inner, item in _flat(f"{name}.{key}", value[key]).items()}
     return {name: value}
 
