@@ -13,7 +13,7 @@ from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
 from .baselines import Baseline, baseline_images
-from .variants import gradients_over, values_of
+from .variants import gradients_over, of_rows, values_of
 
 MOST_STEPS = 20_000
 
@@ -78,22 +78,20 @@ def integrated_gradients(
     start = baseline_images(model, images, baseline, seed)
     way = images - start
 
-    def summed(points: Tensor, weights: Tensor, subset: Tensor | None = None) -> Tensor:
+    def summed(points: Tensor, weights: Tensor | None = None, subset: Tensor | None = None) -> Tensor:
         def at(rows: Tensor, k: Tensor) -> Tensor:
-            return torch.addcmul(start[rows], way[rows], _column(points[k], images))
+            return torch.addcmul(of_rows(start, rows), of_rows(way, rows), _column(points[k], images))
 
         def weighted(slopes: Tensor, _rows: Tensor, k: Tensor) -> Tensor:
-            return slopes * _column(weights[k], slopes)
+            return slopes if weights is None else slopes * _column(weights[k], slopes)
 
-        return gradients_over(
-            model, images, objective, len(points), at, weighted, "integrated gradients", subset
-        )  # fmt: skip
+        return gradients_over(model, images, objective, len(points), at, weighted, "integrated gradients", subset)
 
     if rule == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         mean = summed(torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2))
     else:
-        mean = summed(midpoints(steps), torch.full((steps,), 1 / steps, dtype=torch.float64))
+        mean = summed(midpoints(steps)) / steps
     if tolerance is None and not gap:
         return Attribution(way * mean)
     change = values_of(model, images, objective) - values_of(model, start, objective)
@@ -103,8 +101,7 @@ def integrated_gradients(
         while len(missing) and 3 * steps <= MOST_STEPS:
             points = midpoints(3 * steps)
             points = points[torch.arange(3 * steps) % 3 != 1]  # every third was there before
-            new = summed(points, torch.full_like(points, 1 / (3 * steps)), missing.cpu())
-            mean[missing] = mean[missing] / 3 + new
+            mean[missing] = mean[missing] / 3 + summed(points, subset=missing.cpu()) / (3 * steps)
             steps *= 3
             left[missing] = (way[missing] * mean[missing]).sum((1, 2, 3)) - change[missing]
             missing = missing[left[missing].abs() > tolerance * change[missing].abs()]

@@ -10,7 +10,7 @@ from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
 from .baselines import Baseline, baseline_images
-from .variants import scores_over, values_of
+from .variants import scores_over
 
 Size = int | tuple[int, int]
 
@@ -66,14 +66,16 @@ def occlusion(
 
     def covered(rows: Tensor, numbers: Tensor) -> Tensor:
         batch = images[rows]
-        for place, (row, number) in enumerate(zip(rows.tolist(), numbers.tolist(), strict=True)):
+        for place, (row, number) in enumerate(zip(rows.tolist(), (numbers - 1).tolist(), strict=True)):
+            if number < 0:
+                continue  # the image itself
             top, left = tops[number // len(lefts)], lefts[number % len(lefts)]
             here = (slice(None), slice(top, top + high), slice(left, left + wide))
             batch[place][here] = cover[row][here]
         return batch
 
-    left_over = scores_over(model, images, objective, len(tops) * len(lefts), covered, "occlusion")
-    drops = values_of(model, images, objective)[:, None] - left_over
+    scores = scores_over(model, images, objective, 1 + len(tops) * len(lefts), covered, "occlusion")
+    drops = scores[:, :1] - scores[:, 1:]
     # Which windows cover which rows and columns; a pixel is covered where both are.
     rows = _cover(tops, high, images.shape[2]).to(images)
     columns = _cover(lefts, wide, images.shape[3]).to(images)

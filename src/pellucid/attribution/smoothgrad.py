@@ -10,7 +10,7 @@ from ..objectives import Bound
 from ..result import Attribution
 from ..run import Model
 from .noise import normal_noise
-from .variants import gradients_over, reduce_channels
+from .variants import gradients_over, of_rows, reduce_channels
 
 FORMS = ("mean", "squared", "variance")
 
@@ -73,9 +73,10 @@ def smoothgrad(
         slopes = slopes.double() if form == "variance" else slopes  # whose two terms cancel
         return slopes.square() if form == "squared" else torch.cat([slopes, slopes.square()], 1)
 
-    mean = gradients_over(
-        model, images, objective, samples, lambda rows, k: images[rows] + spread[rows] * draws(k), fold, "smoothgrad"
-    ) / samples  # fmt: skip
+    def noisy(rows: Tensor, k: Tensor) -> Tensor:
+        return torch.addcmul(of_rows(images, rows), of_rows(spread, rows), draws(k))
+
+    mean = gradients_over(model, images, objective, samples, noisy, fold, "smoothgrad") / samples
     if form == "variance":
         first, second = mean.chunk(2, 1)
         mean = (second - first.square()).clamp(min=0)

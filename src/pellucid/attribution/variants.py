@@ -67,6 +67,11 @@ def gradients_over(
     return total
 
 
+def of_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """`values[rows]` for rows in ascending order; one row without a copy where all are the same."""
+    return values[rows[:1]] if rows[0] == rows[-1] else values[rows]
+
+
 def reduce_channels(values: Tensor, sign: str, channels: str) -> Tensor:
     """Gradients N x C x H x W as maps.
 
@@ -87,7 +92,10 @@ def reduce_channels(values: Tensor, sign: str, channels: str) -> Tensor:
         values = values.clamp(min=0)
     if channels == "mean":
         return values.mean(1, keepdim=True)
-    return values.gather(1, values.abs().argmax(1, keepdim=True)) if channels == "max" else values
+    if channels == "all":
+        return values
+    high, low = values.amax(1, keepdim=True), values.amin(1, keepdim=True)  # an argmax over channels is slow
+    return torch.where(high >= -low, high, low)
 
 
 def scores_over(
