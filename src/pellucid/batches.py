@@ -15,9 +15,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from .settings import current
 
-CPU_MEMORY = 256 * 2**20  # 12 images of 224 x 224 through resnet18 and back; the fastest there are 4 to 12
+CPU_MEMORY = 256 * 2**20  # 12 images of 224 x 224 through resnet18 and back
 MOST_ROWS = 4096
-CPU_INPUT = 10 * 2**20  # bytes of images in one pass: 16 of 224 x 224; more are slower there, in the caches
+CPU_INPUT = 5 * 2**20  # bytes of images in one pass: 8 of 224 x 224, the fastest there both ways
 # The first slice takes a network's activations for this many times its input: with gradients they are 35 times in
 # resnet18, 210 in densenet121. A GPU that overflows fails, a CPU does not, hence the caution there.
 CPU_GUESS, GPU_GUESS = 100, 400
