@@ -24,8 +24,8 @@ def ablation_cam(
     map = relu(sum_k w_k A_k), with w_k = (y - y_k) / |y|, where y is the objective and y_k the objective with
     channel k set to 0. (The paper divides by y, which turns the map around where an objective is negative, as
     log-probabilities are.) What comes before the layer runs once for many channels, what comes after it once for
-    each; only a network that joins the layer's output to a copy of the batch made earlier (a concatenation
-    across the layer) runs as a whole.
+    each; only a network that counts its images before the layer, or joins the layer's output to a copy of the
+    batch made earlier (a concatenation across the layer), runs as a whole.
 
     Args:
         model: a network or a `Classifier`.
