@@ -16,11 +16,11 @@ ROOT = Path(pellucid.__file__).parent
 # Each floor may import from those before it; a file of a family also from its own folder, in no circle.
 FLOORS = [
     ["checks", "colour", "files", "settings", "shapes", "version"],
-    ["images"],
-    ["batches", "maps"],
+    ["images", "rules"],
+    ["batches", "backward", "maps"],
     ["classifier"],
     ["run", "zoo"],
-    ["algebra", "layers", "pictures", "runfolder"],
+    ["algebra", "layers", "pictures", "relevance", "runfolder"],
     ["objectives"],
     ["result"],
     ["method"],

@@ -6,6 +6,7 @@ gives its first call; `"relu#2"` is the second.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
@@ -16,11 +17,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from . import backward
 from .checks import UnknownName, nearest, wrong_channels
 from .classifier import first_channels, network, normalised
+from .rules import Rule, RuleError, Schedule
 
 Model = Callable[[Tensor], Any]
 Edit = Callable[[Tensor], Tensor] | Tensor
+Rules = Mapping[Any, Rule | Schedule]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +82,12 @@ def counted() -> Iterator[Passes]:
         _tallies.reset(token)
 
 
+def count_backward(images: int) -> None:
+    """Note that so many images went backward."""
+    for passes in _tallies.get():
+        passes.backward += images
+
+
 class _Enough(BaseException):
     """Raised at the last layer read to end the pass; not an Exception, so that no network swallows it."""
 
@@ -116,6 +126,7 @@ def run(
     output: bool = True,
     rows: Tensor | None = None,
     leaf: str | None = None,
+    rules: Rules | backward.Watch | None = None,
 ) -> Trace:
     """Send images through a network, keeping and changing activations on the way.
 
@@ -131,6 +142,9 @@ def run(
         output: False ends the pass at the last of the layers read.
         rows: which of the caller's images each row is; 0 ... N-1 by default.
         leaf: a layer to begin differentiation at: what comes before records no graph.
+        rules: by kind of function, layer or function, what replaces its backward (`pellucid.rules`). The forward
+            is untouched. Gradients that are taken of the trace then go back by the rules: of the images, which
+            must require a gradient, they are relevance / value. `relevance` does all of it.
 
     Returns:
         The trace.
@@ -138,6 +152,7 @@ def run(
     Raises:
         UnknownName: for a layer that does not exist, or that the pass never reached.
         ModelError: if the network fails on the images.
+        RuleError: if the network does what rules cannot follow.
 
     >>> import torch
     >>> net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2), torch.nn.ReLU()).eval()
@@ -149,6 +164,7 @@ def run(
     keep |= {leaf} if leaf else set()
     kept: dict[str, Tensor] = {}
     net = network(model)
+    watching = backward.watch(rules, net) if isinstance(rules, Mapping) else rules
     with ExitStack() as stack:
         stack.enter_context(torch.set_grad_enabled(torch.is_grad_enabled() and not leaf))
         waiting = {_canonical(name) for name in keep | set(edit)}
@@ -178,6 +194,8 @@ def run(
                     if name == leaf:
                         value = value.detach().requires_grad_()
                         torch.set_grad_enabled(True)
+                        if watching is not None:
+                            watching.leaf(value)
                     if name in keep:
                         if name != leaf:
                             value = value.view_as(value)  # a use inside the module is no use of its output
@@ -193,13 +211,18 @@ def run(
 
         for module, names in by_module.items():
             stack.callback(module.register_forward_hook(watch(names)).remove)
+        if watching is not None and net is not None:
+            for handle in _named_passes(net, watching, thread):
+                stack.callback(handle.remove)
         for passes in _tallies.get():
             passes.forward += len(images)
         result = None
         try:
-            result = _call(model, net, images)
+            result = _call(model, net, images, watching)
         except _Enough:
             pass
+        except RuleError:
+            raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
             if isinstance(error, torch.OutOfMemoryError):
                 raise
@@ -225,6 +248,9 @@ def gradient(
     at: str | None = None,
     rows: Tensor | None = None,
     edit: Mapping[str, Edit] | None = None,
+    rules: Rules | None = None,
+    strict: bool = True,
+    only: int | None = None,
 ) -> tuple[Tensor, Trace]:
     """The gradient of an objective with respect to the images, or to the activation of one layer.
 
@@ -236,7 +262,9 @@ def gradient(
         objective: one number per image from a trace.
         at: a layer; only what lies between it and the objective is differentiated.
         rows: which of the caller's images each row is.
-        edit: as for `run`.
+        edit, rules: as for `run`.
+        strict: as for `relevance`.
+        only: the gradient of the objective of so many of the first rows; of all by default.
 
     Returns:
         The gradient, of the shape of the images or of the activation, and the trace.
@@ -255,20 +283,48 @@ def gradient(
         if images.is_inference():
             images = images.clone()
         start = images.detach() if at else images.detach().requires_grad_()
-        trace = run(model, start, read=objective.reads, edit=edit, output=objective.needs_output, rows=rows, leaf=at)
+        watching = backward.watch(rules, network(model)) if rules else None
+        trace = run(
+            model,
+            start,
+            read=objective.reads,
+            edit=edit,
+            output=objective.needs_output,
+            rows=rows,
+            leaf=at,
+            rules=watching,
+        )
+        inside = made(trace) if watching is not None else set()
         values = objective(trace)
+        if watching is not None and values.requires_grad and watching.reaches(values.grad_fn):
+            backward.check(watching, values, inside, strict=strict)
+            if not watching.matched:
+                warnings.warn("no function of the network has a rule: this is the ordinary gradient", stacklevel=2)
+        values = values[:only]
         source = trace.activations[at] if at else start
         slope = None
         if values.requires_grad:
             (slope,) = torch.autograd.grad(values.sum(), source, allow_unused=True)
     if slope is None:
-        raise ModelError(
-            f"there is no gradient from the objective back to {f'layer {at!r}' if at else 'the images'}: the network "
-            "cuts it (detach, argmax, no_grad, rounding), or the objective lies before the layer"
-        )
-    for passes in _tallies.get():
-        passes.backward += len(start)
+        raise no_gradient(at)
+    count_backward(len(start))
     return slope, trace
+
+
+def made(trace: Trace) -> set[Any]:
+    """The nodes of the graph that a network made in a pass."""
+    outputs = trace.output.values() if isinstance(trace.output, Mapping) else (trace.output,)
+    found: list[Any] = [*trace.activations.values(), *outputs]
+    for out in outputs:
+        found += out if isinstance(out, (tuple, list)) else []
+    return backward.reached(value for value in found if isinstance(value, Tensor))
+
+
+def no_gradient(at: str | None) -> ModelError:
+    return ModelError(
+        f"there is no gradient from the objective back to {f'layer {at!r}' if at else 'the images'}: the network "
+        "cuts it (detach, argmax, no_grad, rounding), or the objective lies before the layer"
+    )
 
 
 def home(model: Model) -> tuple[torch.device, torch.dtype] | None:
@@ -288,11 +344,33 @@ def device_of(model: Model) -> torch.device | None:
     return place[0] if place else None
 
 
-def _call(model: Model, net: nn.Module | None, images: Tensor) -> Any:
+def _call(model: Model, net: nn.Module | None, images: Tensor, watching: backward.Watch | None) -> Any:
     place = home(model)
     # A copy, also where nothing moves: a network that works in place must not write into the caller's images.
     x = images.to(*place, copy=True) if place else images.clone()
-    return model(x) if net is None else net(normalised(model, x))
+    x, inner = (x, model) if net is None else (normalised(model, x), net)
+    if watching is None:
+        return inner(x)
+    with watching:
+        return inner(watching.begin(x))
+
+
+def _named_passes(net: nn.Module, watching: backward.Watch, thread: int) -> Iterator[Any]:
+    """Hooks that tell the rules which module a function is called from."""
+    for name, module in net.named_modules(remove_duplicate=True):
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+
+        def enter(_module: nn.Module, _inputs: Any, name: str = name) -> None:
+            if get_ident() == thread:
+                watching.enter_module(name)
+
+        def leave(_module: nn.Module, _inputs: Any, _out: Any, name: str = name) -> None:
+            if get_ident() == thread:
+                watching.leave_module(name)
+
+        yield module.register_forward_pre_hook(enter)
+        yield module.register_forward_hook(leave)
 
 
 def _call_number(name: str) -> int:
@@ -321,8 +399,6 @@ def _with_first(out: Any, value: Tensor) -> Any:
 
 
 def _warn_reused(names: list[str]) -> None:
-    import warnings
-
     warnings.warn(
         f"layer {names[0]!r} is called more than once in a pass; its first call was used. "
         f"Say {names[0] + '#2'!r} for the second (pellucid.layers lists all)",

@@ -9,16 +9,18 @@ from torch import Tensor
 
 from ..batches import batched
 from ..objectives import Bound
-from ..run import Model, device_of, gradient, run
+from ..run import Model, Rules, device_of, gradient, run
 
 
-def per_image(model: Model, images: Tensor, objective: Bound) -> Tensor:
-    """The gradient of the objective with respect to each image; of the shape of the images."""
+def per_image(
+    model: Model, images: Tensor, objective: Bound, rules: Rules | None = None, strict: bool = True
+) -> Tensor:
+    """The gradient of the objective with respect to each image, or what rules make of it; of their shape."""
     values = torch.empty_like(images)
 
     def step(part: slice) -> None:
         rows = torch.arange(part.start, part.stop)
-        values[part] = gradient(model, images[part], objective, rows=rows)[0]
+        values[part] = gradient(model, images[part], objective, rows=rows, rules=rules, strict=strict)[0]
 
     batched(step, len(images), like=images, label="gradient", device=device_of(model))
     return values

@@ -1,0 +1,189 @@
+"""Layer-wise relevance propagation: the objective handed back layer by layer, by rules."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .. import rules as sets
+from ..batches import batched
+from ..checks import UnknownName, nearest
+from ..classifier import Classifier
+from ..method import method
+from ..objectives import Bound
+from ..relevance import relevance
+from ..result import Attribution
+from ..rules import Rule, Schedule
+from ..run import Model, device_of
+
+Rules = str | Mapping[Any, Rule | Schedule]
+PRESETS: dict[str, Mapping[Any, Rule | Schedule]] = {
+    name: value for name, value in vars(sets).items() if name.isupper() and name not in ("KINDS", "BASE", "DEEPLIFT")
+}
+
+
+@method(
+    paper="Bach, Binder, Montavon, Klauschen, Müller & Samek 2015, On pixel-wise explanations for non-linear "
+    "classifier decisions by layer-wise relevance propagation",
+    one_pass=True,
+)
+def lrp(
+    model: Model,
+    images: Tensor,
+    objective: Bound,
+    *,
+    rules: Rules = "EPSILON_PLUS_FLAT",
+    layer: str | None = None,
+    through: Mapping[str, int | Sequence[int]] | None = None,
+    strict: bool = True,
+) -> Attribution:
+    """What each pixel adds to the objective: each layer shares the relevance of its outputs among its inputs.
+
+    The network runs as it is; only what flows back is changed. Rules are a mapping, later entries winning, from
+    - a kind of function: "conv", "linear", "norm", "activation", "softmax", "product", "sum", "average", "max"
+      (`pellucid.rules.KINDS` says what they are), or calls of a kind by number: "conv#2", "conv#3-5";
+    - "first": the layers that see the image;
+    - a layer, or a pattern: "features.0", "features.[02]", "layer1" with all that is in it;
+    - a function, such as torch.nn.functional.conv2d,
+    to a rule such as `pellucid.rules.gamma(0.25)`. What is not mentioned is as in `pellucid.rules.BASE`; linear maps
+    without a rule have LRP-0. A Classifier's mean colour is the pixel that has no relevance (except under flat,
+    w_square and z_box, which do not look at values alone).
+
+    Args:
+        model: a network or a `Classifier`.
+        images: N x C x H x W.
+        objective: what to explain; None is the predicted class. Relevance starts as output x derivative of the
+            objective, which for sums of logits or neurons is the objective itself.
+        rules: a mapping as above, or the name of a set: "EPSILON_PLUS_FLAT", "EPSILON_GAMMA_BOX", "ATTNLRP", ...
+        layer: give the relevance of this layer's neurons instead of that of the pixels.
+        through: only the relevance that passes these channels of these layers: {"layer3": [7, 12]} (concept
+            relevance propagation, Achtibat et al. 2023, From attribution maps to human-understandable explanations
+            through concept relevance propagation).
+        strict: functions that the rules cannot see (TorchScript, custom autograd functions) are an error; False
+            takes their ordinary gradient, with a warning.
+
+    Returns:
+        An `Attribution`: values as the images, or as the layer's activation, in units of the objective; gap, N
+        numbers, what biases and stabilisers took or gave: the sum of the values less the objective.
+
+    Raises:
+        UnknownName: for a set of rules or a layer that does not exist.
+        ValueError: for a rule that does not go with its key, bounds that do not hold the pixels, a channel that does
+            not exist, or an objective that is 0 for all images, so that there is no relevance to share.
+        RuleError: for what rules cannot follow: recurrent layers, functions out of sight.
+
+    >>> import pellucid
+    >>> from pellucid.rules import EPSILON_GAMMA_BOX
+    >>> model = pellucid.load("shapes")
+    >>> pellucid.lrp(model, pellucid.shapes.scenes(1).images, "star", rules=EPSILON_GAMMA_BOX).values.shape
+    torch.Size([1, 3, 96, 96])
+    """
+    chosen = rules_of(rules)
+    low, high = _bounds(model, images, chosen)
+    edit = {name: _only(name, channels) for name, channels in (through or {}).items()}
+    values: list[Tensor] = []
+    totals: list[Tensor] = []
+
+    def step(part: slice) -> None:
+        bounds = {"low": None if low is None else low[part], "high": None if high is None else high[part]}
+        rows = torch.arange(part.start, part.stop)
+        shares, total, _ = relevance(
+            model, images[part], objective, chosen, at=layer, rows=rows, edit=edit, strict=strict, **bounds
+        )
+        values.append(shares.to(images))
+        totals.append(total.to(images))
+
+    batched(step, len(images), like=images, label="relevance", device=device_of(model))
+    total = torch.cat(totals)
+    _check_zero(total, objective)
+    found = torch.cat(values)
+    return Attribution(found, gap=found.flatten(1).double().sum(1).to(total) - total)
+
+
+def rules_of(rules: Rules) -> Mapping[Any, Rule | Schedule]:
+    """A set of rules by its name, or a mapping completed by `pellucid.rules.BASE`.
+
+    Raises:
+        UnknownName: for another name.
+        TypeError: for what is neither a name nor a mapping.
+    """
+    if isinstance(rules, str):
+        if rules.upper() not in PRESETS:
+            raise UnknownName(f"there is no set of rules {rules!r}; {nearest(rules, PRESETS)}")
+        return PRESETS[rules.upper()]
+    if not isinstance(rules, Mapping):
+        raise TypeError(
+            f"rules is {rules!r}, expected a mapping such as {{'conv': pellucid.rules.gamma(0.25)}} or a name: "
+            f"{', '.join(PRESETS)}"
+        )
+    return {**sets.BASE, **rules}
+
+
+def _bounds(model: Model, images: Tensor, rules: Mapping[Any, Rule | Schedule]) -> tuple[Tensor | None, Tensor | None]:
+    """The bounds of the pixels that the z-box rule among the rules gives, of the shape of the images."""
+    boxes = {rule for rule in rules.values() if isinstance(rule, Rule) and rule.name == "z_box"}
+    if not boxes:
+        return None, None
+    if len(boxes) > 1:
+        raise ValueError(
+            f"there are several z_box rules, and an image has only one range: {', '.join(map(str, boxes))}"
+        )
+    options = dict(boxes.pop().options)
+    ends = []
+    for name in ("low", "high"):
+        bound = torch.as_tensor(options[name]).to(images)
+        bound = bound[:, None, None] if bound.ndim == 1 else bound
+        try:
+            ends.append(bound.expand_as(images))
+        except RuntimeError:
+            raise ValueError(
+                f"z_box: {name} has shape {tuple(bound.shape)}, expected a number, {images.shape[1]} numbers, or the "
+                f"shape of the images {tuple(images.shape)}"
+            ) from None
+    low, high = ends
+    outside = ((images < low - 1e-3) | (images > high + 1e-3)).flatten(1).any(1)
+    if outside.any():
+        image = int(outside.nonzero()[0])
+        hint = (
+            "" if isinstance(model, Classifier) else ": give them in the units that the network takes, z_box(low, high)"
+        )
+        raise ValueError(
+            f"z_box: image {image} has pixels from {images[image].min():.3g} to {images[image].max():.3g}, outside its "
+            f"bounds {options['low']} to {options['high']}{hint}"
+        )
+    return low, high
+
+
+def _only(layer: str, channels: int | Sequence[int]) -> Callable[[Tensor], Tensor]:
+    """An edit of an activation that changes no value, and lets gradients through some channels alone."""
+    wanted = [channels] if isinstance(channels, int) else list(channels)
+
+    def edit(activation: Tensor) -> Tensor:
+        axis = 1 if activation.ndim in (2, 4) else activation.ndim - 1
+        count = activation.shape[axis]
+        if not wanted or any(not 0 <= channel < count for channel in wanted):
+            raise ValueError(f"through: layer {layer!r} has channels 0 to {count - 1}, got {channels}")
+        mask = torch.zeros(count, dtype=activation.dtype, device=activation.device)
+        mask[wanted] = 1
+        mask = mask.view([-1 if place == axis else 1 for place in range(activation.ndim)])
+        return activation * mask + (activation * (1 - mask)).detach()
+
+    return edit
+
+
+def _check_zero(total: Tensor, objective: Bound) -> None:
+    zero = total == 0
+    if zero.all():
+        raise ValueError(
+            f"the objective {objective} is 0 for every image: there is no relevance to share. Explain a neuron "
+            "that is active, or a class whose logit is not 0"
+        )
+    if zero.any():
+        warnings.warn(
+            f"the objective {objective} is 0 for image {int(zero.nonzero()[0])} of the batch: it has no relevance",
+            stacklevel=4,
+        )

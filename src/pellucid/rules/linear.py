@@ -1,0 +1,266 @@
+"""Rules for linear maps: how relevance is shared among the inputs of a convolution or a dense layer.
+
+Below, z_jk = x_j w_jk is what input j adds to output k, b_k the bias, R_k the relevance of output k; x+ is the
+positive part of x, x- its negative part. A rule with `bias` counts the bias as one more input: what it takes
+is relevance that no pixel gets. With bias=False it is left out of the sums, and all relevance goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from .rule import Linear, Pulled, RuleError, ratio, rule
+
+Pull = Callable[[Linear, Tensor], "Tensor | Pulled"]
+Bound = float | Sequence[float] | Tensor
+
+
+@rule("conv", "linear", "norm")
+def zero(*, bias: bool = True) -> Pull:
+    """LRP-0: R_j = sum_k z_jk / (sum_j z_jk + b_k) R_k.
+
+    The same as input x gradient in networks of linear maps and ReLU. 0/0 is 0.
+
+    Bach, Binder, Montavon, Klauschen, Müller & Samek 2015, On pixel-wise explanations for non-linear classifier
+    decisions by layer-wise relevance propagation.
+
+    >>> zero()
+    zero()
+    """
+    return epsilon.__wrapped__(0.0, bias=bias)  # type: ignore[attr-defined, no-any-return]
+
+
+@rule("conv", "linear", "norm")
+def epsilon(eps: float | None = None, *, bias: bool = True) -> Pull:
+    """LRP-epsilon: R_j = sum_k z_jk / (z_k + eps sign(z_k)) R_k with z_k = sum_j z_jk + b_k.
+
+    Takes relevance from outputs that are weak or contradictory: the part eps / (|z_k| + eps) is lost.
+
+    Args:
+        eps: above 0; by default 1e-6, or a millionth of the layer's root mean square where that is far less.
+        bias: count b_k in z_k.
+
+    Bach et al. 2015, On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+    propagation.
+
+    >>> epsilon(1e-6), epsilon()
+    (epsilon(1e-06), epsilon())
+    """
+    _at_least_zero("epsilon", "eps", eps)
+
+    def pull(call: Linear, g: Tensor) -> Tensor:
+        if eps == 0 and (bias or call.b is None):
+            return call.back(torch.where(call.y == 0, 0, g), call.w)
+        return call.back(g * ratio(call.y, call.total(bias), eps, exact=True), call.w)
+
+    return pull
+
+
+@rule("conv", "linear")
+def gamma(gamma: float = 0.25, eps: float = 1e-9, *, bias: bool = True) -> Pull:
+    """LRP-gamma: what speaks for an output counts 1 + gamma times.
+
+    R_j = sum_k (z_jk + gamma z_jk^s) / sum_j (z_jk + gamma z_jk^s) R_k, where z^s is the part of z that has the sign
+    of output k: for positive outputs (x_j w_jk)+, which after a ReLU is x_j w_jk+ . In this form inputs and outputs
+    may have either sign. gamma = 0 is LRP-0, a large gamma the z+ rule.
+
+    Args:
+        gamma: 0 or above.
+        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        bias: count the bias (b_k + gamma b_k^s) in the sum.
+
+    Montavon, Binder, Lapuschkin, Samek & Müller 2019, Layer-wise relevance propagation: an overview; generalised to
+    either sign as in Andéol, Kawakami, Wada, Kanamori, Müller & Montavon 2023, Learning domain invariant
+    representations by joint Wasserstein distance minimization.
+
+    >>> gamma(0.25), gamma(1)
+    (gamma(), gamma(1))
+    """
+    _at_least_zero("gamma", "gamma", gamma)
+    _at_least_zero("gamma", "eps", eps)
+
+    def pull(call: Linear, g: Tensor) -> Tensor:
+        z = call.total(bias)
+        if not call.nonnegative:
+            positive, negative = _parts(call, bias)
+            whole = torch.where(z > 0, z + gamma * positive, z + gamma * negative)
+            share = g * ratio(call.y, whole, eps)
+            return _signed(call, (1 + gamma / 2) * share, gamma / 2 * share * z.sign())
+        upper = call.w.clamp(min=0)
+        positive = call.forward(call.x, upper, call.positive_bias(bias))
+        share = g * ratio(call.y, z + gamma * positive, eps)
+        out = call.back(torch.where(z > 0, share, 0), call.w + gamma * upper)
+        below = torch.where(z < 0, g, 0)
+        if below.any():
+            share = below * ratio(call.y, z + gamma * (z - positive), eps)
+            out = out + call.back(share, call.w + gamma * (call.w - upper))
+        return out
+
+    return pull
+
+
+@rule("conv", "linear")
+def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-9, *, bias: bool = True) -> Pull:
+    """LRP-alpha-beta: R_j = sum_k (alpha z_jk+ / sum_j z_jk+ - beta z_jk- / sum_j z_jk-) R_k, alpha - beta = 1.
+
+    Args:
+        alpha, beta: weights of what speaks for and against, 0 or above; relevance is kept if alpha - beta = 1.
+        eps: stabiliser of the sums; a millionth of the layer's root mean square where that is far less.
+        bias: count the bias, b_k+ and b_k-, in the sums.
+
+    Bach et al. 2015, On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
+    propagation.
+
+    >>> alpha_beta(2.0, 1.0), alpha_beta(3.0, 2.0)
+    (alpha_beta(), alpha_beta(3, 2))
+    """
+    for name, value in (("alpha", alpha), ("beta", beta), ("eps", eps)):
+        _at_least_zero("alpha_beta", name, value)
+
+    def pull(call: Linear, g: Tensor) -> Tensor:
+        relevance = g * call.y
+        if not call.nonnegative:
+            positive, negative = _parts(call, bias)
+            up = ratio(alpha * relevance, positive, eps)
+            down = ratio(beta * relevance, negative, eps) if beta else torch.zeros_like(up)
+            return _signed(call, (up - down) / 2, (up + down) / 2)
+        upper = call.w.clamp(min=0)
+        positive = call.forward(call.x, upper, call.positive_bias(bias))
+        out = call.back(ratio(alpha * relevance, positive, eps), upper)
+        if beta:
+            share = ratio(beta * relevance, call.total(bias) - positive, eps)
+            out = out - call.back(share, call.w - upper)
+        return out
+
+    return pull
+
+
+@rule("conv", "linear")
+def z_plus(eps: float = 1e-9, *, bias: bool = True) -> Pull:
+    """LRP-z+: R_j = sum_k z_jk+ / sum_j z_jk+ R_k: only what speaks for an output counts; alpha-beta with (1, 0).
+
+    Args:
+        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        bias: count a positive bias in the sum.
+
+    Montavon, Lapuschkin, Binder, Samek & Müller 2017, Explaining nonlinear classification decisions with deep
+    Taylor decomposition.
+
+    >>> z_plus()
+    z_plus()
+    """
+    return alpha_beta.__wrapped__(1.0, 0.0, eps, bias=bias)  # type: ignore[attr-defined, no-any-return]
+
+
+@rule("conv", "linear")
+def w_square(eps: float = 1e-9, *, bias: bool = True) -> Pull:
+    """The w^2 rule: R_j = sum_k w_jk^2 / (sum_j w_jk^2 + b_k^2) R_k, whatever the input is.
+
+    For the first layer. Deeper in a network, inputs that are exactly zero cannot hand relevance on.
+
+    Args:
+        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        bias: count the squared bias in the sum.
+
+    Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition.
+
+    >>> w_square()
+    w_square()
+    """
+    return _by_weights(lambda w: w.square(), eps, bias)
+
+
+@rule("conv", "linear")
+def flat(eps: float = 1e-9) -> Pull:
+    """The flat rule: relevance is shared evenly among all inputs of an output: R_j = sum_k R_k / (number of inputs).
+
+    For the first layer, where it makes the map independent of the image's colours. Deeper in a network, inputs
+    that are exactly zero cannot hand relevance on.
+
+    Args:
+        eps: stabiliser of the number of inputs.
+
+    Lapuschkin, Wäldchen, Binder, Montavon, Samek & Müller 2019, Unmasking Clever Hans predictors and assessing what
+    machines really learn.
+
+    >>> flat()
+    flat()
+    """
+    return _by_weights(torch.ones_like, eps, bias=False)
+
+
+@rule("conv", "linear")
+def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
+    """The z-box rule, for pixels, which have bounds: z_jk is measured from the bound that speaks against.
+
+    R_j = sum_k (x_j w_jk - l_j w_jk+ - h_j w_jk-) / sum_j (...) R_k, with pixels from l to h. It is for the layers
+    that see the image itself, and an error elsewhere. The bias cancels.
+
+    Args:
+        low, high: the darkest and brightest pixel, in units of the images that the model takes: for a `Classifier`
+            0 and 1, which go through its normalisation. A number, one for each channel, or an image.
+        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+
+    Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition.
+
+    >>> z_box(0, 1), z_box(-2.1, 2.6)
+    (z_box(), z_box(-2.1, 2.6))
+    """
+    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
+        lows, highs = torch.as_tensor(low), torch.as_tensor(high)
+        if not bool((lows < highs).all()):
+            raise ValueError(f"z_box: low is {low}, high is {high}; expected low below high")
+
+    def pull(call: Linear, g: Tensor) -> Pulled:
+        if call.low is None or call.high is None:
+            raise RuleError("z_box is for the layers that see the image itself: give it as 'first'")
+        upper = call.w.clamp(min=0)
+        lower = call.w - upper
+        whole = call.total(False) - call.forward(call.low, upper) - call.forward(call.high, lower)
+        share = ratio(g * call.y, whole, eps)
+        by_upper = call.back(share, upper)
+        by_all = call.back(share, call.w)
+        return Pulled(x=by_all, low=-by_upper, high=by_upper - by_all)
+
+    return pull
+
+
+def _by_weights(weigh: Callable[[Tensor], Tensor], eps: float, bias: bool) -> Pull:
+    """Relevance shared by a function of the weights alone."""
+
+    def pull(call: Linear, g: Tensor) -> Pulled:
+        w = weigh(call.w)
+        b = weigh(call.b) if bias and call.b is not None else None
+        parts = call.back(ratio(g * call.y, call.forward(torch.ones_like(call.x), w, b), eps), w)
+        if call.unit is None:
+            return Pulled(x=ratio(parts, call.x, 0))
+        return Pulled(unit=ratio(parts, call.unit, 0))
+
+    return pull
+
+
+def _parts(call: Linear, bias: bool) -> tuple[Tensor, Tensor]:
+    """The positive and the negative contributions to each output, for inputs of either sign.
+
+    x w = x+ w+ + x- w- - (...) splits as (|x||w| ± x w) / 2: one more map does for both.
+    """
+    plain = call.total(False)
+    sizes = call.forward(call.x.abs(), call.w.abs())
+    positive, negative = (plain + sizes) / 2, (plain - sizes) / 2
+    if bias and call.b is not None:
+        upper = call.b.clamp(min=0)
+        positive, negative = positive + call.map.spread(upper), negative + call.map.spread(call.b - upper)
+    return positive, negative
+
+
+def _signed(call: Linear, plain: Tensor, sizes: Tensor) -> Tensor:
+    """What times x is x (w' plain) + |x| (|w|' sizes)."""
+    return call.back(plain, call.w) + call.x.sign() * call.back(sizes, call.w.abs())
+
+
+def _at_least_zero(name: str, option: str, value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise ValueError(f"{name}: {option} is {value}, expected 0 or above")
