@@ -1,5 +1,6 @@
 """The command line: what it prints, where, and how it ends."""
 
+import ast
 import dataclasses
 import importlib
 import json
@@ -10,7 +11,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,6 +21,7 @@ from click.testing import CliRunner
 
 import pellucid
 from pellucid.cli import main
+from pellucid.console import in_flags, typed
 from pellucid.images import write_image
 from pellucid.method import CATALOGUE
 from pellucid.shapes import CLASSES, scenes, trained_network
@@ -153,7 +157,26 @@ def test_layers_are_listed():
         (["explain", "photos", "--model", "shapes", "--format", "gif"], "Invalid value for '--format'"),
         (["explain", "photos", "--model", "shapes", "--batch-size", "0"], "Invalid value for '--batch-size'"),
         (["explain", "photos", "--model", "shapes", "--mean", "a,b"], "'a,b' is no number"),
-        (["explain", "photos", "--model", "shapes", "--device", "warp"], "warp"),
+        (["explain", "photos", "--model", "shapes", "--device", "gpu"],
+         "'gpu' cannot be used .*this machine has cpu.*: choose as in --device [a-z:0-9]+$"),
+        (["explain", "photos", "--model", "shapes", "--labels", "photos/0.png"],
+         "0.png is no list of labels: it is not"),
+        (["explain", "photos", "--model", "shapes", "--labels", "photos"],
+         "--labels 'photos': there is no such file; give"),
+        (["explain", "photos", "--model", "shapes", "--truth", "photos"],
+         "photos is a folder, expected a table of true"),
+        (["explain", "photos", "--model", "shapes", "--truth", "photos/0.png"], "0.png is not UTF-8 text"),
+        (["explain", "photos", "--model", "no.pth"],
+         "say of which network they are, --model resnet18 --weights no.pth"),
+        (["explain", "photos", "--model", "x.pt2", "--weights", "random"], "leave out --weights"),
+        (["explain", "photos", "--model", "shapes", "--methods", "grad_cam", "--layer", "classifier"],
+         "grad_cam: layer 'classifier' gives .*`pellucid layers MODEL` lists them.$"),
+        (["explain", "photos", "--model", "shapes", "--option", "occlusion.window=999"],
+         "occlusion: the window is 999 x"),
+        (["explain", "photos", "--model", "shapes", "--option", "occlusion.window=1,2,3"],
+         "expected a whole number, numb"),
+        (["explain", "photos", "--model", "shapes", "--option", "grad_cam.reshape=foo"],
+         "reshape takes a function or None, which only Python can give"),
         (["explain", "photos", "--model", "shapes", "--option", "samples=5"], "expected method.name=value"),
         (["explain", "photos", "--model", "shapes", "--option", "smothgrad.samples=5"], "near it: smoothgrad"),
         (["explain", "photos", "--model", "shapes", "--option", "smoothgrad.sample=5"], "near it: samples"),
@@ -190,24 +213,118 @@ def test_our_own_mistakes_are_not_hidden(photos, monkeypatch):
     assert isinstance(call("explain", photos, "--model", "shapes").exception, KeyError)
 
 
+PAIR = int | tuple[int, int] | None
+
+
 @pytest.mark.parametrize(
-    ("text", "default", "value"),
-    [("5", 25, 5), ("5", 0.5, 5.0), ("1e-3", 0.5, 0.001), ("true", False, True), ("No", True, False),
-     ("keep", "absolute", "keep"), ("3", None, 3), ("0.5", None, 0.5), ("none", None, None), ("layer4", None, "layer4"),
-     ("black", "mean", "black")],
+    ("text", "kind", "value"),
+    [("5", int, 5), ("5", float, 5.0), ("1e-3", float, 0.001), ("true", bool, True), ("No", bool, False),
+     ("keep", str, "keep"), ("3", Any, 3), ("0.5", Any, 0.5), ("none", Any, None), ("layer4", Any, "layer4"),
+     ("black", str | torch.Tensor, "black"), ("3", str | None, "3"), ("None", str | None, None), ("12", PAIR, 12),
+     ("12,20", PAIR, (12, 20)), ("12, 20", PAIR, (12, 20)), ("none", PAIR, None), ("1,2", tuple[float, ...], (1, 2)),
+     ("b", Literal["a", "b"], "b"), ("2", Literal[1, 2], 2), ("0.5", float | None, 0.5)],
 )  # fmt: skip
-def test_options_have_the_type_of_their_default(text, default, value):
-    from pellucid.cli import _typed
-
-    assert _typed(text, default) == value and type(_typed(text, default)) is type(value)
+def test_options_have_the_type_that_they_are_declared_with(text, kind, value):
+    assert typed(text, kind) == value and type(typed(text, kind)) is type(value)
 
 
-@pytest.mark.parametrize(("text", "default"), [("5.5", 25), ("five", 25), ("x", 0.5), ("5", True)])
-def test_options_of_another_type_are_refused(text, default):
-    from pellucid.cli import _typed
+@pytest.mark.parametrize(
+    ("text", "kind", "said"),
+    [("5.5", int, "a whole number"), ("five", int, "a whole number"), ("x", float, "a number"),
+     ("5", bool, "true or false"), ("1,2,3", PAIR, "a whole number, numbers with commas between or none"),
+     ("1,b", PAIR, "a whole number, numbers"), ("c", Literal["a", "b"], "^a, b$")],
+)  # fmt: skip
+def test_options_of_another_type_are_refused(text, kind, said):
+    with pytest.raises(ValueError, match=said):
+        typed(text, kind)
 
-    with pytest.raises(ValueError, match=r"a whole number|a number|true or false"):
-        _typed(text, default)
+
+@pytest.mark.parametrize("kind", [torch.Tensor, torch.Tensor | None, Callable[[int], int] | None])
+def test_options_that_no_text_can_give(kind):
+    with pytest.raises(TypeError):
+        typed("x", kind)
+
+
+def test_a_pair_of_numbers(photos):
+    done = call("explain", "photos/0.png", "--model", "shapes", "--methods", "occlusion", "--option",
+                "occlusion.window=48,32", "--option", "occlusion.stride=48,32")  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    manifest = json.loads(Path("report.run/manifest.json").read_text())
+    assert manifest["options"]["methods"]["occlusion"]["window"] == [48, 32]
+
+
+# messages of the library, in the words of the command line
+
+
+@pytest.mark.parametrize(
+    ("said", "here"),
+    [
+        ("'a.pth' is a file of weights: say of which network they are, load('resnet18', weights='a.pth')",
+         "'a.pth' is a file of weights: say of which network they are, --model resnet18 --weights a.pth"),
+        ("timm has no weights for x: load('timm/x', weights='random'), or give a file of your own",
+         "timm has no weights for x: --model timm/x --weights random, or give a file of your own"),
+        ("bring the file and load('timm/x', weights=FILE)", "bring the file and give --model timm/x --weights FILE"),
+        ("an exported program, with its network inside: load('a b.pt2')",
+         "an exported program, with its network inside: --model a b.pt2"),
+        ("or, if you trust whoever made it, load(..., trusted=True)",
+         "or, if you trust whoever made it, give --trusted"),
+        ("weights='V9': shapes takes 'random'", "--weights 'V9': shapes takes 'random'"),
+        ("this model has no labels, give an index or wrap(labels=...)",
+         "this model has no labels, give an index or --labels FILE"),
+        ("there is no layer 'x'; near it: y. pellucid.layers(model) lists all",
+         "there is no layer 'x'; near it: y. `pellucid layers MODEL` lists all"),
+        ("choose a layer before pooling (pellucid.layers lists them), or say how with reshape=, a function from that "
+         "to N x C x h x w", "choose a layer before pooling (`pellucid layers MODEL` lists them)"),
+        ("name one with layer=, and how it lies with reshape=", "name one with --layer"),
+        ("or pellucid.settings(batch_size=4) if", "or --batch-size 4 if"),
+        ("choose as in pellucid.settings(device='cuda:0')", "choose as in --device cuda:0"),
+        ("Choose another folder, or overwrite this one (overwrite=True, --overwrite)",
+         "Choose another folder (--run), or overwrite this one (--overwrite)"),
+        ("rules is 'x', expected a mapping such as {'conv': pellucid.rules.gamma(0.25)} or a name: near it: EPSILON",
+         "rules is 'x', expected a name: near it: EPSILON"),
+        ("nothing to change: a=3, layers of paint", "nothing to change: a=3, layers of paint"),
+    ],
+)  # fmt: skip
+def test_python_becomes_flags(said, here):
+    assert in_flags(said) == here
+
+
+# What Python alone can do, or what no command can come to.
+NOT_HERE = (
+    "bare network", "images[", "images.", ".eval()", "torch.export", "explain takes a Classifier", "ragged=True",
+    "the objective is a 'X'; expected", "objective=lambda", "use pellucid.wrap in Python", "pellucid.from_onnx",
+    "pellucid.colour.", "crop='X'", "Scenes(", "needs --option",
+)  # fmt: skip
+
+
+def test_no_message_speaks_python_on_the_command_line():
+    """All texts of the library that look like Python are known to the table of flags."""
+    python = re.compile(
+        r"\b(load|wrap|settings|layers|models)\(|\bpellucid\.\w+|=(True|False)\b|"
+        r"\b(weights|labels|mean|std|size|trusted|overwrite|layer|reshape|device|batch_size|memory|run|truth|format|"
+        r"options|methods|objective|rule|resize|crop)=(?!=)"
+    )
+    found = []
+    for path in sorted((SOURCE / "pellucid").rglob("*.py")):
+        place = path.relative_to(SOURCE / "pellucid").as_posix()
+        if place in ("cli.py", "console.py") or place.startswith(("backward/", "rules/")):  # given in Python alone
+            continue
+        tree = ast.parse(path.read_text())
+        documented = [n for n in ast.walk(tree) if isinstance(n, (ast.Module, ast.FunctionDef, ast.ClassDef))]
+        skipped = {id(n.body[0].value) for n in documented if n.body and isinstance(n.body[0], ast.Expr)}
+        skipped |= {id(part) for n in ast.walk(tree) if isinstance(n, ast.JoinedStr) for part in n.values}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.JoinedStr):
+                text = "".join(part.value if isinstance(part, ast.Constant) else "'X'" for part in node.values)
+                text = text.replace("batch_size='X'", "batch_size=3")
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in skipped:
+                text = node.value
+            else:
+                continue
+            here = in_flags(text)
+            if python.search(here) and not any(words in here for words in NOT_HERE):
+                found.append(f"{place}:{node.lineno}: {here}")
+    assert not found, "\n".join(found)
 
 
 # the main job

@@ -111,6 +111,15 @@ def test_pictures(model, photos, tmp_path):
     assert len(pictures) == 3 and all(p.read_bytes()[:4] == b"\x89PNG" for p in pictures)
 
 
+def test_a_map_that_looks_at_no_class_says_so(model, photos, tmp_path):
+    done = explain(model, photos, output=tmp_path / "page.html", methods=["eigen_cam", "grad_cam"], objective="star")
+    for row in rows_of(done.folder):
+        assert [m["objective"] for m in row["maps"]] in ([], ["", 'logit("star")'])
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("looks at no class") == page.count('<span class="what">explains</span>') == 3
+    assert "eigen_cam: what stands out in arrow/0.png" in page
+
+
 def test_a_single_file_and_names_that_differ_in_their_suffix_only(model, tmp_path):
     image = scenes(1).images[0]
     for name in ("a.png", "a.bmp", "b.png"):

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import difflib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +87,67 @@ def check_network(net: nn.Module | None) -> None:
             raise ValueError(
                 f"layer {name!r} has no weights yet (a lazy module): send a batch through the network first"
             )
+
+
+def fits(value: object, kind: Any) -> bool:
+    """Whether a value is of the type that an annotation names; True where that cannot be told.
+
+    >>> fits(3, float), fits(True, int), fits((2, 3), int | tuple[int, int]), fits("a", Literal["b"])
+    (True, False, True, False)
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, (tuple, list)):
+            return False
+        if inner[1:] == (...,):
+            return all(fits(item, inner[0]) for item in value)
+        # How many there are is for the method to say, which knows what they are.
+        return len(value) != len(inner) or all(fits(*pair) for pair in zip(value, inner, strict=True))
+    if kind in (int, float):
+        return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
+    if kind is None:
+        return value is None
+    try:
+        return isinstance(value, origin or kind)
+    except TypeError:  # no class: Any, a type variable, a protocol
+        return True
+
+
+def in_words(kind: Any) -> str:
+    """What an annotation asks for.
+
+    >>> in_words(int | tuple[int, int] | None)
+    'a whole number, (a whole number, a whole number) or None'
+    """
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, UnionType, Literal):
+        told = [repr(one) if origin is Literal else in_words(one) for one in inner]
+        return " or ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
+    if origin is tuple:
+        return f"({', '.join('...' if one is ... else in_words(one) for one in inner)})"
+    known: dict[Any, str] = {int: "a whole number", float: "a number", str: "a text", bool: "True or False"}
+    known |= {Tensor: "a tensor", Callable: "a function", NoneType: "None", None: "None"}
+    plain = origin or kind
+    return known.get(plain) or _a(getattr(plain, "__name__", str(plain)))
+
+
+def of_kind(value: object) -> str:
+    """A value that is wrong, and what it is: "2.5 (a float)"; of a large one only what it is.
+
+    >>> of_kind(2.5), of_kind(torch.zeros(2))
+    ('2.5 (a float)', 'a Tensor')
+    """
+    kind = _a(type(value).__name__)
+    text = repr(value)
+    return "None" if value is None else f"{text} ({kind})" if len(text) < 60 and not isinstance(value, Tensor) else kind
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"
 
 
 def nan_weights(net: nn.Module | None) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, STOPPED, Verbs, print_json, say
+from .console import CODES, FAILED, STOPPED, Verbs, in_flags, print_json, say, typed
 
 if TYPE_CHECKING:
     from .classifier import Classifier
@@ -312,12 +312,12 @@ def _methods(text: str | None) -> list[str] | None:
 
 def _target(text: str | None, model: Classifier) -> int | str | None:
     """What --target says: a label is looked for first, for labels may be numbers."""
-    return int(text) if text is not None and text not in model.labels and text.isdigit() else text
+    return int(text) if text is not None and text not in model.labels and text.isdecimal() else text
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Options of methods from "method.name=value", of the type of their defaults."""
-    from .checks import UnknownName, nearest
+    """Options of methods from "method.name=value", of the types that they are declared with."""
+    from .checks import UnknownName, in_words, nearest
     from .method import CATALOGUE
 
     options: dict[str, dict[str, Any]] = {}
@@ -328,36 +328,18 @@ def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise click.BadParameter(f"{text!r}: expected method.name=value, as in smoothgrad.samples=50")
         if name not in CATALOGUE:
             raise UnknownName(f"--option {text}: there is no method {name!r}; {nearest(name, CATALOGUE)}")
-        defaults = CATALOGUE[name].options
+        defaults, kinds = CATALOGUE[name].options, CATALOGUE[name].kinds
         if option not in defaults:
             known = nearest(option, defaults) if defaults else "it has none"
             raise UnknownName(f"--option {text}: {name} has no option {option!r}; {known}")
         try:
-            options.setdefault(name, {})[option] = _typed(value.strip(), defaults[option])
+            options.setdefault(name, {})[option] = typed(value.strip(), kinds.get(option, Any))
+        except TypeError:
+            told = f"{option} takes {in_words(kinds[option])}, which only Python can give; leave it out here"
+            raise ValueError(f"--option {text}: {told}") from None
         except ValueError as error:
             raise ValueError(f"--option {text}: expected {error} (by default {defaults[option]!r})") from None
     return options
-
-
-def _typed(text: str, default: Any) -> Any:
-    """A value of the type of a default; of any plain type where the default is None.
-
-    Raises:
-        ValueError: with the words for what was expected.
-    """
-    words: dict[str, Any] = {"true": True, "yes": True, "false": False, "no": False}
-    if isinstance(default, bool):
-        if text.lower() not in words:
-            raise ValueError("true or false")
-        return words[text.lower()]
-    for kind, expected in ((int, "a whole number"), (float, "a number")):
-        if isinstance(default, kind) or default is None:
-            try:
-                return kind(text)
-            except ValueError:
-                if default is not None:
-                    raise ValueError(expected) from None
-    return None if default is None and text.lower() == "none" else text
 
 
 def _tell(done: Explained, as_json: bool, more: dict[str, Any] | None = None) -> None:
@@ -365,7 +347,7 @@ def _tell(done: Explained, as_json: bool, more: dict[str, Any] | None = None) ->
     if done.failures:
         say(f"{len(done.failures)} {'file' if len(done.failures) == 1 else 'files'} could not be explained:")
         for name, reason in done.failures[:_MOST_NAMED]:
-            click.echo(f"  {name}: {reason}", err=True)
+            click.echo(f"  {name}: {in_flags(reason)}", err=True)
         if len(done.failures) > _MOST_NAMED:
             click.echo(f"  and {len(done.failures) - _MOST_NAMED} more", err=True)
     for method, (failed, reason) in done.problems.items():
@@ -385,6 +367,6 @@ def _summary(done: Explained) -> dict[str, Any]:
         "output": str(done.output),
         "run": str(done.folder.path),
         "images": [{column: row[column] for column in columns} for row in runfolder.each_row(done.folder)],
-        "failed": [{"name": name, "reason": reason} for name, reason in done.failures],
-        "problems": {name: {"maps": count, "reason": reason} for name, (count, reason) in done.problems.items()},
+        "failed": [{"name": name, "reason": in_flags(reason)} for name, reason in done.failures],
+        "problems": {n: {"maps": count, "reason": in_flags(reason)} for n, (count, reason) in done.problems.items()},
     }

@@ -5,15 +5,18 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from types import SimpleNamespace
+from typing import Any, TypeVar, get_type_hints
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from .batches import batched
-from .checks import check_images, check_network, nan_weights, nearest
+from .checks import check_images, check_network, fits, in_words, nan_weights, nearest, of_kind
 from .classifier import Classifier, classifier, network
 from .objectives import Bound, as_objective
 from .result import Attribution, Call
@@ -44,6 +47,11 @@ class Method:
         parameters = inspect.signature(self.function).parameters.values()
         return {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
 
+    @property
+    def kinds(self) -> Mapping[str, Any]:
+        """Of what type its options are, by name, as far as its annotations say."""
+        return _kinds(inspect.unwrap(self.function))
+
 
 CATALOGUE: dict[str, Method] = {}
 
@@ -72,6 +80,12 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
                 if option not in options:
                     known = nearest(option, options) if options else "it has no options"
                     raise TypeError(f"{name} has no option {option!r}; {known}")
+            given = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
+            kinds = _kinds(function)
+            for option, value in given.items():
+                kind = kinds.get(option, Any)
+                if value is not signature.parameters[option].default and not fits(value, kind):
+                    raise TypeError(f"{name}: {option} is {of_kind(value)}, expected {in_words(kind)}")
             model = classifier(model) or model
             net = network(model)
             check_network(net)
@@ -112,6 +126,17 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
         return call
 
     return register
+
+
+@functools.cache
+def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
+    """The annotations of a function that can be understood, each on its own: one may name what is not imported."""
+    kinds = {}
+    for name, annotation in inspect.get_annotations(function).items():
+        with suppress(Exception):
+            alone = SimpleNamespace(__annotations__={name: annotation})
+            kinds[name] = get_type_hints(alone, getattr(function, "__globals__", {}))[name]
+    return kinds
 
 
 def resolve(model: Model, images: Tensor, objective: Bound) -> None:

@@ -24,7 +24,7 @@ from ..result import Attribution
 from ..runfolder import RunFolder
 from .outputs import MASS, PEAK, printable
 
-SAME_FOR_ALL_CLASSES = ("eigen_cam",)
+SAME_FOR_ALL_CLASSES = ("eigen_cam",)  # which explain no objective
 
 TOP = 5  # classes that are kept
 
@@ -173,6 +173,8 @@ def _attribute(
 ) -> list[tuple[Attribution, list[str]]]:
     """A method's results for some images, one by one, with what it warned of."""
     objective, texts = panel.objective(job, found)
+    if panel.method.name in SAME_FOR_ALL_CLASSES:
+        texts = [""] * len(found)
     with noted() as notes:
         result = panel.method.function(job.model, images, objective, **job.methods[panel.method.name])
     count, call = len(images), result.call
@@ -216,7 +218,7 @@ def _alone_if_needed(members: list[int], compute: Callable[[list[int]], Sequence
         return list(zip(members, compute(members), strict=True))
     except Exception as error:
         if len(members) == 1:
-            return [(members[0], _words(error))]
+            return [(members[0], words_of(error))]
     return [pair for member in members for pair in _alone_if_needed([member], compute)]
 
 
@@ -271,7 +273,8 @@ def _label(model: Classifier, index: int) -> str | int:
     return model.label(index) if index < len(model.labels) else index
 
 
-def _words(error: Exception) -> str:
+def words_of(error: Exception) -> str:
+    """What an error says, in one line; with its kind where it was not meant for users."""
     text = " ".join(str(error).split())
     expected = isinstance(error, (ValueError, TypeError, UnknownName, RuntimeError, OSError, ImportError))
     return text if text and expected else f"{type(error).__name__}: {text}".removesuffix(": ")

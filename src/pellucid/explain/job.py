@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from .. import runfolder
@@ -23,10 +22,10 @@ from ..images import list_images
 from ..method import CATALOGUE
 from ..objectives import as_objective
 from ..run import layer as find_layer
-from ..run import run as run_pass
-from ..runfolder import OtherRun, RunFolder
-from .chunk import Job, Say, explain_chunk, noted, state_of
+from ..runfolder import DamagedChunk, OtherRun, RunFolder
+from .chunk import Job, Say, explain_chunk, state_of
 from .outputs import check_output, place_of, printable, short_names, write
+from .rehearsal import rehearse, rehearse_methods
 from .truth import Truth, true_classes
 
 DEFAULTS = ("saliency", "smoothgrad", "integrated_gradients", "grad_cam", "occlusion")
@@ -70,7 +69,8 @@ def explain(
 ) -> Explained:
     """Explain what a model sees in images, by several methods, and write that down.
 
-    Files that cannot be read and methods that fail on this model are reported at the end and stop nothing.
+    Files that cannot be read and methods that fail on this model are reported at the end and stop nothing. What is
+    wrong with the options themselves is found out first, on one image, before anything on disk changes.
     Numbers go into a run folder as they come: a job that was stopped, be it by `kill -9`, goes on from there
     when it is called again with the same settings.
 
@@ -100,7 +100,8 @@ def explain(
 
     Raises:
         UnknownName: for a method, option, class or layer that does not exist.
-        ValueError, TypeError: for settings that make no sense, or a network that fails on any image.
+        ValueError, TypeError: for settings that make no sense, options that a method refuses, a network that fails on
+            any image, or one on which no method works.
         OtherRun: the run folder holds an unfinished run with other settings.
         OSError: if the output cannot be written, or a path does not exist.
 
@@ -134,28 +135,40 @@ def explain(
         names=dict(zip(files, short_names(files), strict=True)),
         masks={os.path.abspath(file): mask for file, mask in (masks or {}).items()},  # noqa: PTH100
     )
-    _rehearse(job)
+    rehearse(job)
     place = Path(run) if run is not None else place_of(output, format)
+    settings = _settings(job, files, seed)
+    if overwrite or not runfolder.holds(place, **settings):  # else they have been tried already
+        rehearse_methods(job, files, layer, everything=place.exists())  # something may be lost
     told: set[str] = set()
+    redone: set[int] = set()
 
     def tell(about: str, text: str) -> None:
         if say is not None and about not in told:
             say(text)
         told.add(about)
 
-    with _opened(place, job, files, seed, overwrite, replace=run is None, tell=tell) as folder:
+    with _opened(place, settings, overwrite, replace=run is None, tell=tell) as folder:
         _forget_changed(folder, model, tell)
         waiting = runfolder.pending(folder)
         if len(waiting) < folder.chunks:
             done = folder.chunks - len(waiting)
             tell("finished", f"{done} of {folder.chunks} chunks are finished already in {place}")
-        maps = sum(len(runfolder.span(folder, number)) for number in waiting) * len(chosen)
-        with progress(maps, "explain", "map") as advance:
-            for number in waiting:
-                explain_chunk(job, folder, number, advance=advance, say=tell)
-        failures: list[tuple[str, str]] = []
         title, command = printable(title or f"What {model.name} looks at"), printable(command)
-        write(folder, output, format, failures, title=title, model=model, command=command)
+        while True:
+            maps = sum(len(runfolder.span(folder, number)) for number in waiting) * len(chosen)
+            with progress(maps, "explain", "map") as advance:
+                for number in waiting:
+                    explain_chunk(job, folder, number, advance=advance, say=tell)
+            failures: list[tuple[str, str]] = []
+            try:
+                write(folder, output, format, failures, title=title, model=model, command=command)
+                break
+            except DamagedChunk as damage:
+                if damage.number in redone:
+                    raise  # what was written just now
+                redone.add(damage.number)
+                waiting = _forget_damaged(folder, damage, tell)
     return _explained(output, folder, failures)
 
 
@@ -195,16 +208,33 @@ def choose(
 
 
 def _forget_changed(folder: RunFolder, model: Classifier, tell: Say) -> None:
-    """Make chunks unfinished whose files have changed, or can be read by now."""
+    """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
     changed = []
-    for row in runfolder.each_row(folder):
-        file = folder.items[row["item"]]
-        same = (row["bytes"], row["modified"]) == state_of(file)
-        if not same or (row["problem"] and _readable(model, file)):
-            changed.append(row)
+    for number in runfolder.finished(folder):
+        try:
+            rows = list(runfolder.each_row(folder, [number]))
+        except DamagedChunk as damage:
+            _forget_damaged(folder, damage, tell)
+            continue
+        for row in rows:
+            file = folder.items[row["item"]]
+            same = (row["bytes"], row["modified"]) == state_of(file)
+            if not same or (row["problem"] and _readable(model, file)):
+                changed.append(row)
     if changed:
         tell("changed", f"{len(changed)} files have changed since, such as {changed[0]['name']}: they are done again")
         runfolder.forget(folder, sorted({row["item"] // folder.manifest["chunk"] for row in changed}))
+
+
+def _forget_damaged(folder: RunFolder, damage: DamagedChunk, tell: Say) -> list[int]:
+    """Make a chunk unfinished that cannot be read."""
+    count = len(runfolder.span(folder, damage.number))
+    tell(
+        str(damage.file),
+        f"{damage.file} is damaged: its {'image is' if count == 1 else f'{count} images are'} done again",
+    )
+    runfolder.forget(folder, [damage.number])
+    return [damage.number]
 
 
 def _readable(model: Classifier, file: str) -> bool:
@@ -215,13 +245,10 @@ def _readable(model: Classifier, file: str) -> bool:
     return True
 
 
-@contextmanager
-def _opened(
-    place: Path, job: Job, files: list[str], seed: int, overwrite: bool, replace: bool, tell: Say
-) -> Iterator[RunFolder]:
-    """The run folder; a finished one of another run is replaced if it may be."""
+def _settings(job: Job, files: list[str], seed: int) -> dict[str, Any]:
+    """What tells this run from others."""
     size = job.model.preprocessing.size
-    settings: dict[str, Any] = {
+    return {
         "verb": "explain",
         "model": runfolder.describe_model(job.model),
         "items": files,
@@ -236,6 +263,11 @@ def _opened(
         "chunk": 1 if size is None else max(1, min(8, 8 * 512 * 512 // (size[0] * size[1]))),
         "ragged": size is None,
     }
+
+
+@contextmanager
+def _opened(place: Path, settings: Mapping[str, Any], overwrite: bool, replace: bool, tell: Say) -> Iterator[RunFolder]:
+    """The run folder; a finished one of another run is replaced if it may be."""
     with ExitStack() as stack:
         try:
             folder = stack.enter_context(runfolder.begin(place, **settings, overwrite=overwrite))
@@ -245,22 +277,6 @@ def _opened(
             tell("replaced", f"{place} held a finished run with other settings, which is replaced")
             folder = stack.enter_context(runfolder.begin(place, **settings, overwrite=True))
         yield folder
-
-
-def _rehearse(job: Job) -> None:
-    """Find out before any long work whether network and objective go together."""
-    objective = as_objective(job.model, job.target)
-    if not hasattr(objective, "bind"):
-        raise TypeError(f"the objective is a {type(objective).__name__}, expected one for all images")
-    bound = objective.bind(job.model, 1)
-    how = job.model.preprocessing
-    if how.size is None:
-        return
-    image = torch.rand(1, how.channels, *how.size, generator=torch.Generator().manual_seed(0))
-    with noted(), torch.no_grad():
-        job.model.predict(image)
-        rows = torch.arange(1)
-        bound(run_pass(job.model, image, read=bound.reads, output=bound.needs_output, rows=rows))
 
 
 def _explained(output: Path, folder: RunFolder, failures: list[tuple[str, str]]) -> Explained:

@@ -71,7 +71,7 @@ def _look_up(known: Mapping[str, str | int], file: Path) -> str | int | None:
 
 
 def _index(model: Classifier, label: str | int, said: str) -> int:
-    if isinstance(label, int) or (label not in model.labels and label.isdigit()):
+    if isinstance(label, int) or (label not in model.labels and label.isdecimal()):
         index = int(label)
         if index < 0 or (model.labels and index >= len(model.labels)):
             raise UnknownName(f"the class {index} {said} is out of range: the model has {len(model.labels)} classes")
@@ -84,6 +84,11 @@ def _index(model: Classifier, label: str | int, said: str) -> int:
 
 def _read(path: Path) -> Iterator[tuple[str, str | int]]:
     """Pairs of file and label from a .csv or .json file."""
+    if path.is_dir():
+        raise IsADirectoryError(
+            f"{path} is a folder, expected a table of true classes (.csv or .json); the word folders takes the names "
+            "of the folders in which the images lie"
+        )
     try:
         text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError as error:

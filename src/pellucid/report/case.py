@@ -16,7 +16,7 @@ class Panel:
     """One map of one image.
 
     title: of the method; panels of a case with the same title stand side by side.
-    attribution: of one image.
+    attribution: of one image; its call has no objective if the map looks at no class.
     scores: what was measured of it, by name: {"on the object": 0.83}.
     group: what sets it apart from others of the same title: "predicted" and "true", "logit" and "probability".
     """

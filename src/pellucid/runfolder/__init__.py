@@ -18,6 +18,7 @@ holds the folder open with `begin`, and its workers use `read`.
 """
 
 from .chunks import Array as Array
+from .chunks import DamagedChunk as DamagedChunk
 from .chunks import arrays as arrays
 from .chunks import each_row as each_row
 from .chunks import failures as failures
@@ -31,6 +32,7 @@ from .folder import OtherRun as OtherRun
 from .folder import RunFolder as RunFolder
 from .folder import begin as begin
 from .folder import finished as finished
+from .folder import holds as holds
 from .folder import read as read
 from .identity import describe_model as describe_model
 from .identity import hash_of as hash_of

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -22,6 +22,20 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 Array: TypeAlias = np.ndarray[Any, Any]
+
+
+class DamagedChunk(ValueError):
+    """A file of a finished chunk cannot be read, as after the machine has crashed: the chunk is to be done again.
+
+    `.file` and `.number` say which file, and of which chunk.
+    """
+
+    def __init__(self, file: Path, number: int, reason: str) -> None:
+        super().__init__(
+            f"{file} is damaged ({reason}): what belongs to it, chunk {number}, is done again by the same command with "
+            "the same settings"
+        )
+        self.file, self.number = file, number
 
 
 def pending(folder: RunFolder) -> list[int]:
@@ -82,49 +96,75 @@ def read_chunk(folder: RunFolder, number: int) -> tuple[list[dict[str, Any]], di
 
     Raises:
         FileNotFoundError: the chunk is not finished.
+        DamagedChunk: a file of it cannot be read.
     """
     members = span(folder, number)
-    file = _part(folder, number)
-    if not file.is_file():
+    if not _part(folder, number).is_file():
         raise FileNotFoundError(f"chunk {number} of {folder.path} is not finished: run it first")
     values: dict[str, list[Array | None]] = {}
     array: Any
     for name, array in arrays(folder).items():
+        place = folder.path / ARRAYS / name
         if folder.manifest["ragged"]:
-            values[name] = [np.asarray(array[f"{i:08}"]) if f"{i:08}" in array else None for i in members]
+            values[name] = []
+            for item in (f"{i:08}" for i in members):
+                with _undamaged(place / item, number):
+                    values[name].append(np.asarray(array[item]) if item in array else None)
         else:
-            values[name] = list(np.asarray(array[members.start : members.stop]))
-    return _read_rows(file).to_pylist(), values
+            key = array.metadata.encode_chunk_key((number, *[0] * (array.ndim - 1)))
+            with _undamaged(place / key, number):
+                values[name] = list(np.asarray(array[members.start : members.stop]))
+    return _table(folder, number).to_pylist(), values
 
 
 def rows(folder: RunFolder) -> pyarrow.Table:
     """The rows of all finished chunks, in order, as a pyarrow table; `.to_pylist()` makes dicts of them.
 
     A column that some chunk did not have is empty there.
+
+    Raises:
+        DamagedChunk: a file of them cannot be read.
     """
     import pyarrow
 
-    parts = [_read_rows(_part(folder, number)) for number in finished(folder)]
+    parts = [_table(folder, number) for number in finished(folder)]
     if not parts:
         return pyarrow.table({"item": pyarrow.array([], pyarrow.int64())})
     return pyarrow.concat_tables(parts, promote_options="permissive")
 
 
-def each_row(folder: RunFolder) -> Iterator[dict[str, Any]]:
-    """The rows of all finished chunks, in order, one by one, so that a long run does not fill the memory."""
-    for number in finished(folder):
-        yield from _read_rows(_part(folder, number)).to_pylist()
+def each_row(folder: RunFolder, numbers: Sequence[int] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of some chunks, by default of all finished ones, one by one: a long run does not fill the memory.
+
+    Raises:
+        DamagedChunk: a file of them cannot be read.
+    """
+    for number in finished(folder) if numbers is None else numbers:
+        yield from _table(folder, number).to_pylist()
 
 
 def arrays(folder: RunFolder) -> dict[str, zarr.Array[Any] | zarr.Group]:
     """The arrays by name, as Zarr arrays whose first axis is the item, not yet read.
 
     In a ragged folder each is a Zarr group with an array for each item, named by the item's number in eight
-    digits. Items of chunks that are not finished, or that gave no array, are NaN (0 for whole numbers).
+    digits. Items of chunks that are not finished, or that gave no array, are NaN (0 for whole numbers). What these
+    arrays say of a damaged file is Zarr's; `read_chunk` names it.
+
+    Raises:
+        ValueError: the description of an array is damaged.
     """
     import zarr
 
-    return {name: zarr.open(folder.path / ARRAYS / name, mode="r") for name in _array_names(folder)}
+    found: dict[str, zarr.Array[Any] | zarr.Group] = {}
+    for name in _array_names(folder):
+        path = folder.path / ARRAYS / name
+        try:
+            found[name] = zarr.open(path, mode="r")
+        except (ValueError, KeyError, TypeError) as error:
+            raise ValueError(
+                f"{path / 'zarr.json'} is damaged ({error}), and with it all of {name!r}: overwrite this run"
+            ) from error
+    return found
 
 
 def failures(folder: RunFolder) -> list[tuple[str, str]]:
@@ -152,10 +192,25 @@ def _write_rows(folder: RunFolder, number: int, records: list[dict[str, Any]]) -
         parquet.write_table(table, file)
 
 
-def _read_rows(file: Path) -> pyarrow.Table:
+def _table(folder: RunFolder, number: int) -> pyarrow.Table:
     from pyarrow import parquet
 
-    return parquet.ParquetFile(file).read()
+    file = _part(folder, number)
+    with _undamaged(file, number):
+        return parquet.ParquetFile(file).read()
+
+
+@contextmanager
+def _undamaged(file: Path, number: int) -> Iterator[None]:
+    """Errors of reading as `DamagedChunk`: each codec has its own. Not those of the system, which pass."""
+    try:
+        yield
+    except (MemoryError, ImportError):
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise DamagedChunk(file, number, " ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _write_array(folder: RunFolder, number: int, name: str, values: list[Array | None]) -> None:

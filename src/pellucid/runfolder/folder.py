@@ -107,26 +107,8 @@ def begin(
     [1]
     """
     path = Path(path)
-    if not items:
-        raise ValueError("a run needs at least one item, got none")
-    if len(set(items)) != len(items):
-        raise ValueError(f"the items of a run are all different, but {_most(items)!r} occurs twice")
-    if type(chunk) is not int or chunk < 1:
-        raise ValueError(f"chunk is {chunk!r}, expected a whole number of items above 0")
-    listed = json.dumps(list(items), indent=0, ensure_ascii=False)
-    wanted = as_json(
-        {
-            "format": FORMAT,
-            "pellucid": __version__,
-            "verb": verb,
-            "model": model,
-            "options": options,
-            "seed": seed,
-            "items": {"count": len(items), "sha256": sha256(listed.encode(errors="surrogatepass"))},
-            "ragged": ragged,
-            "chunk": chunk,
-        }
-    )
+    listed = _listed(items)
+    wanted = _wanted(listed, verb, model, items, options, seed, chunk, ragged)
     with writing(path, "make the run folder"):
         if path.is_file():
             raise NotADirectoryError(f"{path} is a file, expected a folder to run in: choose another place")
@@ -142,13 +124,34 @@ def begin(
             _same(path, found, wanted, items)
         with writing(path, "make the run folder"):
             if found is None or overwrite:
-                _clear(path)
-                (path / ROWS).mkdir(exist_ok=True)
-                _write_text(path / ITEMS, listed)
-                _write_text(path / MANIFEST, json.dumps(wanted, indent=2))  # last: with it the folder exists
+                # What was there goes when the new is written, and has only to be renamed: the manifest last, with which
+                # the folder exists.
+                with whole(path / MANIFEST) as manifest, whole(path / ITEMS) as listing:
+                    listing.write_bytes(listed)
+                    manifest.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
+                    _clear(path)
+                    (path / ROWS).mkdir()
                 found = wanted
             _sweep(path)
         yield RunFolder(path, found)
+
+
+def holds(
+    path: str | Path,
+    *,
+    verb: str,
+    model: Mapping[str, Any],
+    items: Sequence[str],
+    options: Mapping[str, Any],
+    seed: int,
+    chunk: int = 8,
+    ragged: bool = False,
+) -> bool:
+    """Whether a folder has a run with these settings, finished or not, so that `begin` would go on in it."""
+    found = _manifest(Path(path), lenient=True)
+    return found is not None and not difference(
+        found, _wanted(_listed(items), verb, model, items, options, seed, chunk, ragged)
+    )
 
 
 def read(path: str | Path) -> RunFolder:
@@ -172,6 +175,46 @@ def finished(folder: RunFolder) -> list[int]:
         found = (_PART.fullmatch(entry.name) for entry in os.scandir(folder.path / ROWS))
         return sorted(int(match[1]) for match in found if match)
     return []
+
+
+def _listed(items: Sequence[str]) -> bytes:
+    return json.dumps(list(items), indent=0, ensure_ascii=False).encode(errors="surrogatepass")
+
+
+def _wanted(
+    listed: bytes,
+    verb: str,
+    model: Mapping[str, Any],
+    items: Sequence[str],
+    options: Mapping[str, Any],
+    seed: int,
+    chunk: int,
+    ragged: bool,
+) -> dict[str, Any]:
+    """The manifest of a run.
+
+    Raises:
+        ValueError: there is no item, an item occurs twice, or the chunk is not a whole number above 0.
+    """
+    if not items:
+        raise ValueError("a run needs at least one item, got none")
+    if len(set(items)) != len(items):
+        raise ValueError(f"the items of a run are all different, but {_most(items)!r} occurs twice")
+    if type(chunk) is not int or chunk < 1:
+        raise ValueError(f"chunk is {chunk!r}, expected a whole number of items above 0")
+    return as_json(
+        {
+            "format": FORMAT,
+            "pellucid": __version__,
+            "verb": verb,
+            "model": model,
+            "options": options,
+            "seed": seed,
+            "items": {"count": len(items), "sha256": sha256(listed)},
+            "ragged": ragged,
+            "chunk": chunk,
+        }
+    )
 
 
 def _manifest(path: Path, lenient: bool = False) -> dict[str, Any] | None:
@@ -220,11 +263,6 @@ def _same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], items
 
 def _most(items: Sequence[str]) -> str:
     return Counter(items).most_common(1)[0][0]
-
-
-def _write_text(path: Path, text: str) -> None:
-    with whole(path) as file:
-        file.write_bytes(text.encode(errors="surrogatepass"))
 
 
 def _strangers(path: Path) -> list[str]:

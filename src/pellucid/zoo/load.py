@@ -102,7 +102,12 @@ def _labels(labels: Sequence[str] | str | Path, classes: int | None) -> tuple[st
         file = Path(labels)
         if not file.is_file():
             raise FileNotFoundError(f"labels={str(labels)!r}: there is no such file; give one, or a list of names")
-        lines = [line.strip() for line in file.read_text(encoding="utf-8").splitlines()]
+        try:
+            lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+        except UnicodeDecodeError as error:
+            raise ValueError(
+                f"{file} is no list of labels: it is not UTF-8 text; expected the name of a class in each line"
+            ) from error
         labels = [re.sub(r"^n\d{8}\s+", "", line) for line in lines if line]  # ImageNet's lists begin with its numbers
     if classes is not None and len(labels) != classes:
         raise ValueError(f"there are {len(labels)} labels, and the network has {classes} classes")
@@ -113,9 +118,19 @@ def _device() -> torch.device:
     wanted = current().device
     try:
         device = torch.device(wanted)
+    except (RuntimeError, TypeError) as error:  # torch's words list all that it was ever built for
+        raise ValueError(_no_device(wanted, "torch knows none of that name")) from error
+    try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(
-            f"the device {wanted!r} cannot be used ({first(error)}); choose one with pellucid.settings(device='cpu')"
-        ) from error
+        raise ValueError(_no_device(wanted, first(error))) from error
     return device
+
+
+def _no_device(wanted: str, reason: str) -> str:
+    kind = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    here = ["cpu", *(f"{kind.type}:{i}" for i in range(torch.accelerator.device_count()) if kind)]
+    return (
+        f"the device {wanted!r} cannot be used ({reason}); this machine has {', '.join(here)}: choose as in "
+        f"pellucid.settings(device={here[-1]!r})"
+    )
