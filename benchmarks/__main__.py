@@ -10,9 +10,11 @@ import torch
 
 import pellucid
 
-from .cases import CASES
+from . import cases, relevance
 from .memory import peak
 from .timing import in_turn, ratio
+
+CASES = {**cases.CASES, **relevance.CASES}
 
 
 def main(names: list[str]) -> None:
@@ -21,7 +23,9 @@ def main(names: list[str]) -> None:
         sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(CASES)}, memory")
     machine = f"{torch.get_num_threads()} threads, {platform.machine()}, Python {platform.python_version()}"
     print(f"torch {torch.__version__}, {machine}")
-    print("resnet18, random weights, 224 x 224; median over rounds of the time in the same round\n")
+    print(
+        "resnet18 unless another is named, random weights, 224 x 224; median over rounds of times in the same round\n"
+    )
     print("| method | tool | seconds | over the floor |\n|---|---|---|---|")
     with pellucid.settings(progress=False):
         for name in names or CASES:

@@ -15,7 +15,7 @@ ROOT = Path(pellucid.__file__).parent
 
 # Each floor may import from those before it; a file of a family also from its own folder, in no circle.
 FLOORS = [
-    ["checks", "colour", "files", "settings", "shapes", "version"],
+    ["checks", "colour", "distances", "files", "settings", "shapes", "version"],
     ["images", "rules"],
     ["batches", "backward", "maps"],
     ["classifier"],

@@ -2,7 +2,6 @@
 
 import dataclasses
 import importlib
-import time
 
 import pytest
 import torch
@@ -187,13 +186,11 @@ def test_it_is_cheap(model):
         options |= {name: 10**6 for name in ("samples", "steps") if name in options}
     seen = []
     handle = model.net.register_forward_pre_hook(lambda _net, inputs: seen.append(len(inputs[0])))
-    start = time.perf_counter()
     try:
         rehearsal.rehearse_methods(job.Job(model, chosen, None, {}, {}, {}), [], None, everything=True)
     finally:
         handle.remove()
     assert sum(seen) <= (rehearsal.MOST_PASSES + 2) * len(chosen)
-    assert time.perf_counter() - start < 10  # 0.4 s on an idle machine
     assert len(model.net._forward_pre_hooks) == 0
 
 

@@ -25,6 +25,7 @@ from .attribution import hires_cam as hires_cam
 from .attribution import integrated_gradients as integrated_gradients
 from .attribution import layer_cam as layer_cam
 from .attribution import lrp as lrp
+from .attribution import neuralize as neuralize
 from .attribution import occlusion as occlusion
 from .attribution import rise as rise
 from .attribution import saliency as saliency

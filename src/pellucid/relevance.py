@@ -53,7 +53,7 @@ def relevance(
         start = images.clone() if images.is_inference() else images.detach()
         start = start if at else start.requires_grad_()
         bounds = [None if b is None else _normalised_as(model, b, images) for b in (low, high)]
-        watching = backward.watch(rules, network(model), low=bounds[0], high=bounds[1])
+        watching = backward.watch(rules, network(model), low=bounds[0], high=bounds[1], relevance=True)
         trace = run(
             model,
             start,

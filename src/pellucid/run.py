@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass
 from threading import get_ident
 from typing import Any, Protocol
 
@@ -172,7 +172,15 @@ def run(
         for name in keep | set(edit):
             by_module.setdefault(layer(model, name), set()).add(name)
         reused: set[str] = set()
+        mistakes: list[Exception] = []  # of an edit, not of the network
         thread = get_ident()
+
+        def changed(change: Edit, value: Tensor) -> Tensor:
+            try:
+                return change(value) if callable(change) else change.to(value)
+            except Exception as error:
+                mistakes.append(error)
+                raise
 
         def watch(names: set[str]) -> Callable[..., Any]:
             calls = 0
@@ -189,8 +197,7 @@ def run(
                 for name in mine:
                     value = _tensor_of(out, name)
                     if name in edit:
-                        change = edit[name]
-                        value = change(value) if callable(change) else change.to(value)
+                        value = changed(edit[name], value)
                     if name == leaf:
                         value = value.detach().requires_grad_()
                         torch.set_grad_enabled(True)
@@ -224,7 +231,7 @@ def run(
         except RuleError:
             raise
         except (RuntimeError, ValueError, TypeError, IndexError, AttributeError, AssertionError) as error:
-            if isinstance(error, torch.OutOfMemoryError):
+            if isinstance(error, torch.OutOfMemoryError) or any(error is mistake for mistake in mistakes):
                 raise
             raise ModelError(_failure(net, images, error)) from error
     if waiting:
@@ -313,11 +320,19 @@ def gradient(
 
 def made(trace: Trace) -> set[Any]:
     """The nodes of the graph that a network made in a pass."""
-    outputs = trace.output.values() if isinstance(trace.output, Mapping) else (trace.output,)
-    found: list[Any] = [*trace.activations.values(), *outputs]
-    for out in outputs:
-        found += out if isinstance(out, (tuple, list)) else []
-    return backward.reached(value for value in found if isinstance(value, Tensor))
+    found: list[Tensor] = []
+    waiting: list[Any] = [trace.output, *trace.activations.values()]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, Mapping):
+            waiting += value.values()
+        elif isinstance(value, (tuple, list)):
+            waiting += value
+        elif is_dataclass(value):
+            waiting += vars(value).values()
+    return backward.reached(found)
 
 
 def no_gradient(at: str | None) -> ModelError:

@@ -141,8 +141,7 @@ def _bounds(model: Model, images: Tensor, rules: Mapping[Any, Rule | Schedule]) 
             ends.append(bound.expand_as(images))
         except RuntimeError:
             raise ValueError(
-                f"z_box: {name} has shape {tuple(bound.shape)}, expected a number, {images.shape[1]} numbers, or the "
-                f"shape of the images {tuple(images.shape)}"
+                f"z_box: {name} has shape {tuple(bound.shape)}, expected a number or {images.shape[1]} of them"
             ) from None
     low, high = ends
     outside = ((images < low - 1e-3) | (images > high + 1e-3)).flatten(1).any(1)

@@ -12,8 +12,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..distances import soft_min, squared_distances
 from ..rules import Rule, Schedule
-from . import attention, functions, norms, products, tables
+from . import attention, distances, functions, norms, products, tables
 from .unseen import check as check
 from .unseen import reached as reached
 from .watch import Watch as Watch
@@ -41,6 +42,8 @@ HANDLERS = tables.table(
         tables.named("glu"): functions.glu,
         frozenset({F.scaled_dot_product_attention}): attention.scaled_dot_product,
         frozenset({F.multi_head_attention_forward}): attention.multi_head,
+        frozenset({squared_distances}): distances.distances,
+        frozenset({soft_min}): distances.soft_min,
     }
 )
 
@@ -51,6 +54,7 @@ def watch(
     *,
     low: Tensor | None = None,
     high: Tensor | None = None,
+    relevance: bool = False,
 ) -> Watch:
     """Rules at work in one pass; see `Watch`."""
-    return Watch(rules, net, HANDLERS, low=low, high=high)
+    return Watch(rules, net, HANDLERS, low=low, high=high, relevance=relevance)

@@ -91,8 +91,8 @@ def _multi_head(
     if add_zero_attn:
         k, v = (torch.cat([t, t.new_zeros(len(t), 1, t.shape[2])], dim=1) for t in (k, v))
     q, k, v = (t.view(count, num_heads, t.shape[1], heads) for t in (q, k, v))
-    mask = _mask(attn_mask, key_padding_mask, count, num_heads, length, k.shape[2], q)
-    causal = is_causal and attn_mask is None and key_padding_mask is None
+    causal = is_causal and key_padding_mask is None and not need_weights  # torch then leaves the mask aside
+    mask = _mask(None if causal else attn_mask, key_padding_mask, count, num_heads, length, k.shape[2], q)
     weights = None
     if need_weights:
         scores = (q * heads**-0.5) @ k.transpose(2, 3)

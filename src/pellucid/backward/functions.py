@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..rules import RuleError
 from . import tables
+from .nodes import stopped
 from .products import pair
 from .watch import Marks, Watch
 
@@ -20,9 +21,15 @@ def activation(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     if rule is None or not watch.depends(x):
         return watch.acknowledge(func(*args, **kwargs))
     if rule.on == "stop":
-        return func(*args, **kwargs).detach()
-    if rule.name in ("guided", "deconv") and function not in tables.RECTIFYING:
+        return stopped(func(*args, **kwargs))
+    rectifies = function in tables.RECTIFYING or _bounds(function, args, kwargs)[0] == 0
+    if rule.name in ("guided", "deconv") and not rectifies:
         return watch.acknowledge(func(*args, **kwargs))
+    if rule.name == "guided" and function in tables.RECTIFIER:
+        # The slope is 0 or 1: what comes out of the ordinary backward may be clipped where it lies.
+        out = watch.acknowledge(func(*args, **kwargs))
+        out.grad_fn.register_hook(lambda before, _after: (before[0].clamp_(min=0), *before[1:]))
+        return out
     if rule.on != "function":
         return watch.modify(func(*args, **kwargs), rule)
     if rule.name == "pass_through" and _homogeneous(function, args, kwargs):
@@ -35,7 +42,7 @@ def activation(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 def softmax(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     rule = watch.rule_of("softmax", func)
     out = func(*args, **kwargs)
-    return out.detach() if rule is not None and rule.on == "stop" else watch.acknowledge(out)
+    return stopped(out) if rule is not None and rule.on == "stop" else watch.acknowledge(out)
 
 
 def addition(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -95,7 +102,8 @@ def recurrent(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 def _of_first(func: Any, args: Any, kwargs: Any) -> tuple[Any, Callable[[Tensor], Tensor]]:
     """The first argument, and the call as a function of it."""
     if args:
-        return args[0], lambda t: func(t, *args[1:], **kwargs)
+        others = args[1:]  # in place, args[0] becomes the output, which must not be held by its own node
+        return args[0], lambda t: func(t, *others, **kwargs)
     rest = {key: value for key, value in kwargs.items() if key != "input"}
     return kwargs.get("input"), lambda t: func(t, **rest)
 

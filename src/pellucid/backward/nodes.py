@@ -20,13 +20,14 @@ from .assign import Place
 class Kept:
     """A value that a rule will need: what is written in place meanwhile must not change it."""
 
-    __slots__ = ("output", "rectified", "value", "version")
+    __slots__ = ("output", "rectified", "used", "value", "version")
 
     def __init__(self, value: Tensor, output: bool) -> None:
         self.value = value.detach()
         self.version = value._version
         self.output = output
         self.rectified = False
+        self.used = False
 
     def copy(self) -> None:
         self.value = self.value.clone()
@@ -76,7 +77,7 @@ class LinearNode(torch.autograd.Function):
         call: LinearCall,
         compute: Callable[[], Tensor],
     ) -> Tensor:
-        y = compute()
+        y = _own(compute())
         ctx.call = call
         call.y = Kept(y, output=True)
         return y
@@ -92,7 +93,7 @@ class LinearNode(torch.autograd.Function):
         rule = call.rule(call.place)
         if rule is None or rule.on != "map":
             return call.map.back(g, w, x), None, None, None, None, None
-        pulled = rule.pull(Linear(call.map, x, w, b, call.y.get(), call.nonnegative, low, high, unit), g)
+        pulled = rule.pull(Linear(call.map, x, w, b, call.y.get(), call.nonnegative, not call.free, low, high, unit), g)
         if not isinstance(pulled, Pulled):
             pulled = Pulled(pulled)
         return pulled.x, pulled.low, pulled.high, pulled.unit, None, None
@@ -110,7 +111,9 @@ class FunctionNode(torch.autograd.Function):
         if in_place:
             ctx.mark_dirty(x)
             y = x
-        ctx.y = Kept(y, output=True)
+        else:
+            y = _own(y)
+        ctx.y = Kept(y, output=False)
         ctx.f, ctx.rule, ctx.marks, ctx.in_place = f, rule, marks, in_place
         keep += [ctx.y] if in_place else [ctx.x, ctx.y]
         return y
@@ -126,12 +129,38 @@ class FunctionNode(torch.autograd.Function):
         return ctx.rule.pull(call, g), None, None, None, None, None
 
 
+def _own(y: Tensor) -> Tensor:
+    """y as no view of anything: autograd forbids writing into a view that a custom function gives."""
+    return y.data if y._is_view() else y
+
+
+class StopNode(torch.autograd.Function):
+    """A value that counts as a constant, and is known to be no weight: nothing goes back through it.
+
+    Take `stopped(value)`.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, _leaf: Tensor) -> Tensor:
+        return _own(value)
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple[None, None]:
+        return None, None
+
+
+def stopped(value: Tensor) -> Tensor:
+    """The value as a constant of the pass that is no weight of the network."""
+    out: Tensor = StopNode.apply(value.detach(), torch.zeros((), requires_grad=True))
+    return out
+
+
 class Instead(torch.autograd.Function):
     """The value of one tensor with the gradient of another."""
 
     @staticmethod
-    def forward(ctx: Any, straight: Tensor, value: Tensor) -> Tensor:
-        return value.view_as(value)
+    def forward(ctx: Any, straight: Tensor, value: Callable[[], Tensor]) -> Tensor:
+        return _own(value())
 
     @staticmethod
     def backward(ctx: Any, g: Tensor) -> tuple[Tensor | None, ...]:

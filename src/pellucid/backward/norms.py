@@ -17,7 +17,7 @@ from ..rules.functions import pass_through
 from ..rules.maps import Convolution, Dense, Map, Scale, Standardised
 from . import tables
 from .assign import Place
-from .nodes import Kept, LinearCall
+from .nodes import Kept, LinearCall, stopped
 from .origin import linear_call, source_of
 from .watch import Watch
 
@@ -44,7 +44,7 @@ def batch_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 
     node = source_of(x)
     before = linear_call(node)
-    if before is not None and before.free and _over_channels(before.map, x) and before.unchanged():
+    if before is not None and before.free and _over_channels(before, x) and before.unchanged():
         inner = before
 
         def joined(values: Tensor) -> tuple[Tensor, Tensor | None]:
@@ -102,7 +102,7 @@ def group_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return input, num_groups, weight, bias, eps
 
     x, groups, weight, bias, eps = named(*args, **kwargs)
-    how = Standardised((len(x), groups, -1), (2,))
+    how = Standardised((len(x), groups, x[0].numel() // groups), (2,))
     return _standardised(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
 
 
@@ -123,7 +123,7 @@ def instance_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     x, mean, var, weight, bias, own, eps = read(*args, **kwargs)
     if not own and mean is not None:
         return batch_norm(watch, F.batch_norm, (x, mean, var, weight, bias, False, 0.0, eps), {})
-    how = Standardised((*x.shape[:2], -1), (2,))
+    how = Standardised((*x.shape[:2], x[0, 0].numel()), (2,))
     return _standardised(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
 
 
@@ -134,7 +134,7 @@ def scaling(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     if rule is None or not watch.depends(x):
         return watch.acknowledge(func(*args, **kwargs))
     if rule.on == "stop":
-        return func(*args, **kwargs).detach()
+        return stopped(func(*args, **kwargs))
     return watch.replace(x, lambda t: func(t, *args[1:], **kwargs), False, pass_through())
 
 
@@ -174,7 +174,7 @@ def _normalised(
     if not watch.depends(x) or not isinstance(rule, Rule) or rule.on == "nothing":
         return watch.acknowledge(func(*args, **kwargs))
     if rule.on == "stop":
-        return func(*args, **kwargs).detach()
+        return stopped(func(*args, **kwargs))
     if rule.on == "function":
         rest = {key: value for key, value in kwargs.items() if key != "input"}
         return watch.replace(x, lambda t: func(t, *args[1:], **rest), False, rule)
@@ -182,8 +182,11 @@ def _normalised(
     return watch.linear(call, lambda: func(*args, **kwargs))
 
 
-def _over_channels(how: Map, y: Tensor) -> bool:
+def _over_channels(before: LinearCall, y: Tensor) -> bool:
     """Whether a batch norm of y normalises the output channels of the map that made y."""
+    how = before.map
+    if before.y is None or before.y.value.shape != y.shape:
+        return False  # it was reshaped in between
     if isinstance(how, Convolution):
         return y.ndim == len(how.stride) + 2
     return isinstance(how, Dense) and y.ndim == 2

@@ -6,10 +6,11 @@ from typing import Any
 
 from torch import Tensor
 
-from .nodes import FunctionNode, LinearCall, LinearNode
+from .nodes import FunctionNode, LinearCall, LinearNode, StopNode
 
 FUNCTION: Any = FunctionNode._backward_cls
 LINEAR: Any = LinearNode._backward_cls
+STOP: Any = StopNode._backward_cls
 WORDS = {
     "shaping": "View UnsafeView ReshapeAlias Clone Alias Expand Unsqueeze Squeeze Permute Transpose Slice Select Split "
     "Unbind T ToCopy",
@@ -54,6 +55,19 @@ def is_gate(x: Tensor) -> bool:
     if isinstance(node, FUNCTION):
         return node.marks is not None and bool(node.marks.gate)
     return node is not None and node.name() in GATE
+
+
+def is_stopped(x: Tensor) -> bool:
+    """Whether x is computed from what a rule has made a constant."""
+    waiting, seen = [x.grad_fn], set()
+    while waiting:
+        node: Any = waiting.pop()
+        if isinstance(node, STOP):
+            return True
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return False
 
 
 def source_of(x: Tensor) -> Any:

@@ -13,7 +13,7 @@ from ..rules import Rule
 from ..rules.maps import Bilinear, Convolution, Dense, Map
 from . import tables
 from .nodes import Instead, Kept, LinearCall
-from .origin import is_gate, is_nonnegative
+from .origin import is_gate, is_nonnegative, is_stopped
 from .watch import Watch
 
 
@@ -23,6 +23,7 @@ def convolution(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     if how is not None:
         return linear(watch, "conv", func, args, kwargs, how, x, w, b)
     # padding="same": what is padded in front may be one less than behind
+    b = None if b is None else b.view(-1, *(1,) * (w.ndim - 2))
     return linear(watch, "conv", func, args, kwargs, Bilinear(_same(func, args, kwargs)), x, w, b)
 
 
@@ -44,6 +45,9 @@ def matrices(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     x = moving[0]
     w = factors[1] if factors[0] is x else factors[0]
 
+    if is_stopped(w):
+        return watch.acknowledge(func(*args, **kwargs))  # w is no weight: its sums say nothing of what it should add
+
     def bilinear(new_x: Tensor, new_w: Tensor) -> Tensor:
         def put(value: Any) -> Any:
             if isinstance(value, Tensor):
@@ -57,21 +61,25 @@ def matrices(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def fused(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    """beta * input + alpha * (a @ b): in sight as what it is."""
-
-    def named(
-        input: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
-    ) -> tuple[Tensor, Tensor, Tensor, float, float]:
-        return input, a, b, beta, alpha
-
-    start, a, b, beta, alpha = named(*args, **kwargs)
+    """beta * input + alpha * (a @ b): a dense layer with its bias, or in sight as what it is."""
+    names = (("input",), ("mat1", "batch1", "mat"), ("mat2", "batch2", "vec"))
+    start, a, b = (
+        args[place] if place < len(args) else next(kwargs[name] for name in among if name in kwargs)
+        for place, among in enumerate(names)
+    )
+    numbers = {key: kwargs[key] for key in ("beta", "alpha") if key in kwargs}
     if not any(map(watch.depends, (start, a, b))):
         return func(*args, **kwargs)
+    sums = tables.plain_name(func) == "addbmm"
+    if not sums and {*numbers.values()} <= {1} and not watch.depends(start) and watch.depends(a) != watch.depends(b):
+        if watch.depends(a):
+            return linear(watch, "linear", func, args, kwargs, Bilinear(torch.matmul), a, b, start)
+        return linear(watch, "linear", func, args, kwargs, Bilinear(lambda x, w: torch.matmul(w, x)), b, a, start)
     with watch:
         product = torch.matmul(a, b)
-        if tables.plain_name(func) == "addbmm":
-            product = product.sum(0)
-        return start * beta + product * alpha
+        product = product.sum(0) if sums else product
+        straight = start * numbers.get("beta", 1) + product * numbers.get("alpha", 1)
+    return watch.acknowledge(Instead.apply(straight, lambda: func(*args, **kwargs)))
 
 
 def product(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -83,16 +91,17 @@ def product(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     if rule is None:
         return watch.acknowledge(func(*args, **kwargs))
     if rule.name == "rescale_product":
-        return averaged(a, b, torch.mul, func(*args, **kwargs))
+        if tables.writes(func):
+            return watch.acknowledge(a.copy_(averaged(a.clone(), b, torch.mul, torch.mul(a, b))))
+        return watch.acknowledge(averaged(a, b, torch.mul, func(*args, **kwargs)))
     gates = is_gate(a), is_gate(b)
     if gates[0] == gates[1]:
         return watch.modify(func(*args, **kwargs), rule)
     gate: float = dict(rule.options).get("gate", 0.5)
     first, second = (gate, 1 - gate) if gates[0] else (1 - gate, gate)
-    b = weighted(b, second)
-    if tables.writes(func):  # a is written to: its part is taken before
-        return watch.acknowledge(a.__imul__(b)) if first == 1 else watch.modify(func(*args, **kwargs), rule)
-    return watch.acknowledge(weighted(a, first) * b)
+    if tables.writes(func):
+        return watch.acknowledge(a.copy_(weighted(a.clone(), first) * weighted(b, second)))
+    return watch.acknowledge(weighted(a, first) * weighted(b, second))
 
 
 def quotient(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -128,7 +137,7 @@ def multiplied(watch: Watch, func: Any, args: Any, kwargs: Any, moving: int) -> 
     out = watch.acknowledge(func(*args, **kwargs))
     if moving > 1 and (rule := watch.rule_of("product", func)) is not None:
         if rule.name == "rescale_product" and moving == 2 and not isinstance(args[0], str):
-            return averaged(*pair(args, kwargs), func, out)
+            return watch.acknowledge(averaged(*pair(args, kwargs), func, out))
         out.register_hook(lambda g: g / moving)
     return out
 
@@ -142,7 +151,7 @@ def averaged(a: Tensor, b: Tensor, multiply: Callable[[Tensor, Tensor], Tensor],
 
     with torch.enable_grad():
         straight = multiply(a, mean(b)) + multiply(mean(a), b)
-    result: Tensor = Instead.apply(straight, out.detach())
+    result: Tensor = Instead.apply(straight, out.detach)
     return result
 
 

@@ -28,19 +28,20 @@ CONVOLUTION = named("conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv
 DENSE = named("linear")
 MATRICES = named("matmul bmm mm mv dot inner einsum tensordot bilinear __matmul__ __rmatmul__")
 FUSED = named("addmm addbmm baddbmm addmv")
+LINEAR = CONVOLUTION | DENSE | MATRICES | FUSED
 RECTIFIER = both("relu") | named("clamp_min clamp_min_")
 HOMOGENEOUS = RECTIFIER | both("leaky_relu prelu rrelu")
 """f(c x) = c f(x) for c > 0: the ordinary gradient is f(x) / x."""
 GATES = both("sigmoid hardsigmoid")
-RECTIFYING = HOMOGENEOUS | both("relu6 hardtanh elu celu selu gelu silu mish hardswish softplus")
+RECTIFYING = HOMOGENEOUS | both("relu6 hardtanh elu celu selu gelu silu mish hardswish softplus threshold")
 """What guided backpropagation and deconvnet treat as a rectifier."""
 ACTIVATION = (
     RECTIFYING
     | GATES
     | both("clamp clip tanh softsign logsigmoid tanhshrink softshrink hardshrink threshold pow square sqrt")
-    | named("__pow__")
+    | named("__pow__ __ipow__")
 )
-NONNEGATIVE = both("relu relu6 sigmoid hardsigmoid softplus square sqrt") | named("clamp_min clamp_min_")
+NONNEGATIVE = both("relu relu6 sigmoid hardsigmoid softplus square sqrt")
 SOFTMAX = named("softmax softmin log_softmax")
 PRODUCT = both("mul multiply") | named("__mul__ __rmul__ __imul__")
 QUOTIENT = both("div divide true_divide") | named("__truediv__ __itruediv__")

@@ -16,9 +16,11 @@ from .watch import Watch
 KINDS = {
     ("conv", "linear"): ("Convolution", "Addmm", "MmBackward", "Bmm", "Baddbmm", "MvBackward", "LinearBackward"),
     ("norm",): ("BatchNorm", "LayerNorm", "GroupNorm", "RmsNorm"),
-    ("product",): ("ScaledDotProduct", "FlashAttention", "EfficientAttention"),
+    ("product",): ("ScaledDotProduct", "FlashAttention", "EfficientAttention", "MulBackward", "DivBackward"),
     ("activation",): ("ReluBackward", "GeluBackward", "SiluBackward", "HardtanhBackward", "HardswishBackward",
-                      "EluBackward", "LeakyReluBackward", "MishBackward"),
+                      "EluBackward", "CeluBackward", "MishBackward", "SigmoidBackward", "TanhBackward", "PowBackward",
+                      "SoftplusBackward", "PreluBackward", "ClampBackward", "ClampMinBackward", "SqrtBackward"),
+    ("softmax",): ("SoftmaxBackward",),
 }  # fmt: skip
 ALWAYS = ("jit::", "Rnn", "Lstm", "Gru")
 OURS = tuple(node._backward_cls for node in (LinearNode, FunctionNode, Instead))

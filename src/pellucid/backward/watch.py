@@ -38,6 +38,7 @@ class Watch(TorchFunctionMode):
         net: whose layers they name.
         handlers: what is done with each function.
         low, high: bounds of the image, for z-box; of the shape of the images.
+        relevance: input x gradient over `inputs` is what is asked for, not the gradient itself.
     """
 
     def __init__(
@@ -48,12 +49,14 @@ class Watch(TorchFunctionMode):
         *,
         low: Tensor | None = None,
         high: Tensor | None = None,
+        relevance: bool = False,
     ) -> None:
         super().__init__()
         self.handlers = handlers
         self.entries: list[Entry] = entries(rules, net)
         self.matched: set[Any] = set()
         self.counts: dict[str, int] = {}
+        self.rule = _looked_up(self.entries, self.matched, self.counts)
         self.path: list[tuple[str, int]] = []
         self.calls: dict[str, int] = {}
         self.owners: dict[int, list[str]] = {}
@@ -66,6 +69,7 @@ class Watch(TorchFunctionMode):
         self.strange: dict[Any, tuple[str, str]] = {}
         self.seeing: dict[int, tuple[Tensor, Shadows]] = {}
         self.bounds = (low, high)
+        self.relevance = relevance
         self.inputs: list[Tensor] = []
 
     # Where the pass begins, and where it is.
@@ -84,9 +88,10 @@ class Watch(TorchFunctionMode):
             low, high = (torch.zeros_like(x) if b is None else b.to(x).expand_as(x).clone() for b in self.bounds)
             low, high = low.requires_grad_(), high.requires_grad_()
             self.inputs += [low, high]
-        if names & {"flat", "w_square"}:
+        if self.relevance or names & {"flat", "w_square"}:
             unit = torch.ones_like(x).requires_grad_()
             self.inputs.append(unit)
+        x = x.clone()  # the network may write into it
         self._see(x, (low, high, unit))
         return x
 
@@ -109,17 +114,32 @@ class Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
+        hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+        if hooks is not None and hooks[0].__module__ == "torch.utils.checkpoint":
+            # What it would compute again in the backward is out of sight there, and another graph: it is kept.
+            torch._C._autograd._pop_saved_tensors_default_hooks()
+            try:
+                return self.__torch_function__(func, types, args, kwargs)
+            finally:
+                torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
         function = tables.known(func)
         if tables.writes(func) or kwargs.get("inplace") or "out" in kwargs or tables.told_in_place(function, args):
             self._protect(function, args, kwargs)
         handler = self.handlers.get(function)
-        if handler is not None:
-            out = handler(self, func, args, kwargs)
-        else:
-            out = func(*args, **kwargs)
-            if function not in tables.PLAIN and getattr(function, "__name__", "") not in ("__get__", "__set__"):
-                self._note_strange(function, out)
-        if self.seeing and isinstance(out, (Tensor, tuple, list)):
+        strange = handler is None and function not in tables.PLAIN
+        strange = strange and getattr(function, "__name__", "") not in ("__get__", "__set__")
+        if handler is not None or strange:
+            for value in tables.tensors((*args, *kwargs.values())):
+                self.depends(value)  # so that `acknowledge` stops there
+        taken = self._kept_of(tables.tensors((*args, *kwargs.values())))
+        out = func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
+        if isinstance(out, (Tensor, tuple, list)):
+            for kept in taken:
+                kept.used = True
+        if strange:
+            self._note_strange(function, out)
+        sees = self.seeing and function not in tables.LINEAR
+        if sees and (isinstance(out, (Tensor, tuple, list)) or tables.plain_name(func) == "__setitem__"):
             self._follow(func, args, kwargs, out)
         return out
 
@@ -132,17 +152,7 @@ class Watch(TorchFunctionMode):
 
     def entry(self, place: Place) -> Rule | Schedule | None:
         """The rule or schedule of a call."""
-        found = None
-        for entry in self.entries:
-            if place.kind in entry.kinds and entry.matches(place):
-                self.matched.add(entry.key)
-                found = entry.rule
-        return found
-
-    def rule(self, place: Place) -> Rule | None:
-        """The rule of a call, once the pass is over and all calls of its kind are counted."""
-        found = self.entry(place)
-        return found.at(place.number, self.counts[place.kind]) if isinstance(found, Schedule) else found
+        return _entry_of(place, self.entries, self.matched)
 
     def rule_of(self, kind: str, function: Any) -> Rule | None:
         """The rule of this call of a function without weights; None for the ordinary backward."""
@@ -170,7 +180,7 @@ class Watch(TorchFunctionMode):
 
     def depends(self, value: Any) -> bool:
         """Whether a value is computed from the image (or the leaf) differentiably."""
-        if not isinstance(value, Tensor) or not value.requires_grad:
+        if not isinstance(value, Tensor) or not value.requires_grad or not torch.is_grad_enabled():
             return False
         if value.grad_fn is None:
             return any(value is leaf for leaf in self.leaves)
@@ -229,7 +239,11 @@ class Watch(TorchFunctionMode):
         if rule.on == "output":
             kept = Kept(y, output=True)
             self.keep(kept)
-            y.register_hook(lambda g: rule.pull(g, kept.get()))
+
+            def pull(g: Tensor) -> Any:
+                return rule.pull(g, kept.get())
+
+            y.register_hook(pull)
         else:
             y.register_hook(rule.pull)
         return y
@@ -255,9 +269,16 @@ class Watch(TorchFunctionMode):
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Let bounds and unit go where the image goes, until the first linear map."""
         seen = [t for t in tables.tensors((*args, *kwargs.values())) if id(t) in self.seeing]
-        outs = [out] if isinstance(out, Tensor) else [value for value in out if isinstance(value, Tensor)]
-        outs = [value for value in outs if value.requires_grad and not _is_linear(value.grad_fn)]
-        if not seen or not outs or any(id(value) in self.seeing for value in outs):
+        written = bool(args) and tables.writes(func)
+        out = args[0] if written else out
+        among = tables.tensors((*args[written:], *kwargs.values()))
+        if any(id(t) not in self.seeing and self.depends(t) for t in among):
+            self.seeing.pop(id(out), None)  # made of the image and of what a layer has made of it
+            return
+        outs = _listed(out)
+        chosen = [n for n, value in enumerate(outs) if value.requires_grad and not _is_linear(value.grad_fn)]
+        outs = [outs[n] for n in chosen]  # not the indices of a maximum
+        if not seen or not outs or (not written and any(id(value) in self.seeing for value in outs)):
             return
 
         def at(which: int, zero: bool = False) -> Any:
@@ -267,8 +288,12 @@ class Watch(TorchFunctionMode):
                     return None if shadow is None else torch.zeros_like(shadow) if zero else shadow
                 return type(value)(map(swap, value)) if type(value) in (tuple, list) else value
 
-            made = func(*map(swap, args), **{key: swap(value) for key, value in kwargs.items()})
-            return [made] if isinstance(made, Tensor) else [value for value in made if isinstance(value, Tensor)]
+            taken = [swap(value) for value in args]
+            if written:
+                taken[0] = (taken[0] if id(args[0]) in self.seeing else args[0].detach()).clone()
+            made = func(*taken, **{key: swap(value) for key, value in kwargs.items()})
+            made = _listed(taken[0] if written else made)
+            return [made[n] for n in chosen]
 
         low: list[Any] = [None] * len(outs)
         high, unit = low, low
@@ -286,15 +311,20 @@ class Watch(TorchFunctionMode):
     def _protect(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Before a function writes into a tensor: copies for the rules that need what is there."""
         target = kwargs.get("out", args[0] if args else kwargs.get("input"))
-        if not isinstance(target, Tensor) or not self.kept:
-            return
-        with suppress(RuntimeError, NotImplementedError):  # a tensor without storage
-            for kept in self.kept.get(target.untyped_storage().data_ptr(), ()):
-                # Where a ReLU clips, no gradient arrives; elsewhere the value stays.
-                if kept.output and function in tables.RECTIFIER and not self.passes_clipped:
-                    kept.rectified = True
-                else:
-                    kept.copy()
+        for kept in self._kept_of([target] if isinstance(target, Tensor) else []):
+            # Where a ReLU clips, no gradient arrives, if it alone took the value; elsewhere the value stays.
+            if kept.output and not kept.used and function in tables.RECTIFIER and not self.passes_clipped:
+                kept.rectified = True
+            else:
+                kept.copy()
+
+    def _kept_of(self, values: list[Tensor]) -> list[Kept]:
+        """What is kept of the memory of some tensors."""
+        found: list[Kept] = []
+        for value in values if self.kept else ():
+            with suppress(RuntimeError, NotImplementedError):  # a tensor without storage
+                found += self.kept.get(value.untyped_storage().data_ptr(), ())
+        return found
 
     @property
     def passes_clipped(self) -> bool:
@@ -303,8 +333,36 @@ class Watch(TorchFunctionMode):
 
     def _note_strange(self, function: Any, out: Any) -> None:
         for value in tables.tensors([out]):
-            if self.depends(value):
+            if value.requires_grad and value.grad_fn is not None:
+                self.acknowledge(value)
                 self.strange[value.grad_fn] = (tables.plain_name(function), self.where())
+
+
+def _entry_of(place: Place, among: list[Entry], matched: set[Any]) -> Rule | Schedule | None:
+    found = None
+    for entry in among:
+        if place.kind in entry.kinds and entry.matches(place):
+            matched.add(entry.key)
+            found = entry.rule
+    return found
+
+
+def _looked_up(among: list[Entry], matched: set[Any], counts: dict[str, int]) -> Callable[[Place], Rule | None]:
+    """The rule of a call, once the pass is over and all calls of its kind are counted.
+
+    The nodes of the graph hold this function: it must not hold the `Watch`, which holds the nodes. Python does not
+    find circles through the graph, and every pass would stay in memory.
+    """
+
+    def rule(place: Place) -> Rule | None:
+        found = _entry_of(place, among, matched)
+        return found.at(place.number, counts[place.kind]) if isinstance(found, Schedule) else found
+
+    return rule
+
+
+def _listed(out: Any) -> list[Tensor]:
+    return [out] if isinstance(out, Tensor) else [value for value in out if isinstance(value, Tensor)]
 
 
 def _is_linear(node: Any) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .rule import KINDS, Function, ratio, rule
+from .rule import KINDS, Function, ratio, rule, stabiliser
 
 
 @rule(*KINDS, on="nothing")
@@ -49,7 +49,7 @@ def pass_through() -> Callable[[Function, Tensor], Tensor]:
     """
 
     def pull(call: Function, g: Tensor) -> Tensor:
-        return ratio(g * call.y, call.x, 0)
+        return ratio(g * call.y, call.x, 0, exact=True)
 
     return pull
 
@@ -68,7 +68,10 @@ def norm(eps: float | None = None) -> Callable[[Tensor, Tensor], Tensor]:
         raise ValueError(f"norm: eps is {eps}, expected 0 or above")
 
     def pull(g: Tensor, y: Tensor) -> Tensor:
-        return g * ratio(y, y, eps, exact=True)
+        if eps == 0:
+            return torch.where(y == 0, 0, g)
+        size = y.abs()  # y / (y + eps sign(y)) = |y| / (|y| + eps)
+        return size.div_(size + stabiliser(size, eps, exact=True)).mul_(g)
 
     return pull
 
@@ -155,7 +158,7 @@ def rescale_max() -> Callable[[Function, Tensor], Tensor]:
         g, _ = g.chunk(2)
         top = torch.maximum(y, y0)
         moved, moved0 = call.derivative(torch.cat([g * (top - y0), g * (y - top)])).chunk(2)
-        slope = ratio(moved + moved0, x - x0, 0)
+        slope = ratio(moved + moved0, x - x0, 0, exact=True)
         return torch.cat([slope, torch.zeros_like(slope)])
 
     return pull

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .rule import Linear, Pulled, RuleError, ratio, rule
+from .rule import Linear, Pulled, RuleError, ratio, rule, shared, stabiliser
 
 Pull = Callable[[Linear, Tensor], "Tensor | Pulled"]
 Bound = float | Sequence[float] | Tensor
@@ -52,9 +52,12 @@ def epsilon(eps: float | None = None, *, bias: bool = True) -> Pull:
     _at_least_zero("epsilon", "eps", eps)
 
     def pull(call: Linear, g: Tensor) -> Tensor:
-        if eps == 0 and (bias or call.b is None):
+        if not bias and call.b is not None:
+            return call.back(ratio(call.y, call.total(False), eps, exact=True).mul_(g), call.w)
+        if eps == 0:
             return call.back(torch.where(call.y == 0, 0, g), call.w)
-        return call.back(g * ratio(call.y, call.total(bias), eps, exact=True), call.w)
+        size = call.y.abs()  # y / (y + eps sign(y)) = |y| / (|y| + eps)
+        return call.back(size.div_(size + stabiliser(size, eps, exact=True)).mul_(g), call.w)
 
     return pull
 
@@ -85,19 +88,20 @@ def gamma(gamma: float = 0.25, eps: float = 1e-9, *, bias: bool = True) -> Pull:
     def pull(call: Linear, g: Tensor) -> Tensor:
         z = call.total(bias)
         if not call.nonnegative:
-            positive, negative = _parts(call, bias)
-            whole = torch.where(z > 0, z + gamma * positive, z + gamma * negative)
-            share = g * ratio(call.y, whole, eps)
-            return _signed(call, (1 + gamma / 2) * share, gamma / 2 * share * z.sign())
+            # The part of the sign of z is (|z| + sum of |z_jk|) / 2, so that no case is needed.
+            whole = _sizes(call, bias).mul_(gamma / 2).add_(z.abs(), alpha=1 + gamma / 2)
+            share = shared(g, call.y, whole, eps)
+            return _signed(call, z.sign().mul_(share).mul_(1 + gamma / 2), share.mul_(gamma / 2))
         upper = call.w.clamp(min=0)
         positive = call.forward(call.x, upper, call.positive_bias(bias))
-        share = g * ratio(call.y, z + gamma * positive, eps)
-        out = call.back(torch.where(z > 0, share, 0), call.w + gamma * upper)
-        below = torch.where(z < 0, g, 0)
-        if below.any():
-            share = below * ratio(call.y, z + gamma * (z - positive), eps)
-            out = out + call.back(share, call.w + gamma * (call.w - upper))
-        return out
+        against = z < 0
+        out = None
+        if (against & (g != 0)).any():
+            below = ratio(g * call.y, z + gamma * (z - positive), eps).masked_fill_(~against, 0)
+            out = call.back(below, call.w + gamma * (call.w - upper))
+        share = shared(g, call.y, positive.mul_(gamma).add_(z).clamp_(min=0), eps).masked_fill_(against, 0)
+        found = call.back(share, upper.mul_(gamma).add_(call.w))
+        return found if out is None else found.add_(out)
 
     return pull
 
@@ -121,18 +125,29 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-9, *, bias
         _at_least_zero("alpha_beta", name, value)
 
     def pull(call: Linear, g: Tensor) -> Tensor:
-        relevance = g * call.y
         if not call.nonnegative:
-            positive, negative = _parts(call, bias)
-            up = ratio(alpha * relevance, positive, eps)
-            down = ratio(beta * relevance, negative, eps) if beta else torch.zeros_like(up)
-            return _signed(call, (up - down) / 2, (up + down) / 2)
-        upper = call.w.clamp(min=0)
+            sizes, z = _sizes(call, bias), call.total(bias)
+            least = sizes * (16 * torch.finfo(sizes.dtype).eps)  # below it, a difference is rounding
+
+            def part(double: Tensor, weight: float) -> Tensor:
+                # Twice the sum, and half of each share in `_signed`: the factors cancel.
+                none = double <= least
+                found = shared(g, call.y, double.clamp_(min=0), 2 * eps).masked_fill_(none, 0)
+                return found if weight == 1 else found.mul_(weight)
+
+            share = part(sizes + z, alpha)
+            if not beta:
+                return _signed(call, share, share)
+            against = part(sizes - z, beta)
+            return _signed(call, share + against, share - against)
+        upper = call.w.clamp(min=0) if beta else call.upper()
         positive = call.forward(call.x, upper, call.positive_bias(bias))
-        out = call.back(ratio(alpha * relevance, positive, eps), upper)
-        if beta:
-            share = ratio(beta * relevance, call.total(bias) - positive, eps)
-            out = out - call.back(share, call.w - upper)
+        negative = positive - call.total(bias) if beta else None
+        share = shared(g, call.y, positive, eps)
+        out = call.back(share if alpha == 1 else share.mul_(alpha), upper)
+        if negative is not None:
+            share = shared(g, call.y, negative.clamp_(min=0), eps).mul_(beta)
+            out.sub_(call.back(share, upper.sub_(call.w)))
         return out
 
     return pull
@@ -201,7 +216,7 @@ def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
 
     Args:
         low, high: the darkest and brightest pixel, in units of the images that the model takes: for a `Classifier`
-            0 and 1, which go through its normalisation. A number, one for each channel, or an image.
+            0 and 1, which go through its normalisation. A number, or one for each channel.
         eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
 
     Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition.
@@ -209,10 +224,8 @@ def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
     >>> z_box(0, 1), z_box(-2.1, 2.6)
     (z_box(), z_box(-2.1, 2.6))
     """
-    if not isinstance(low, Tensor) and not isinstance(high, Tensor):
-        lows, highs = torch.as_tensor(low), torch.as_tensor(high)
-        if not bool((lows < highs).all()):
-            raise ValueError(f"z_box: low is {low}, high is {high}; expected low below high")
+    if not bool((torch.as_tensor(low) < torch.as_tensor(high)).all()):
+        raise ValueError(f"z_box: low is {low}, high is {high}; expected low below high")
 
     def pull(call: Linear, g: Tensor) -> Pulled:
         if call.low is None or call.high is None:
@@ -220,7 +233,7 @@ def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
         upper = call.w.clamp(min=0)
         lower = call.w - upper
         whole = call.total(False) - call.forward(call.low, upper) - call.forward(call.high, lower)
-        share = ratio(g * call.y, whole, eps)
+        share = shared(g, call.y, whole.clamp_(min=0), eps)
         by_upper = call.back(share, upper)
         by_all = call.back(share, call.w)
         return Pulled(x=by_all, low=-by_upper, high=by_upper - by_all)
@@ -234,31 +247,28 @@ def _by_weights(weigh: Callable[[Tensor], Tensor], eps: float, bias: bool) -> Pu
     def pull(call: Linear, g: Tensor) -> Pulled:
         w = weigh(call.w)
         b = weigh(call.b) if bias and call.b is not None else None
-        parts = call.back(ratio(g * call.y, call.forward(torch.ones_like(call.x), w, b), eps), w)
+        # What was padded with zeros or put beside the image is none of its inputs.
+        inputs = torch.ones_like(call.x) if call.unit is None else (call.unit != 0).to(call.x)
+        parts = call.back(shared(g, call.y, call.forward(inputs, w, b), eps), w)
         if call.unit is None:
-            return Pulled(x=ratio(parts, call.x, 0))
-        return Pulled(unit=ratio(parts, call.unit, 0))
+            return Pulled(x=ratio(parts, call.x, 0, exact=True))
+        return Pulled(unit=ratio(parts, call.unit, 0, exact=True))
 
     return pull
 
 
-def _parts(call: Linear, bias: bool) -> tuple[Tensor, Tensor]:
-    """The positive and the negative contributions to each output, for inputs of either sign.
+def _sizes(call: Linear, bias: bool) -> Tensor:
+    """sum_j |z_jk|, with |b_k| if the bias counts.
 
-    x w = x+ w+ + x- w- - (...) splits as (|x||w| ± x w) / 2: one more map does for both.
+    With z = sum_j z_jk the positive parts add up to (sizes + z) / 2, the negative ones to (z - sizes) / 2: one more map
+    does for both.
     """
-    plain = call.total(False)
-    sizes = call.forward(call.x.abs(), call.w.abs())
-    positive, negative = (plain + sizes) / 2, (plain - sizes) / 2
-    if bias and call.b is not None:
-        upper = call.b.clamp(min=0)
-        positive, negative = positive + call.map.spread(upper), negative + call.map.spread(call.b - upper)
-    return positive, negative
+    return call.forward(call.x.abs(), call.w.abs(), call.b.abs() if bias and call.b is not None else None)
 
 
 def _signed(call: Linear, plain: Tensor, sizes: Tensor) -> Tensor:
     """What times x is x (w' plain) + |x| (|w|' sizes)."""
-    return call.back(plain, call.w) + call.x.sign() * call.back(sizes, call.w.abs())
+    return call.back(plain, call.w).add_(call.back(sizes, call.w.abs()).mul_(call.x.sign()))
 
 
 def _at_least_zero(name: str, option: str, value: float | None) -> None:

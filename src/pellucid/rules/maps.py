@@ -39,6 +39,8 @@ class Convolution:
     output_padding: tuple[int, ...] = (0,)
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+        if x.ndim == len(self.stride) + 1:  # an image without a batch
+            return self.forward(x[None], w, b)[0]
         return torch.convolution(
             x,
             w,
@@ -52,11 +54,11 @@ class Convolution:
         )
 
     def back(self, g: Tensor, w: Tensor, like: Tensor) -> Tensor:
-        lone = like.ndim == len(self.stride) + 1  # an image without a batch
-        g, shape = (g[None], like[None].shape) if lone else (g, like.shape)
+        if like.ndim == len(self.stride) + 1:
+            return self.back(g[None], w, like[None])[0]
         grads = torch.ops.aten.convolution_backward(
             g,
-            g.new_empty(1).expand(shape),
+            g.new_empty(1).expand(like.shape),
             w,
             None,
             self.stride,
@@ -68,7 +70,7 @@ class Convolution:
             (True, False, False),
         )
         found: Tensor = grads[0]
-        return found[0] if lone else found
+        return found
 
     def spread(self, b: Tensor) -> Tensor:
         return b.view(-1, *(1,) * len(self.stride))

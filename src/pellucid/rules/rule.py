@@ -66,6 +66,8 @@ def rule(*kinds: str, on: str = "map") -> Callable[[Callable[..., Callable[..., 
 
         @functools.wraps(make)
         def build(*args: Any, **given: Any) -> Rule:
+            args = tuple(map(_fixed, args))
+            given = {name: _fixed(value) for name, value in given.items()}
             pull = make(*args, **given)
             bound = signature.bind(*args, **given)
             bound.apply_defaults()
@@ -82,6 +84,12 @@ def rule(*kinds: str, on: str = "map") -> Callable[[Callable[..., Callable[..., 
     return decorate
 
 
+def _fixed(value: Any) -> Any:
+    """An option as what can be compared and hashed."""
+    value = value.tolist() if isinstance(value, Tensor) else value
+    return tuple(map(_fixed, value)) if isinstance(value, (list, tuple)) else value
+
+
 @dataclass(frozen=True, eq=False)
 class Linear:
     """One call of a linear map, as a rule sees it in the backward.
@@ -90,6 +98,7 @@ class Linear:
     x times what a rule gives.
 
     map, x, w, b, y: y = map(x; w) + b. nonnegative: x is known to have no negative values.
+    fresh: w was made for this call and may be overwritten.
     low, high: bounds of x, where x is the image or made of it by reshaping and the like; else None.
     unit: where x is the image, a tensor of ones that took the same way.
     """
@@ -100,6 +109,7 @@ class Linear:
     b: Tensor | None
     y: Tensor
     nonnegative: bool
+    fresh: bool = False
     low: Tensor | None = None
     high: Tensor | None = None
     unit: Tensor | None = None
@@ -110,6 +120,10 @@ class Linear:
 
     def positive_bias(self, bias: bool) -> Tensor | None:
         return self.b.clamp(min=0) if bias and self.b is not None else None
+
+    def upper(self) -> Tensor:
+        """The positive part of w, which is not needed any more."""
+        return self.w.clamp_(min=0) if self.fresh else self.w.clamp(min=0)
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return self.map.forward(x, w, b)
@@ -145,8 +159,8 @@ class Pulled(NamedTuple):
     unit: Tensor | None = None
 
 
-def stabilised(z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor:
-    """z moved away from zero by eps.
+def stabiliser(z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor | float:
+    """What z is moved away from zero by: eps, of a shape that broadcasts.
 
     An absolute eps takes all relevance in a layer whose values are as small as it is. So where it is more than a
     ten-thousandth of the root mean square of z (over all but the first axis), it is a millionth of that instead.
@@ -156,20 +170,26 @@ def stabilised(z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor:
         exact: take a given eps as it is.
     """
     if exact and eps is not None:
-        return z + torch.copysign(z.new_tensor(eps), z) if eps else z
+        return eps
     eps = 1e-6 if eps is None else eps
     axes = tuple(range(1, z.ndim)) or (0,)
     count = z.numel() // max(1, len(z)) if z.ndim > 1 else z.numel()
     wide = torch.promote_types(z.dtype, torch.float32)
     scale = torch.linalg.vector_norm(z, dim=axes, keepdim=True, dtype=wide) / max(1, count) ** 0.5
     least = 1e-4 if z.dtype == torch.float16 else 1e-19
-    share = torch.where(scale * 1e-4 < eps, scale * 1e-6, eps).clamp(min=least).to(z.dtype)
-    return z + torch.copysign(share, z)
+    return torch.where(scale * 1e-4 < eps, scale * 1e-6, eps).clamp(min=least).to(z.dtype)
 
 
 def ratio(a: Tensor, z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor:
-    """a / z with z stabilised; 0/0 is 0."""
-    d = stabilised(z, eps, exact=exact)
-    if eps == 0:
-        return torch.where(d == 0, 0, a / torch.where(d == 0, 1, d))
-    return a / d
+    """a / z, z moved away from zero by eps; 0/0 is 0."""
+    if eps == 0 and exact:
+        return torch.where(z == 0, 0, a / torch.where(z == 0, 1, z))
+    away = stabiliser(z, eps, exact=exact)
+    away = z.new_tensor(away) if isinstance(away, float) else away
+    return a / torch.copysign(away, z).add_(z)
+
+
+def shared(g: Tensor, y: Tensor, z: Tensor, eps: float) -> Tensor:
+    """g y / z for z of zero or above, stabilised; z is overwritten, which saves the time that new memory takes."""
+    z.add_(stabiliser(z, eps))
+    return torch.div(y, z, out=z).mul_(g)
