@@ -20,6 +20,8 @@ from .checks import check_images, check_network, fits, in_words, nan_weights, ne
 from .classifier import Classifier, classifier, network
 from .objectives import Bound, as_objective
 from .result import Attribution, Call
+from .rules import Rule, Schedule
+from .rules.presets import written
 from .run import Model, counted, device_of, run
 
 R = TypeVar("R", bound=Attribution)
@@ -155,6 +157,8 @@ def _plain(value: Any) -> Any:
     """An option as it is kept in the record: numbers and words as they are, tensors by their shape."""
     if isinstance(value, Tensor):
         return f"<tensor {' x '.join(map(str, value.shape))}>"
+    if isinstance(value, Mapping) and all(isinstance(item, (Rule, Schedule)) for item in value.values()):
+        return written(value)
     if callable(value):
         return getattr(value, "__name__", type(value).__name__)
     return value if isinstance(value, (int, float, str, bool, tuple, type(None))) else str(value)

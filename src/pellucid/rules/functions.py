@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from .rule import KINDS, Function, ratio, rule, stabiliser
+from .rule import KINDS, Function, damped, ratio, rule
 
 
 @rule(*KINDS, on="nothing")
@@ -67,13 +67,7 @@ def norm(eps: float | None = None) -> Callable[[Tensor, Tensor], Tensor]:
     if eps is not None and not eps >= 0:
         raise ValueError(f"norm: eps is {eps}, expected 0 or above")
 
-    def pull(g: Tensor, y: Tensor) -> Tensor:
-        if eps == 0:
-            return torch.where(y == 0, 0, g)
-        size = y.abs()  # y / (y + eps sign(y)) = |y| / (|y| + eps)
-        return size.div_(size + stabiliser(size, eps, exact=True)).mul_(g)
-
-    return pull
+    return lambda g, y: damped(g, y, eps)
 
 
 @rule("product", on="gradient")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from .rule import Linear, Pulled, RuleError, ratio, rule, shared, stabiliser
+from .rule import Linear, Pulled, RuleError, damped, ratio, rule, shared
 
 Pull = Callable[[Linear, Tensor], "Tensor | Pulled"]
 Bound = float | Sequence[float] | Tensor
@@ -54,10 +54,7 @@ def epsilon(eps: float | None = None, *, bias: bool = True) -> Pull:
     def pull(call: Linear, g: Tensor) -> Tensor:
         if not bias and call.b is not None:
             return call.back(ratio(call.y, call.total(False), eps, exact=True).mul_(g), call.w)
-        if eps == 0:
-            return call.back(torch.where(call.y == 0, 0, g), call.w)
-        size = call.y.abs()  # y / (y + eps sign(y)) = |y| / (|y| + eps)
-        return call.back(size.div_(size + stabiliser(size, eps, exact=True)).mul_(g), call.w)
+        return call.back(damped(g, call.y, eps), call.w)
 
     return pull
 
@@ -125,6 +122,12 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-9, *, bias
         _at_least_zero("alpha_beta", name, value)
 
     def pull(call: Linear, g: Tensor) -> Tensor:
+        if not call.nonnegative and not beta and call.map.channels is not None:
+            axis = call.map.channels
+            x, w = _halves(call.x, axis), _halves(call.w, 1)
+            share = shared(g, call.y, call.forward(x, w, call.positive_bias(bias)), eps)
+            upper, lower = call.map.back(share if alpha == 1 else share.mul_(alpha), w, x).chunk(2, axis)
+            return torch.where(call.x > 0, upper, lower)
         if not call.nonnegative:
             sizes, z = _sizes(call, bias), call.total(bias)
             least = sizes * (16 * torch.finfo(sizes.dtype).eps)  # below it, a difference is rounding
@@ -230,13 +233,17 @@ def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
     def pull(call: Linear, g: Tensor) -> Pulled:
         if call.low is None or call.high is None:
             raise RuleError("z_box is for the layers that see the image itself: give it as 'first'")
-        upper = call.w.clamp(min=0)
-        lower = call.w - upper
-        whole = call.total(False) - call.forward(call.low, upper) - call.forward(call.high, lower)
-        share = shared(g, call.y, whole.clamp_(min=0), eps)
-        by_upper = call.back(share, upper)
-        by_all = call.back(share, call.w)
-        return Pulled(x=by_all, low=-by_upper, high=by_upper - by_all)
+        axis = call.map.channels
+        if axis is None:
+            upper, lower = call.w.clamp(min=0), call.w.clamp(max=0)
+            ends = call.forward(call.low, upper).add_(call.forward(call.high, lower))
+            share = shared(g, call.y, (call.total(False) - ends).clamp_(min=0), eps)
+            above, below = call.back(share, upper), call.back(share, lower)
+        else:
+            bounds, w = torch.cat([call.low, call.high], axis), _halves(call.w, 1)
+            share = shared(g, call.y, (call.total(False) - call.forward(bounds, w)).clamp_(min=0), eps)
+            above, below = call.map.back(share, w, bounds).chunk(2, axis)
+        return Pulled(x=above + below, low=-above, high=-below)
 
     return pull
 
@@ -257,18 +264,23 @@ def _by_weights(weigh: Callable[[Tensor], Tensor], eps: float, bias: bool) -> Pu
     return pull
 
 
+def _halves(t: Tensor, axis: int) -> Tensor:
+    """The positive and the negative part side by side: one map of both costs little more than one of t."""
+    return torch.cat([t.clamp(min=0), t.clamp(max=0)], axis)
+
+
 def _sizes(call: Linear, bias: bool) -> Tensor:
     """sum_j |z_jk|, with |b_k| if the bias counts.
 
     With z = sum_j z_jk the positive parts add up to (sizes + z) / 2, the negative ones to (z - sizes) / 2: one more map
     does for both.
     """
-    return call.forward(call.x.abs(), call.w.abs(), call.b.abs() if bias and call.b is not None else None)
+    return call.forward(call.x.abs(), call.magnitudes, call.b.abs() if bias and call.b is not None else None)
 
 
 def _signed(call: Linear, plain: Tensor, sizes: Tensor) -> Tensor:
     """What times x is x (w' plain) + |x| (|w|' sizes)."""
-    return call.back(plain, call.w).add_(call.back(sizes, call.w.abs()).mul_(call.x.sign()))
+    return call.back(plain, call.w).add_(call.back(sizes, call.magnitudes).mul_(call.x.sign()))
 
 
 def _at_least_zero(name: str, option: str, value: float | None) -> None:

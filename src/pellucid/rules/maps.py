@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -18,8 +18,12 @@ class Map(Protocol):
 
     forward(x, w, b): L(x; w) + b, b None for none. back(g, w, like): the x-gradient of sum(g L(x; w)), of the shape
     and layout of `like`. spread(b): one number per channel as it is added to an output. scaled(w, s): w with each
-    output channel multiplied by s, so that L(x; scaled(w, s)) = spread(s) L(x; w).
+    output channel multiplied by s, so that L(x; scaled(w, s)) = spread(s) L(x; w). channels: the axis of x along which
+    inputs may be put side by side, as along axis 1 of w: L([x, x']; [w, w']) = L(x; w) + L(x'; w'); None for none.
     """
+
+    @property
+    def channels(self) -> int | None: ...
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor: ...
     def back(self, g: Tensor, w: Tensor, like: Tensor) -> Tensor: ...
@@ -37,6 +41,10 @@ class Convolution:
     groups: int
     transposed: bool = False
     output_padding: tuple[int, ...] = (0,)
+
+    @property
+    def channels(self) -> int | None:
+        return None if self.transposed or self.groups > 1 else -1 - len(self.stride)
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         if x.ndim == len(self.stride) + 1:  # an image without a batch
@@ -87,11 +95,13 @@ class Convolution:
 class Dense:
     """y = x w', over the last axis of x."""
 
+    channels: ClassVar[int | None] = -1
+
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        return F.linear(x, w, b)
+        return F.linear(x.contiguous(), w, b)  # else torch makes many small products of it
 
     def back(self, g: Tensor, w: Tensor, like: Tensor) -> Tensor:
-        return torch.matmul(g, w)
+        return (g.reshape(-1, g.shape[-1]) @ w).view(*g.shape[:-1], -1)
 
     def spread(self, b: Tensor) -> Tensor:
         return b
@@ -103,6 +113,8 @@ class Dense:
 @dataclass(frozen=True)
 class Scale:
     """y = x w, w of a shape that broadcasts: what a normalisation with fixed statistics is."""
+
+    channels: ClassVar[int | None] = None
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         return x * w if b is None else x * w + b
@@ -127,6 +139,7 @@ class Standardised:
     shape: tuple[int, ...]
     axes: tuple[int, ...]
     centred: bool = True
+    channels: ClassVar[int | None] = None
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         y = self._centre(x) * w
@@ -160,6 +173,7 @@ class Bilinear:
     """Any function that is linear in x and in w (a matrix product, an einsum), by its own gradient."""
 
     function: Callable[[Tensor, Tensor], Tensor]
+    channels: ClassVar[int | None] = None
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
         y = self.function(x, w)

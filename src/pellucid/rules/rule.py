@@ -121,6 +121,11 @@ class Linear:
     def positive_bias(self, bias: bool) -> Tensor | None:
         return self.b.clamp(min=0) if bias and self.b is not None else None
 
+    @functools.cached_property
+    def magnitudes(self) -> Tensor:
+        """|w|, which rules for signed inputs need twice."""
+        return self.w.abs()
+
     def upper(self) -> Tensor:
         """The positive part of w, which is not needed any more."""
         return self.w.clamp_(min=0) if self.fresh else self.w.clamp(min=0)
@@ -185,8 +190,15 @@ def ratio(a: Tensor, z: Tensor, eps: float | None, *, exact: bool = False) -> Te
     if eps == 0 and exact:
         return torch.where(z == 0, 0, a / torch.where(z == 0, 1, z))
     away = stabiliser(z, eps, exact=exact)
-    away = z.new_tensor(away) if isinstance(away, float) else away
-    return a / torch.copysign(away, z).add_(z)
+    away = torch.copysign(z.new_tensor(away) if isinstance(away, float) else away, z).add_(z)
+    return torch.div(a, away, out=away) if a.shape == away.shape else a / away
+
+
+def damped(g: Tensor, y: Tensor, eps: float | None) -> Tensor:
+    """g y / (y + eps sign(y)), a given eps taken as it is."""
+    if eps == 0:
+        return torch.where(y == 0, 0, g)
+    return ratio(y, y, eps, exact=True).mul_(g)
 
 
 def shared(g: Tensor, y: Tensor, z: Tensor, eps: float) -> Tensor:

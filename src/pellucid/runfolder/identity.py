@@ -79,7 +79,12 @@ def as_json(value: Any) -> dict[str, Any]:
             return f"tensor {' x '.join(map(str, item.shape))} {sha256(np.asarray(item.detach().cpu()).tobytes())[:16]}"
         return str(item)
 
-    return dict(json.loads(json.dumps(value, default=told)))
+    def named(item: Any) -> Any:
+        if isinstance(item, Mapping):
+            return {k if isinstance(k, str) else getattr(k, "__name__", str(k)): named(v) for k, v in item.items()}
+        return list(map(named, item)) if isinstance(item, (list, tuple)) else item
+
+    return dict(json.loads(json.dumps(named(value), default=told)))
 
 
 def sha256(data: bytes) -> str:
