@@ -63,6 +63,8 @@ def bytes_of(folder):
         ({"options": {"grad_cam": {"layer": "classifier"}}}, ValueError, "grad_cam: layer 'classifier' gives"),
         ({"options": {"grad_cam": {"reshape": lambda a: a.flatten()}}}, ValueError, "grad_cam: reshape gave"),
         ({"options": {"grad_cam": {"reshape": lambda a: a["x"]}}}, TypeError, "grad_cam: "),
+        ({"methods": ["lrp"], "options": {"lrp": {"layer": "flatten"}}}, ValueError, "lrp: the layer.s activation"),
+        ({"methods": ["lrp"], "options": {"lrp": {"rules": "GAMA"}}}, UnknownName, "lrp: there is no set of rules"),
         ({"layer": "nowhere"}, UnknownName, "there is no layer 'nowhere'"),
         ({"layer": "classifier"}, ValueError, "grad_cam: layer 'classifier' gives"),
         ({"objective": "stra"}, UnknownName, "no label 'stra'"),

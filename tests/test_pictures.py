@@ -125,3 +125,20 @@ def test_results_side_by_side():
         pellucid.side_by_side([results[0], pellucid.saliency(model, images.flip(0), 0)])
     with pytest.raises(ValueError, match="no results"):
         pellucid.side_by_side([])
+
+
+def test_neurons_and_tokens_have_bars(tmp_path):
+    images = torch.rand(2, 3, 8, 8)
+    for values, word in ((torch.randn(2, 30), "neuron"), (torch.randn(2, 5, 7), "token")):
+        result = pellucid.result.Attribution(values, images)
+        image, chart = result.figure().axes[2:]
+        assert chart.get_xlabel() == word and len(image.images) == 1
+        numbers = values[1] if word == "neuron" else values[1].sum(1)
+        heights = [bar.get_height() for bar in chart.patches]
+        strongest = int(numbers.abs().argmax())
+        assert heights[0] == pytest.approx(float(numbers[strongest]), rel=1e-5)
+        assert chart.get_xticklabels()[0].get_text() == str(strongest)
+        assert len(heights) == min(20, len(numbers))
+        assert result.save(tmp_path / f"{word}.png").stat().st_size > 5000
+        with pytest.raises(ValueError, match="no places"):
+            pellucid.side_by_side([result])

@@ -127,6 +127,44 @@ def grid(
     return figure
 
 
+def bars(images: Tensor, values: Tensor, *, titles: Sequence[str] = (), caption: str = "", most: int = 20) -> Figure:
+    """Images beside the strongest of their numbers, for layers that are no pictures.
+
+    Args:
+        images: N x C x H x W.
+        values: N x K for neurons, N x T x D for tokens, whose numbers are summed over D.
+        titles: one for each image.
+        caption: a line below.
+        most: numbers of each image that are shown, the strongest first.
+
+    >>> import torch
+    >>> figure = bars(torch.rand(2, 3, 8, 8), torch.randn(2, 30))
+    """
+    from matplotlib.figure import Figure
+
+    if len(images) > MOST_IMAGES:
+        caption = f"the first {MOST_IMAGES} of {len(images)} images. {caption}"
+    images, values = images[:MOST_IMAGES].detach().cpu(), values[:MOST_IMAGES].detach().cpu().float()
+    numbers = values.flatten(2).sum(2) if values.ndim > 2 else values
+    figure = Figure(figsize=(7.2, 2.4 * len(images) + 0.4), dpi=130, layout="constrained")
+    axes = figure.subplots(len(images), 2, squeeze=False, width_ratios=[1, 2])
+    for place, (shown, row) in enumerate(zip(displayable(images), numbers, strict=True)):
+        left, right = axes[place]
+        left.imshow(shown.permute(1, 2, 0).numpy(), interpolation="nearest")
+        left.set_axis_off()
+        if place < len(titles):
+            left.set_title(plain(titles[place]), fontsize=9, parse_math=False)
+        order = row.abs().argsort(descending=True)[:most].tolist()
+        colours = ["tab:blue" if row[index] < 0 else "tab:red" for index in order]
+        right.bar([str(index) for index in order], row[order].numpy(), color=colours)
+        right.axhline(0, color="0.4", linewidth=0.6)
+        right.tick_params(labelsize=6)
+        right.set_xlabel("token" if values.ndim > 2 else "neuron", fontsize=7)
+    if caption:
+        figure.supxlabel(plain(caption), fontsize=7, color="0.4", parse_math=False, wrap=True)
+    return figure
+
+
 def displayable(images: Tensor) -> Tensor:
     """Images as N x 3 x H x W in [0, 1]: other ranges are stretched, channels other than 1 or 3 are averaged."""
     images = images.detach().float()

@@ -118,13 +118,15 @@ class Attribution(Result):
     call: Call | None = None
 
     def figure(self, **options: Any) -> Figure:
-        """Each image with its heatmap.
+        """Each image with its heatmap; with bars where the values are those of a layer without places.
 
         Args:
             options: those of `pellucid.pictures.heatmaps`: over (True lays the map over the image), colours,
-                percentile, smoothing, keep, titles.
+                percentile, smoothing, keep, titles; or those of `pellucid.pictures.bars`.
         """
         options.setdefault("caption", str(self.call) if self.call else "")
+        if self.values.ndim != 4:
+            return pictures.bars(self.images, self.values, **options)
         return pictures.heatmaps(self.images, self.values, **options)
 
     def __repr__(self) -> str:
@@ -143,7 +145,7 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
         A matplotlib figure: a row for each image, and a column for each result.
 
     Raises:
-        ValueError: if there are no results, or they are of different images.
+        ValueError: if there are no results, they are of different images, or of neurons that have no place.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)
@@ -155,7 +157,9 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
     images = results[0].images
     if titles and len(titles) != len(results):
         raise ValueError(f"got {len(titles)} titles for {len(results)} results")
-    for result in results[1:]:
+    for result in results:
+        if result.values.ndim != 4:
+            raise ValueError(f"{result!r} has no maps: its layer has no places. Show it alone")
         if result.images.shape != images.shape or not torch.equal(result.images.to(images), images):
             raise ValueError(f"{result!r} is of other images than {results[0]!r}")
     names = list(titles) or [f"{r.call.method} {r.call.objective}" if r.call else "" for r in results]

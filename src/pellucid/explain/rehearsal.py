@@ -119,7 +119,10 @@ def _tried(job: Job, name: str, options: Mapping[str, Any], image: Tensor) -> Ex
     batch = current().batch_size or FEW  # not as many variants as the memory takes
     try:
         with settings(batch_size=batch, progress=False), noted(), _at_most(network(job.model), MOST_PASSES):
-            CATALOGUE[name].function(job.model, image, job.target, **given)
+            values = CATALOGUE[name].function(job.model, image, job.target, **given).values
+        if values.ndim != 4:
+            shape = " x ".join(map(str, values.shape[1:]))
+            return ValueError(f"the layer's activation is {shape}: it has no places, so there is no map to show")
     except _Enough:
         pass
     except Exception as error:
