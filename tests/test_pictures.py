@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -142,3 +144,18 @@ def test_neurons_and_tokens_have_bars(tmp_path):
         assert result.save(tmp_path / f"{word}.png").stat().st_size > 5000
         with pytest.raises(ValueError, match="no places"):
             pellucid.side_by_side([result])
+
+
+def test_a_notebook_draws_it_at_once_and_only_once(result, monkeypatch):
+    drawn = []
+
+    class Notebook:
+        @staticmethod
+        def get_ipython():
+            return SimpleNamespace(kernel=object())
+
+        display = SimpleNamespace(Image=lambda data: data, display=drawn.append)
+
+    monkeypatch.setitem(sys.modules, "IPython", Notebook)
+    assert result.show() is None
+    assert [picture[:8] for picture in drawn] == [b"\x89PNG\r\n\x1a\n"] and drawn[0] == result._repr_png_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -92,7 +93,9 @@ def memory_budget(device: torch.device) -> int:
 @contextmanager
 def progress(total: int, label: str = "", unit: str = "image") -> Iterator[Callable[[int], Any]]:
     """A bar with an estimate that appears after two seconds; only the outermost of nested ones shows."""
-    from tqdm.auto import tqdm
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # a notebook without widgets has bars of text
+        from tqdm.auto import tqdm
 
     hidden = _watched.get() or not current().progress
     token = _watched.set(True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import BytesIO
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -176,11 +177,13 @@ def displayable(images: Tensor) -> Tensor:
     return images.clamp(0, 1).expand(-1, 3, -1, -1)
 
 
-def display(figure: Figure) -> Figure:
+def display(figure: Figure) -> Figure | None:
     """Put a figure before the user: in a notebook below the cell, in a window where there is a screen."""
     shell = sys.modules.get("IPython")
     if shell is not None and getattr(shell.get_ipython(), "kernel", None) is not None:
-        return figure  # the notebook draws what the cell returns
+        # As a picture, since a notebook draws figures only once pyplot is set up; and now, in the middle of a cell too.
+        shell.display.display(shell.display.Image(png(figure)))
+        return None  # which the notebook does not draw again
     from matplotlib import get_backend, pyplot
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.registry import BackendFilter, backend_registry
@@ -192,6 +195,13 @@ def display(figure: Figure) -> Figure:
         window.figimage(canvas.buffer_rgba())
         pyplot.show()
     return figure
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", bbox_inches="tight")
+    return buffer.getvalue()
 
 
 def plain(text: str) -> str:

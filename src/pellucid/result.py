@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -56,11 +55,14 @@ class Result:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         return {name: value for name, value in values.items() if isinstance(value, Tensor)}
 
-    def show(self, **options: Any) -> Figure:
+    def show(self, **options: Any) -> Figure | None:
         """Show the result: in a notebook below the cell, else in a window where there is a screen.
 
         Args:
             options: those of `figure`.
+
+        Returns:
+            The figure; None in a notebook, which would draw it twice.
         """
         return pictures.display(self.figure(**options))
 
@@ -94,9 +96,7 @@ class Result:
         return path
 
     def _repr_png_(self) -> bytes:
-        buffer = BytesIO()
-        self.figure().savefig(buffer, format="png", bbox_inches="tight")
-        return buffer.getvalue()
+        return pictures.png(self.figure())
 
 
 @dataclass(frozen=True, eq=False)
