@@ -1,94 +1,21 @@
-"""The command `pellucid`: parsing, messages and exit codes; the work is done by plain functions elsewhere.
-
-Nothing heavy is imported before a command needs it.
-"""
+"""`pellucid explain` and `pellucid demo`: pages, pictures and numbers of attributions."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, STOPPED, Verbs, in_flags, print_json, say, typed
+from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say, typed
+from .group import computing, json_option, load, main, target, with_model
 
 if TYPE_CHECKING:
-    from .classifier import Classifier
-    from .explain.job import Explained
+    from ..explain.job import Explained
 
 _MOST_NAMED = 10  # files in a list of failures on the screen
-
-
-def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    if value and not context.resilient_parsing:
-        from .version import __version__
-
-        click.echo(f"pellucid {__version__}")
-        context.exit()
-
-
-@click.group(
-    "pellucid",
-    cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog=f"""\b
-Examples:
-  pellucid demo
-  pellucid explain castle.jpg --model resnet50 --output castle.html
-  pellucid explain photos/ --model mine.pt2 --methods saliency,grad_cam
-  pellucid methods
-
-{CODES}""",
-)
-@click.option(
-    "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Say which version."
-)
-@click.option(
-    "--traceback", is_flag=True, hidden=True, help="Show where an error comes from; also PELLUCID_TRACEBACK=1."
-)
-def main(traceback: bool) -> None:
-    """Look inside an image classifier: which pixels mattered, and is that the right evidence?"""
-
-
-def _with_model(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which model, and where it computes."""
-    options = (
-        click.option("--weights", metavar="FILE", help="File of weights, name of known ones, or 'random'."),
-        click.option(
-            "--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names of the classes, one a line."
-        ),
-        click.option(
-            "--mean",
-            metavar="R,G,B",
-            callback=_numbers,
-            help="Per channel, of pixels in [0, 1]; needed for a .pt2 whose network wants normalised images.",
-        ),
-        click.option("--std", metavar="R,G,B", callback=_numbers, help="The same for the standard deviation."),
-        click.option("--size", metavar="N", type=click.IntRange(1), help="Height and width of the model's images."),
-        click.option("--trusted", is_flag=True, help="Run code that the model's file may hold."),
-        click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps."),
-        click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
-
-
-def _json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for machines.")(command)
-
-
-def _numbers(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        numbers = [float(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no number, nor several with commas between") from None
-    return numbers[0] if len(numbers) == 1 else numbers
 
 
 @main.command(
@@ -125,8 +52,8 @@ Examples:
 @click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
 @click.option("--title", default="", metavar="TEXT", help="Of the page.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@_with_model
-@_json_option
+@with_model
+@json_option
 @click.pass_context
 def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show what a model looks at in images.
@@ -136,14 +63,14 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     beside the output: if it is stopped, however, the same command goes on where it was.
     """
     output: Path = given["output"] or Path("report.html" if given["format"] == "html" else "report")
-    from .explain.outputs import check_output, place_of
+    from ..explain.outputs import check_output, place_of
 
     check_output(output, given["format"], [Path(image) for image in images])
-    from .explain.job import explain as job
+    from ..explain.job import explain as job
 
     names, options = _methods(given["methods"]), _options(given["options"])
-    with _computing(given):
-        model = _load(given["model"], given)
+    with computing(given):
+        model = load(given["model"], given)
         try:
             done = job(
                 model,
@@ -151,7 +78,7 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
                 output=output,
                 format=given["format"],
                 methods=names,
-                objective=_target(given["target"], model),
+                objective=target(given["target"], model),
                 layer=given["layer"],
                 options=options,
                 seed=given["seed"],
@@ -186,7 +113,7 @@ Examples:
 )
 @click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
 @click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory.")
-@_json_option
+@json_option
 @click.pass_context
 def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **given: Any) -> None:
     """Run every method on scenes whose truth is known, and say which of them point at the object.
@@ -194,13 +121,13 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     Needs no download: draws scenes, explains what the small network that comes with pellucid sees in them, and
     measures how much of each map lies on the object.
     """
-    from .explain.outputs import check_output
+    from ..explain.outputs import check_output
 
     check_output(output, "html", [])
-    from .explain.demo import demo as job
-    from .explain.demo import means
+    from ..explain.demo import demo as job
+    from ..explain.demo import means
 
-    with _computing(given):
+    with computing(given):
         done = job(output, seed=seed, command=shlex.join(["pellucid", *context.obj]), say=say)
     scores = means(done.folder)
     _tell(done, as_json, {"scores": scores})
@@ -212,113 +139,19 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     context.exit(FAILED if done.failures or done.problems else 0)
 
 
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid methods
-  pellucid methods smoothgrad
-  pellucid methods --json"""
-)
-@click.argument("name", required=False)
-@_json_option
-def methods(name: str | None, as_json: bool) -> None:
-    """List the methods: what each shows, and the paper that it comes from; of one also its options."""
-    import pellucid
-
-    from .checks import UnknownName, nearest
-
-    if name is not None and name not in pellucid.CATALOGUE:
-        raise UnknownName(f"there is no method {name!r}; {nearest(name, pellucid.CATALOGUE)}")
-    found = [entry for entry in pellucid.CATALOGUE.values() if name in (None, entry.name)]
-    if as_json:
-        fields = ("name", "family", "summary", "paper", "options")
-        print_json([{field: getattr(entry, field) for field in fields} for entry in found])
-        return
-    for family in dict.fromkeys(entry.family for entry in found):
-        click.secho(family, bold=True)
-        for entry in sorted((entry for entry in found if entry.family == family), key=lambda entry: entry.name):
-            click.echo(f"  {entry.name:22} {entry.summary}")
-            click.secho(f"  {'':22} {entry.paper}", dim=True)
-            for option, default in entry.options.items() if name else ():
-                click.echo(f"  {'':22} {option} = {default!r}")
-
-
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid models
-  pellucid models resnet
-  pellucid models 'vit_*'"""
-)
-@click.argument("pattern", default="")
-@_json_option
-def models(pattern: str, as_json: bool) -> None:
-    """List the models that have a name; PATTERN is a part of it, or all of it with * and ?."""
-    from . import zoo
-
-    found = zoo.models(pattern)
-    if as_json:
-        print_json([vars(entry) for entry in found])
-        return
-    if not found:
-        raise ValueError(f"no model is called like {pattern!r}: `pellucid models` lists all")
-    for entry in found:
-        click.echo(f"{entry.name:52} {entry.source:12} {' x '.join(map(str, entry.size))}")
-
-
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid layers resnet50 --weights random
-  pellucid layers mine.pt2 --size 224"""
-)
-@click.argument("model", metavar="MODEL")
-@_with_model
-@_json_option
-def layers(model: str, as_json: bool, **given: Any) -> None:
-    """List the layers of a model, with kind and output shape, in the order of a pass."""
-    from .layers import layers as listed
-
-    with _computing(given):
-        found = listed(_load(model, given))
-    if as_json:
-        print_json([vars(layer) for layer in found])
-    else:
-        click.echo("\n".join(map(str, found)))
-
-
-def _load(name: str, given: dict[str, Any]) -> Classifier:
-    from .zoo import load
-
-    return load(name, **{key: given[key] for key in ("weights", "labels", "mean", "std", "size", "trusted")})
-
-
-@contextmanager
-def _computing(given: dict[str, Any]) -> Iterator[None]:
-    from .settings import settings
-
-    with settings(device=given["device"], batch_size=given["batch_size"]):
-        yield
-
-
 def _methods(text: str | None) -> list[str] | None:
     """The names in "a,b"; None for the usual ones."""
     if text == "all":
-        from .method import CATALOGUE
+        from ..method import CATALOGUE
 
         return [name for name, entry in CATALOGUE.items() if entry.family == "attribution"]
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
-def _target(text: str | None, model: Classifier) -> int | str | None:
-    """What --target says: a label is looked for first, for labels may be numbers."""
-    return int(text) if text is not None and text not in model.labels and text.isdecimal() else text
-
-
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options of methods from "method.name=value", of the types that they are declared with."""
-    from .checks import UnknownName, in_words, nearest
-    from .method import CATALOGUE
+    from ..checks import UnknownName, in_words, nearest
+    from ..method import CATALOGUE
 
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -360,7 +193,7 @@ def _tell(done: Explained, as_json: bool, more: dict[str, Any] | None = None) ->
 
 
 def _summary(done: Explained) -> dict[str, Any]:
-    from . import runfolder
+    from .. import runfolder
 
     columns = ("file", "name", "true", "labels", "classes", "probabilities", "problem")
     return {

@@ -1,0 +1,85 @@
+"""`pellucid methods`, `models` and `layers`: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ..console import print_json
+from .group import computing, json_option, load, main, with_model
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid methods
+  pellucid methods smoothgrad
+  pellucid methods --json"""
+)
+@click.argument("name", required=False)
+@json_option
+def methods(name: str | None, as_json: bool) -> None:
+    """List the methods: what each shows, and the paper that it comes from; of one also its options."""
+    import pellucid
+
+    from ..checks import UnknownName, nearest
+
+    if name is not None and name not in pellucid.CATALOGUE:
+        raise UnknownName(f"there is no method {name!r}; {nearest(name, pellucid.CATALOGUE)}")
+    found = [entry for entry in pellucid.CATALOGUE.values() if name in (None, entry.name)]
+    if as_json:
+        fields = ("name", "family", "summary", "paper", "options")
+        print_json([{field: getattr(entry, field) for field in fields} for entry in found])
+        return
+    for family in dict.fromkeys(entry.family for entry in found):
+        click.secho(family, bold=True)
+        for entry in sorted((entry for entry in found if entry.family == family), key=lambda entry: entry.name):
+            click.echo(f"  {entry.name:22} {entry.summary}")
+            click.secho(f"  {'':22} {entry.paper}", dim=True)
+            for option, default in entry.options.items() if name else ():
+                click.echo(f"  {'':22} {option} = {default!r}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid models
+  pellucid models resnet
+  pellucid models 'vit_*'"""
+)
+@click.argument("pattern", default="")
+@json_option
+def models(pattern: str, as_json: bool) -> None:
+    """List the models that have a name; PATTERN is a part of it, or all of it with * and ?."""
+    from .. import zoo
+
+    found = zoo.models(pattern)
+    if as_json:
+        print_json([vars(entry) for entry in found])
+        return
+    if not found:
+        raise ValueError(f"no model is called like {pattern!r}: `pellucid models` lists all")
+    for entry in found:
+        click.echo(f"{entry.name:52} {entry.source:12} {' x '.join(map(str, entry.size))}")
+
+
+@main.command(
+    epilog="""\b
+Examples:
+  pellucid layers resnet50 --weights random
+  pellucid layers mine.pt2 --size 224"""
+)
+@click.argument("model", metavar="MODEL")
+@with_model
+@json_option
+def layers(model: str, as_json: bool, **given: Any) -> None:
+    """List the layers of a model, with kind and output shape, in the order of a pass."""
+    from ..layers import layers as listed
+
+    with computing(given):
+        found = listed(load(model, given))
+    if as_json:
+        print_json([vars(layer) for layer in found])
+    else:
+        click.echo("\n".join(map(str, found)))
