@@ -6,6 +6,7 @@ from base64 import b64encode
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from typing import TYPE_CHECKING
 
 import torch
 from markupsafe import Markup
@@ -14,7 +15,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..colour import colour_range, colourise, enlarge
-from ..pictures import displayable
+from ..pictures import displayable, png
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 SMALL = 160  # below this, single pixels are shown as squares instead of being blurred
 
@@ -57,6 +61,12 @@ def photo(image: Tensor, most: int) -> Picture:
     # Of small images every pixel is seen, and they weigh little.
     small = max(width, height) <= SMALL
     return Picture(_address(picture, "webp", quality=95 if small else 85, method=4), width, height)
+
+
+def drawing(figure: Figure) -> Picture:
+    """A matplotlib figure as PNG."""
+    with Image.open(BytesIO(png(figure))) as picture:
+        return Picture(_address(picture.convert("RGB"), "png", optimize=True), *picture.size)
 
 
 def heatmap(values: Tensor, height: int, width: int) -> Heatmap:

@@ -76,8 +76,8 @@ def write(
         raise ValueError(f"size is {size!r}, expected a whole number of pixels above 0")
     path = Path(path)
     summary = Summary()
-    page = _environment().get_template("template.html")
-    section = _environment().get_template("case.html")
+    page = environment().get_template("template.html")
+    section = environment().get_template("case.html")
     try:
         # What the head of the page says is known after the last case: cases go to a file without a name first.
         with whole(path) as part, tempfile.TemporaryFile("w+", encoding="utf-8", dir=part.parent) as body:
@@ -90,7 +90,7 @@ def write(
             with part.open("w", encoding="utf-8") as file:
                 stream = page.generate(
                     title=title,
-                    model=_model(model),
+                    model=name_of(model),
                     made=datetime.now().astimezone(),
                     version=__version__,
                     command=command.splitlines(),
@@ -166,12 +166,13 @@ def _shared(panels: list[dict[str, Any]]) -> Call | None:
     return calls[0] if len(same) == 1 else None
 
 
-def _model(model: str | Classifier) -> str:
+def name_of(model: str | Classifier) -> str:
+    """What a page calls a model."""
     return model if isinstance(model, str) else model.name
 
 
 @cache
-def _environment() -> jinja2.Environment:
+def environment() -> jinja2.Environment:
     """Templates that escape whatever they are given, and show control characters as spaces."""
     import jinja2
 
