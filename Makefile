@@ -39,6 +39,8 @@ $(READY):
 	@echo "Making the environment in $(ENV) (a few minutes, once)"
 	$(PYTHON) -m venv $(ENV)
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check '.[test]'
+	@# It asks for an old version of a package that it does not use here.
+	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks==3.5.1'
 	@touch $(READY)
 
 clean:

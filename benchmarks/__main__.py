@@ -10,11 +10,11 @@ import torch
 
 import pellucid
 
-from . import cases, relevance
+from . import adversarial, cases, relevance, synthesis
 from .memory import peak
 from .timing import in_turn, ratio
 
-CASES = {**cases.CASES, **relevance.CASES}
+CASES = {**cases.CASES, **relevance.CASES, **adversarial.CASES, **synthesis.CASES}
 
 
 def main(names: list[str]) -> None:

@@ -7,12 +7,13 @@ from pathlib import Path
 from pellucid import CATALOGUE
 
 README = Path(__file__).parent.parent / "README.md"
-HEAD = "| method | what it shows | paper |\n|---|---|---|\n"
+HEAD = "| family | method | what it shows | paper |\n|---|---|---|---|\n"
 
 
 def table() -> str:
     """One row for each method."""
-    rows = (f"| `{m.name}` | {m.summary.rstrip('.')} | {m.paper} |\n" for _, m in sorted(CATALOGUE.items()))
+    entries = sorted(CATALOGUE.values(), key=lambda m: (m.family != "attribution", m.family, m.name))
+    rows = (f"| {m.family} | `{m.name}` | {m.summary.rstrip('.')} | {m.paper} |\n" for m in entries)
     return HEAD + "".join(rows)
 
 

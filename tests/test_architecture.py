@@ -29,6 +29,7 @@ FLOORS = [
     ["metrics"],
     ["report"],
     ["explain"],
+    ["pages"],
     ["console"],
     ["cli"],
     ["__init__", "__main__"],

@@ -82,6 +82,7 @@ class Objective:
     needs_output: bool = False
     of_classes: bool = field(default=False, repr=False)  # about nothing but classes of an N x K output
     level: int = field(default=3, repr=False)  # how its text binds: 1 a sum, 2 a product, 3 a single term
+    couples: bool = field(default=False, repr=False)  # the value of an image depends on the others of the batch
 
     def bind(self, model: Model, count: int) -> Bound:
         """Bind to a model and a batch of `count` images.
@@ -156,5 +157,11 @@ def _combine(left: Objective | float, right: Objective | float, sign: str, apply
 
     of_classes = all(term.of_classes or not (term.needs_output or term.reads) for term in (a, b))
     return Objective(
-        say(a.text, b.text), prepare, a.reads | b.reads, a.needs_output or b.needs_output, of_classes, level
+        say(a.text, b.text),
+        prepare,
+        a.reads | b.reads,
+        a.needs_output or b.needs_output,
+        of_classes,
+        level,
+        a.couples or b.couples,
     )

@@ -51,6 +51,10 @@ _FLAGS = (
     (r"\bresize=(.+?) would", r"resizing to \1 would"),
     (r"say what to explain with a function of the output .*", "others can be explained in Python alone"),
     (r"leave methods out", "leave --methods out"),
+    (r"with (truth|size)=", r"with --\1"),
+    (r"give size=, height and width in pixels", "give it with --size"),
+    (r"say random_start=True", "give --option random_start=true"),
+    (r"pellucid\.(square|hop_skip_jump)", r"\1"),
     (r"(?i)(choose another folder), or overwrite", r"\1 (--run), or overwrite"),
     (r"overwrite this (one|run)( \(overwrite=True, --overwrite\))?", r"overwrite this \1 (--overwrite)"),
 )

@@ -52,7 +52,7 @@ class Method:
     @property
     def kinds(self) -> Mapping[str, Any]:
         """Of what type its options are, by name, as far as its annotations say."""
-        return _kinds(inspect.unwrap(self.function))
+        return kinds_of(inspect.unwrap(self.function))
 
 
 CATALOGUE: dict[str, Method] = {}
@@ -73,21 +73,12 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
 
     def register(function: Callable[..., R]) -> Callable[..., R]:
         signature = inspect.signature(function)
-        options = [p.name for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY]
+        defaults = {p.name: p.default for p in signature.parameters.values() if p.kind is p.KEYWORD_ONLY}
         name = function.__name__
 
         @functools.wraps(function)
         def call(model: Model, images: Tensor, objective: Any = None, **given: Any) -> R:
-            for option in given:
-                if option not in options:
-                    known = nearest(option, options) if options else "it has no options"
-                    raise TypeError(f"{name} has no option {option!r}; {known}")
-            given = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
-            kinds = _kinds(function)
-            for option, value in given.items():
-                kind = kinds.get(option, Any)
-                if value is not signature.parameters[option].default and not fits(value, kind):
-                    raise TypeError(f"{name}: {option} is {of_kind(value)}, expected {in_words(kind)}")
+            given = checked(name, given, defaults, kinds_of(function))
             model = classifier(model) or model
             net = network(model)
             check_network(net)
@@ -107,7 +98,7 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
             arguments.apply_defaults()
             record = Call(
                 method=name,
-                options={option: _plain(arguments.arguments[option]) for option in options},
+                options={option: plain(arguments.arguments[option]) for option in defaults},
                 objective=str(bound),
                 model=model.name if isinstance(model, Classifier) else type(net if net is not None else model).__name__,
                 paper=paper,
@@ -130,8 +121,31 @@ def method(*, paper: str, one_pass: bool = False) -> Callable[[Callable[..., R]]
     return register
 
 
+def checked(
+    name: str, given: Mapping[str, Any], defaults: Mapping[str, Any], kinds: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The options of a call, numbers of numpy as Python's.
+
+    Args:
+        name: of the function. given: by the caller. defaults: all options that there are. kinds: their types.
+
+    Raises:
+        TypeError: for an option that there is not, or a value that is not of its type.
+    """
+    for option in given:
+        if option not in defaults:
+            known = nearest(option, defaults) if defaults else "it has no options"
+            raise TypeError(f"{name} has no option {option!r}; {known}")
+    given = {k: v.item() if isinstance(v, np.generic) else v for k, v in given.items()}
+    for option, value in given.items():
+        kind = kinds.get(option, Any)
+        if value is not defaults[option] and not fits(value, kind):
+            raise TypeError(f"{name}: {option} is {of_kind(value)}, expected {in_words(kind)}")
+    return given
+
+
 @functools.cache
-def _kinds(function: Callable[..., Any]) -> dict[str, Any]:
+def kinds_of(function: Callable[..., Any]) -> dict[str, Any]:
     """The annotations of a function that can be understood, each on its own: one may name what is not imported."""
     kinds = {}
     for name, annotation in inspect.get_annotations(function).items():
@@ -153,12 +167,14 @@ def resolve(model: Model, images: Tensor, objective: Bound) -> None:
         batched(step, len(images), like=images, label="predict", device=device_of(model))
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """An option as it is kept in the record: numbers and words as they are, tensors by their shape."""
     if isinstance(value, Tensor):
         return f"<tensor {' x '.join(map(str, value.shape))}>"
     if isinstance(value, Mapping) and all(isinstance(item, (Rule, Schedule)) for item in value.values()):
         return written(value)
-    if callable(value):
-        return getattr(value, "__name__", type(value).__name__)
+    if isinstance(value, (list, tuple)):
+        return tuple(map(plain, value))
+    if hasattr(value, "__name__"):
+        return value.__name__
     return value if isinstance(value, (int, float, str, bool, tuple, type(None))) else str(value)

@@ -197,7 +197,7 @@ def _of_class(kind: str, target: Target, squash: Callable[[Tensor], Tensor]) -> 
     text = f"{kind}({_text(target)})"
 
     def prepare(model: Model, count: int) -> Term:
-        classes = _classes(model, target, count)
+        classes = as_classes(model, target, count)
 
         def of(trace: Trace) -> Tensor:
             outputs = _outputs(trace.output)
@@ -231,7 +231,7 @@ def _of_class(kind: str, target: Target, squash: Callable[[Tensor], Tensor]) -> 
     return Objective(text, prepare, needs_output=True, of_classes=True)
 
 
-def _classes(model: Model, target: Target, count: int) -> Tensor:
+def as_classes(model: Model, target: Target, count: int) -> Tensor:
     """The class of each image as N whole numbers; -1 where it is the predicted one, not yet known."""
     if target is None:
         return torch.full((count,), -1)

@@ -3,6 +3,8 @@
 Nothing heavy is imported before a command needs it.
 """
 
+from . import attack as attack
 from . import explain as explain
 from . import listing as listing
+from . import synthesis as synthesis
 from .group import main as main

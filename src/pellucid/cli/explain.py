@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say, typed
-from .group import computing, json_option, load, main, target, with_model
+from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say
+from .group import computing, json_option, load, main, target, values_of, with_model
 
 if TYPE_CHECKING:
     from ..explain.job import Explained
@@ -149,29 +149,21 @@ def _methods(text: str | None) -> list[str] | None:
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Options of methods from "method.name=value", of the types that they are declared with."""
-    from ..checks import UnknownName, in_words, nearest
+    """Options of methods from "method.name=value"."""
+    from ..checks import UnknownName, nearest
     from ..method import CATALOGUE
 
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
-        place, mark, value = text.partition("=")
-        name, dot, option = place.strip().partition(".")
+        place, mark, _ = text.partition("=")
+        name, dot, _ = place.strip().partition(".")
         if not mark or not dot:
             raise click.BadParameter(f"{text!r}: expected method.name=value, as in smoothgrad.samples=50")
         if name not in CATALOGUE:
             raise UnknownName(f"--option {text}: there is no method {name!r}; {nearest(name, CATALOGUE)}")
-        defaults, kinds = CATALOGUE[name].options, CATALOGUE[name].kinds
-        if option not in defaults:
-            known = nearest(option, defaults) if defaults else "it has none"
-            raise UnknownName(f"--option {text}: {name} has no option {option!r}; {known}")
-        try:
-            options.setdefault(name, {})[option] = typed(value.strip(), kinds.get(option, Any))
-        except TypeError:
-            told = f"{option} takes {in_words(kinds[option])}, which only Python can give; leave it out here"
-            raise ValueError(f"--option {text}: {told}") from None
-        except ValueError as error:
-            raise ValueError(f"--option {text}: expected {error} (by default {defaults[option]!r})") from None
+        entry = CATALOGUE[name]
+        option = text.strip().removeprefix(f"{name}.")
+        options.setdefault(name, {}).update(values_of(name, [option], entry.options, entry.kinds))
     return options
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, Verbs
+from ..console import CODES, Verbs, typed
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -101,3 +101,39 @@ def computing(given: dict[str, Any]) -> Iterator[None]:
 def target(text: str | None, model: Classifier) -> int | str | None:
     """What --target says: a label is looked for first, for labels may be numbers."""
     return int(text) if text is not None and text not in model.labels and text.isdecimal() else text
+
+
+def values_of(
+    name: str,
+    texts: Sequence[str],
+    known: Mapping[str, Any],
+    kinds: Mapping[str, Any],
+    elsewhere: Collection[str] = (),
+    example: str = "steps=100",
+) -> dict[str, Any]:
+    """Options of one function from "name=value", of the types that it declares.
+
+    Args:
+        name: of the function. texts: as they were written. known: its options with their defaults. kinds: their types.
+        elsewhere: options that are given in another way.
+    """
+    from ..checks import UnknownName, in_words, nearest
+
+    options: dict[str, Any] = {}
+    for text in texts:
+        option, mark, value = text.partition("=")
+        option = option.strip()
+        if not mark:
+            raise click.BadParameter(f"{text!r}: expected name=value, as in {example}")
+        if option not in known or option in elsewhere:
+            others = [other for other in known if other not in elsewhere]
+            hint = nearest(option, others) if others else "it has none"
+            raise UnknownName(f"--option {text}: {name} has no option {option!r}; {hint}")
+        try:
+            options[option] = typed(value.strip(), kinds.get(option, Any))
+        except TypeError:
+            told = f"{option} takes {in_words(kinds[option])}, which only Python can give; leave it out here"
+            raise ValueError(f"--option {text}: {told}") from None
+        except ValueError as error:
+            raise ValueError(f"--option {text}: expected {error} (by default {known[option]!r})") from None
+    return options

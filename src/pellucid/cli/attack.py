@@ -1,0 +1,197 @@
+"""`pellucid attack` and `pellucid robustness`: what fools a model, and how little it takes."""
+
+from __future__ import annotations
+
+import shlex
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..console import CODES, FAILED, print_json, say
+from .group import computing, json_option, load, main, target, values_of, with_model
+
+
+def budget(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
+    """Budgets such as 8/255 or 0.5; several with commas between."""
+    if value is None:
+        return None
+    try:
+        return [float(Fraction(part.strip())) for part in value.split(",")]
+    except (ValueError, ZeroDivisionError):
+        raise click.BadParameter(f"{value!r} is no budget: expected a number such as 8/255 or 0.5") from None
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid attack elephant.jpg --model resnet50 --to koala
+  pellucid attack photos/ --model resnet50 --eps 8/255 --method pgd --option steps=100
+  pellucid attack photos/ --model resnet50 --method deepfool --format png --output fooled
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option(
+    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
+)
+@click.option("--to", metavar="LABEL|INDEX", help="The class to be taken for; else any wrong one.")
+@click.option(
+    "--method", metavar="NAME", help="An attack of `pellucid methods`.  [default: targeted with --to, else pgd]"
+)
+@click.option("--eps", metavar="E", callback=budget, help="How far a pixel of [0, 1] may move, as in 8/255.")
+@click.option("--norm", metavar="linf|l2|l1", help="In which the budget is measured.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the attack; repeatable.")
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="Page, numbers, or folder of images.  [default: attack.html]",
+)
+@click.option("--format", type=click.Choice(["html", "png", "npz"]), default="html", show_default=True,
+              help="One page; or the images, of 8 bits; or all numbers.")  # fmt: skip
+@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
+              help="True classes, as for explain; else the predicted class is the right one.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@with_model
+@json_option
+@click.pass_context
+def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Change images a little, so that a model is fooled, and show by how little.
+
+    Writes one page with each image before and after, the difference, and ten times the difference.
+    """
+    kind = given["format"]
+    output: Path = given["output"] or Path({"html": "attack.html", "npz": "attack.npz", "png": "attack"}[kind])
+    from ..explain.outputs import check_output
+
+    if kind != "npz":
+        check_output(output, kind, [Path(image) for image in images])
+    from ..pages import attack_page, attack_photos, photos, save_images
+
+    method = given["method"] or ("targeted" if given["to"] else "pgd")
+    options = _options(method, given)
+    with computing(given):
+        model = load(given["model"], given)
+        taken = photos(model, images, None if given["truth"] == "none" else given["truth"])
+        result = attack_photos(
+            model, taken, method=method, target=target(given["to"], model), seed=given["seed"], options=options
+        )
+        said = ""
+        if kind == "html":
+            attack_page(output, model, taken, result, command=shlex.join(["pellucid", *context.obj]))
+        elif kind == "npz":
+            result.save(output.with_suffix(".npz"))
+        else:
+            _, still = save_images(output, model, taken, result)
+            said = f"; with 8 bits a colour, {still} of {int(result.success.sum())} still fool it"
+    _failures(taken.failures)
+    attacked = int((~result.misclassified).sum())
+    if as_json:
+        print_json(
+            {
+                "output": str(output),
+                "images": [
+                    {
+                        "name": name, "before": model.label(int(was)), "after": model.label(int(now)),
+                        "fooled": bool(success), "linf": far, "l2": long,
+                    }
+                    for name, was, now, success, far, long in zip(
+                        taken.names, result.before, result.after, result.success, result.distance("linf").tolist(),
+                        result.distance("l2").tolist(), strict=True,
+                    )
+                ],
+                "failed": [{"name": name, "reason": reason} for name, reason in taken.failures],
+            }
+        )  # fmt: skip
+    else:
+        click.echo(f"wrote {output} ({int(result.success.sum())} of {attacked} images fooled{said})")
+    context.exit(FAILED if taken.failures else 0)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid robustness photos/ --model resnet50
+  pellucid robustness digits/ --model mine.pt2 --eps 0.1,0.2,0.3 --method pgd
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option(
+    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
+)
+@click.option("--eps", metavar="E,E", callback=budget, default="2/255,4/255,8/255,16/255", show_default=True,
+              help="Budgets, of pixels in [0, 1].")  # fmt: skip
+@click.option("--norm", metavar="linf|l2|l1", help="In which budgets are measured.")
+@click.option(
+    "--method", default="auto_attack", show_default=True, metavar="NAME", help="An attack of `pellucid methods`."
+)
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the attack; repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("robustness.html"), show_default=True,
+              metavar="PATH", help="The page.")  # fmt: skip
+@click.option("--truth", default="folders", metavar="FILE|folders", show_default=True,
+              help="True classes: a .csv or .json of files and labels, or folders called like labels.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@with_model
+@json_option
+@click.pass_context
+def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Say how many images a model sees rightly under attack, over budgets, with confidence intervals."""
+    from ..explain.outputs import check_output
+
+    check_output(given["output"], "html", [Path(image) for image in images])
+    from ..pages import photos, robust_photos, robustness_page
+
+    options = _options(given["method"], {**given, "eps": None})
+    norm = options.pop("norm", None) or "linf"
+    with computing(given):
+        model = load(given["model"], given)
+        taken = photos(model, images, given["truth"])
+        result = robust_photos(
+            model, taken, eps=given["eps"], norm=norm, method=given["method"], seed=given["seed"], options=options
+        )
+        robustness_page(given["output"], model, taken, result, command=shlex.join(["pellucid", *context.obj]))
+    _failures(taken.failures)
+    if as_json:
+        budgets = zip(result.budgets.tolist(), result.robust_accuracy.tolist(), result.intervals.tolist(), strict=True)
+        print_json(
+            {
+                "output": str(given["output"]),
+                "accuracy": result.accuracy,
+                "budgets": [{"eps": eps, "accuracy": share, "interval": ends} for eps, share, ends in budgets],
+                "failed": [{"name": name, "reason": reason} for name, reason in taken.failures],
+            }
+        )
+    else:
+        click.echo(result.table())
+        click.echo(f"wrote {given['output']} ({len(taken.names)} images)")
+    context.exit(FAILED if taken.failures else 0)
+
+
+def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
+    """The options of an attack, from --option name=value, --eps and --norm."""
+    from ..adversarial import Attack as _  # noqa: F401 - fills the catalogue
+    from ..checks import UnknownName, nearest
+    from ..method import CATALOGUE
+
+    attacks = [name for name, entry in CATALOGUE.items() if entry.family == "adversarial"]
+    if method not in attacks:
+        raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks)}")
+    known, kinds = CATALOGUE[method].options, CATALOGUE[method].kinds
+    options: dict[str, Any] = {}
+    for name, value in (("eps", given["eps"]), ("norm", given["norm"])):
+        if value is None:
+            continue
+        if name not in known:
+            raise ValueError(f"{method} has no {name}: it looks for the least change; leave --{name} out")
+        options[name] = value[0] if isinstance(value, list) else value
+    elsewhere = ("seed", "target", "bounds", "folder")
+    options |= values_of(method, given["options"], known, kinds, elsewhere)
+    return options
+
+
+def _failures(failures: tuple[tuple[str, str], ...]) -> None:
+    for name, reason in failures:
+        say(f"{name}: {reason}")

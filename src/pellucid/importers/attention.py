@@ -1,0 +1,94 @@
+"""Attention known by its form: softmax(scale q k' + mask) v as one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .fuse import affine
+from .graph import Graph, Step
+
+
+def attention(g: Graph) -> None:
+    """Put scaled_dot_product_attention in the place of its parts, where they are in one layer; in place."""
+    for softmax in [step for step in g.steps if step.function is F.softmax]:
+        users = g.users()
+        ends = _end(softmax, users)
+        scores = _scores(softmax, users)
+        if ends is None or scores is None:
+            continue
+        (end, v, turned), (q, k, scale, mask) = ends, scores
+        if not end.scope == softmax.scope == q[1].scope:
+            continue
+        new: list[Step] = []
+        key = _swapped(k, new) if isinstance(k, Step) else k.mT
+        value = _swapped(v, new) if turned else v
+        options: dict[str, Any] = {"scale": scale} if mask is None else {"attn_mask": mask, "scale": scale}
+        new.append(Step(F.scaled_dot_product_attention, (q[0], key, value), options))
+        if turned:
+            _swapped(new[-1], new)
+        for step in new:
+            step.scope = end.scope
+        place = g.steps.index(end)
+        g.steps[place:place] = new[:-1]
+        g.replace(end, new[-1])
+        g.prune()
+
+
+def _end(softmax: Step, users: dict[Step, list[Step]]) -> tuple[Step, Any, bool] | None:
+    """The product of the weights with the values, those, and whether it is turned: (weights v)' = v' weights'."""
+    if softmax.args[1] not in (-1, len(softmax.shape) - 1) or len(users[softmax]) != 1:
+        return None
+    (user,) = users[softmax]
+    if user.function is torch.matmul and user.args[0] is softmax and user.args[1] is not softmax:
+        return user, user.args[1], False
+    if _swaps(user) and len(users[user]) == 1:
+        (product,) = users[user]
+        if product.function is torch.matmul and product.args[1] is user and isinstance(product.args[0], Step):
+            return product, product.args[0], True
+    return None
+
+
+def _scores(softmax: Step, users: dict[Step, list[Step]]) -> tuple[tuple[Any, Step], Any, float, Tensor | None] | None:
+    """(q, the product), k', the scale and the mask of what a softmax takes."""
+    step, after, scale = softmax.args[0], softmax, 1.0
+    mask: Tensor | None = None
+    while users[step] == [after]:
+        if step.function is torch.matmul:
+            q, k = step.args
+            return ((q, step), k, scale, mask) if isinstance(q, Step) else None
+        found = affine(step)
+        if found is None:
+            return None
+        if isinstance(found.shift, Tensor) or found.shift != 0.0:
+            shift = found.shift if isinstance(found.shift, Tensor) else torch.tensor(found.shift)
+            mask = shift * scale if mask is None else mask + shift * scale
+        if isinstance(found.scale, Tensor):
+            return None
+        scale *= found.scale
+        after, step = step, found.x
+    return None
+
+
+def _swaps(step: Step) -> bool:
+    """Whether a step turns the last two axes."""
+    if step.function is not Tensor.permute:
+        return False
+    axes = list(range(len(step.shape)))
+    return list(step.args[1]) == [*axes[:-2], axes[-1], axes[-2]]
+
+
+def _swapped(step: Step, new: list[Step]) -> Step:
+    """A value with its last two axes turned; what was turned before is turned once."""
+    x: Step = step
+    axes = list(range(len(step.shape) or len(step.args[0].shape)))
+    axes = [*axes[:-2], axes[-1], axes[-2]]
+    if step.function is Tensor.permute:
+        x, axes = step.args[0], [step.args[1][axis] for axis in axes]
+        if axes == sorted(axes):
+            return x
+    new.append(Step(Tensor.permute, (x, tuple(axes))))
+    return new[-1]

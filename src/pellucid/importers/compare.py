@@ -1,0 +1,62 @@
+"""Whether an imported network computes what its source computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .graph import Graph, ImportFailed, Step
+
+Source = Callable[[Tensor], Tensor]
+
+
+def difference(net: Callable[[Tensor], Tensor], source: Source, batches: list[Tensor]) -> float:
+    """The largest difference of outputs over the largest output, over some batches.
+
+    Args:
+        net: the imported network; takes N x C x H x W.
+        source: the source network, taking and giving the same tensors.
+        batches: of images.
+    """
+    worst = 0.0
+    for images in batches:
+        wanted = source(images).double()
+        with torch.no_grad():
+            got = net(images).double()
+        if got.shape != wanted.shape:
+            raise ImportFailed(f"the imported network gives {tuple(got.shape)}, the source {tuple(wanted.shape)}")
+        if not bool(wanted.isfinite().all()):
+            raise ImportFailed("the source network gives NaN or infinity for the example: check its weights")
+        scale = wanted.abs().max().clamp(min=1e-6)
+        worst = max(worst, float((got - wanted).abs().max() / scale))
+        if not bool(got.isfinite().all()):
+            return float("inf")
+    return worst
+
+
+def first_difference(g: Graph, images: Tensor, wanted: dict[Any, Tensor], tolerance: float) -> str:
+    """In words, the first step whose value is not what the source has there.
+
+    Args:
+        g: the imported network.
+        images: N x C x H x W.
+        wanted: the source's values, by what is the origin of a step.
+    """
+    for step, value in g.values(images).items():
+        if step.origin is None or step.function is None or not isinstance(value, Tensor):
+            continue
+        name, order = step.origin
+        if name not in wanted or not value.is_floating_point():
+            continue
+        there = wanted[name].permute(order).double()
+        scale = there.abs().max().clamp(min=1e-6)
+        if there.shape != value.shape or not bool((value.double() - there).abs().max() <= tolerance * scale):
+            return f"{_layer(step)}, at {getattr(step.function, '__name__', step.function)}"
+    return "no single layer, but all together"
+
+
+def _layer(step: Step) -> str:
+    return f"layer {'.'.join(step.scope)!r}" if step.scope else "what lies outside of all layers"

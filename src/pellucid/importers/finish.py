@@ -1,0 +1,103 @@
+"""What all importers do with a graph: join its steps, make its modules, compare it with its source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .attention import attention
+from .compare import difference, first_difference
+from .fuse import fuse, straighten
+from .graph import Graph, ImportFailed
+from .recognise import recognise
+from .tree import modules
+
+COUNT = 3  # images that a difference is looked for with
+
+
+def finish(
+    g: Graph,
+    source: Callable[[Tensor], Tensor],
+    images: Tensor,
+    *,
+    values: Callable[[Tensor], dict[Any, Tensor]],
+    limit: float,
+    logits: bool,
+    kinds: Mapping[tuple[str, ...], str] | None = None,
+) -> nn.Module:
+    """The network of a graph, in evaluation mode, with `.difference`.
+
+    Args:
+        g: as it was read.
+        source: the source network, from and to torch tensors.
+        images: the example, N x C x H x W; another batch is made of random numbers in its range.
+        values: what the source has for the origins of steps, for COUNT images.
+        limit: for the difference from the source.
+        logits: leave out a softmax that comes last.
+        kinds: names of the classes of layers, where they are known.
+
+    Raises:
+        ImportFailed: if the network differs from its source; the message names the first layer that does.
+    """
+    straighten(g)
+    recognise(g)
+    fuse(g)
+    attention(g)
+    straighten(g)
+    net: nn.Module = modules(g, kinds).eval()
+    noise = random_like(images)
+    worst = difference(net, source, [images, noise])
+    if not worst <= limit:
+        few = noise[:COUNT]
+        raise ImportFailed(
+            f"the imported network differs from the source by {worst:.2g} of its largest output, more than {limit:g}; "
+            f"the first to differ is {first_difference(g, few, values(few), limit)}"
+        )
+    if logits and g.output.function is F.softmax and g.output.args[1] in (1, -1):
+        g.output = g.output.args[0]
+        g.prune()
+        net = modules(g, kinds).eval()
+    net.difference = worst  # type: ignore[assignment]
+    return net
+
+
+def example_of(example: Any) -> np.ndarray[Any, Any]:
+    """A batch of images as an array of 32 or 64 bits.
+
+    Raises:
+        TypeError, ValueError: if it is none.
+    """
+    batch = example.detach().cpu().numpy() if isinstance(example, Tensor) else np.asarray(example)
+    shape = " x ".join(map(str, batch.shape))
+    if batch.dtype.kind not in "fV":
+        raise TypeError(f"the example is {batch.dtype}, expected a batch of images in floating numbers: divide by 255")
+    if batch.ndim != 4:
+        hint = ": give example[None]" if batch.ndim == 3 else ""
+        raise ValueError(f"the example has the shape {shape}, expected a batch, N x H x W x C or N x C x H x W{hint}")
+    if 0 in batch.shape:
+        raise ValueError(f"the example has the shape {shape}: it is empty")
+    batch = batch if batch.dtype.kind == "f" and batch.dtype.itemsize > 2 else batch.astype(np.float32)
+    if not np.isfinite(batch).all():
+        raise ValueError("the example holds NaN or infinity")
+    return batch
+
+
+def random_like(images: Tensor) -> Tensor:
+    """Another batch, of random numbers in the range of the example's."""
+    generator = torch.Generator().manual_seed(0)
+    low, high = images.min(), images.max()
+    low, high = (low, high) if high > low else (torch.zeros_like(low), torch.ones_like(low))
+    noise = torch.rand(COUNT + 1, *images.shape[1:], generator=generator, dtype=images.dtype)
+    return low + (high - low) * noise
+
+
+def check_shape(shape: tuple[int, ...], _net: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    """A hook before the network, which is for images of one size."""
+    if tuple(inputs[0].shape[1:]) != shape:
+        got, wanted = (" x ".join(map(str, s)) for s in (inputs[0].shape[1:], shape))
+        raise ValueError(f"this network was imported for images {wanted} (C x H x W), and got {got}")

@@ -1,0 +1,156 @@
+"""`from_keras`: a Keras 3 model as a torch network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..classifier import Classifier
+from .graph import ImportFailed
+from .jax import from_jax
+from .library import library
+from .tensorflow import from_tensorflow, without_triton
+
+Numbers = tuple[float, ...]
+
+# How the networks of keras.applications take pixels in [0, 1], by how their names begin; the longest that fits.
+# (mean, std, whether the colours are BGR)
+SIGNED = ((0.5,), (0.5,), False)
+BYTES = ((0.0,), (1 / 255,), False)
+TORCH = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), False)
+CAFFE = ((123.68 / 255, 116.779 / 255, 103.939 / 255), (1 / 255,), True)
+FAMILIES: dict[str, tuple[Numbers, Numbers, bool]] = {
+    "mobilenet": SIGNED, "mobilenetv2": SIGNED, "MobileNetV3": BYTES, "inception_v3": SIGNED,
+    "inception_resnet_v2": SIGNED, "xception": SIGNED, "nasnet": SIGNED, "NASNet": SIGNED, "densenet": TORCH,
+    "efficientnet": BYTES, "convnext": BYTES, "vgg": CAFFE,
+    **dict.fromkeys(("resnet50", "resnet101", "resnet152"), CAFFE),
+    **dict.fromkeys(("resnet50v2", "resnet101v2", "resnet152v2"), SIGNED),
+}  # fmt: skip
+
+
+def from_keras(
+    model: Any,
+    *,
+    labels: Sequence[str] = (),
+    mean: Sequence[float] | float | None = None,
+    std: Sequence[float] | float | None = None,
+    size: int | tuple[int, int] | None = None,
+    name: str = "",
+    logits: bool = True,
+    tolerance: float | None = None,
+) -> Classifier:
+    """A Keras 3 model as a torch network, for every method.
+
+    On Keras's JAX backend it is traced and imported as by `from_jax`; on TensorFlow it is frozen and imported operation
+    by operation. The layers keep their names. A .keras file is the same for all backends: what was trained on torch is
+    loaded on JAX with KERAS_BACKEND=jax in the environment, set before Keras is imported.
+
+    The networks of keras.applications take pixels as they were trained on them (0 ... 255, -1 ... 1, or BGR less a
+    mean, by family) and have the names of ImageNet's classes.
+
+    Args:
+        model: of one input, N x H x W x C or N x C x H x W, and one output N x K. It predicts: dropout is off.
+        labels: names of the K classes.
+        mean, std: as for `wrap`, where the model is not of keras.applications or was trained in another way.
+        size: height and width, for a model that takes any.
+        name: for titles; by default the model's own.
+        logits: leave out a softmax that the model ends with, as everywhere in pellucid; False keeps it.
+        tolerance: for the difference from Keras's outputs, as for `from_jax`.
+
+    Returns:
+        A `Classifier` on images N x C x H x W in [0, 1]; `model.net` is the torch network.
+
+    Raises:
+        ImportError: if Keras or its backend is not installed.
+        TypeError: for what is no Keras model.
+        ImportFailed: for a model on the torch backend, with several inputs or outputs, or for what `from_jax` refuses.
+
+    >>> import os, pytest, pellucid
+    >>> _ = os.environ.setdefault("KERAS_BACKEND", "jax")
+    >>> keras = pytest.importorskip("keras")
+    >>> if keras.backend.backend() == "jax":
+    ...     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    ...     model = pellucid.from_keras(keras.Sequential(layers))
+    """
+    keras = library("keras", "keras")
+    without_triton()
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"from_keras takes a keras.Model, got a {type(model).__name__} of {type(model).__module__}")
+    backend = keras.backend.backend()
+    if backend not in ("jax", "tensorflow"):
+        raise ImportFailed(
+            f"Keras runs on {backend} here, and models are imported through JAX or TensorFlow: start Python with "
+            "KERAS_BACKEND=jax in the environment and load the model there (keras.models.load_model; a .keras file is "
+            "the same for all backends)"
+        )
+    shape = _shape(model, size)
+    family = next(
+        (FAMILIES[key] for key in sorted(FAMILIES, key=len, reverse=True) if model.name.startswith(key)), None
+    )
+    reverse = False
+    if family is not None and mean is None and std is None:
+        mean, std, reverse = family
+        mean, std = (tuple(values) * (3 // len(values)) for values in (mean, std))
+    function = _function(model, reverse)
+    low, high = _range(mean, std)
+    example = np.random.default_rng(0).uniform(low, high, (1, *shape)).astype(np.float32)
+    layout = "NHWC" if shape[-1] in (1, 3) or keras.config.image_data_format() == "channels_last" else "NCHW"
+    if not labels and family is not None:
+        labels = _imagenet(model)
+    name = name or model.name
+    if backend == "tensorflow":
+        layers = {layer.name for layer in model._flatten_layers(include_self=False)}
+        return from_tensorflow(
+            function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
+            layers=layers, tolerance=tolerance,
+        )  # fmt: skip
+    return from_jax(
+        function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
+        tolerance=tolerance,
+    )  # fmt: skip
+
+
+def _shape(model: Any, size: int | tuple[int, int] | None) -> tuple[int, int, int]:
+    if not getattr(model, "built", False) or not getattr(model, "inputs", None):
+        raise ImportFailed("the model has no input shape yet: build it with keras.Input")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ImportFailed(
+            f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each"
+        )
+    shape = list(model.inputs[0].shape)[1:]
+    if len(shape) != 3:
+        raise ImportFailed(f"the model takes inputs of shape {tuple(model.inputs[0].shape)}, expected N x H x W x C")
+    free = [axis for axis, length in enumerate(shape) if length is None]
+    if free and size is None:
+        raise ImportFailed(
+            "the model takes images of any size: say which to import it for, as in from_keras(model, size=224)"
+        )
+    sides = (size, size) if isinstance(size, int) else size or (0, 0)
+    for axis, side in zip(free, sides, strict=False):
+        shape[axis] = side
+    if None in shape:
+        raise ImportFailed("the model does not say how many channels its images have")
+    return shape[0], shape[1], shape[2]
+
+
+def _function(model: Any, reverse: bool) -> Callable[[Any], Any]:
+    return lambda x: model(x[..., ::-1] if reverse else x, training=False)
+
+
+def _range(mean: Any, std: Any) -> tuple[float, float]:
+    """Between which numbers the images lie that the model is given."""
+    lows, highs = [], []
+    means, stds = (np.atleast_1d(zero if values is None else values) for zero, values in ((0.0, mean), (1.0, std)))
+    for m, s in zip(means, stds, strict=False):
+        lows.append((0 - m) / s)
+        highs.append((1 - m) / s)
+    return float(min(lows)), float(max(highs))
+
+
+def _imagenet(model: Any) -> Sequence[str]:
+    from torchvision.models._meta import _IMAGENET_CATEGORIES
+
+    names: Sequence[str] = _IMAGENET_CATEGORIES
+    return names if model.outputs[0].shape[-1] == len(names) else ()

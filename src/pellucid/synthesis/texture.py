@@ -1,0 +1,101 @@
+"""Texture: an image whose features have the same correlations as those of a sample, and no places."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..checks import check_images
+from ..classifier import Classifier
+from ..run import Model
+from .ascent import Optimiser, Plan
+from .canvas import Parametrisation, noise
+from .edits import Edit, jitter
+from .maximize import STEPS, check_climb, pose, solve
+from .parametrisations import Fourier
+from .penalties import total_variation
+from .spread import style_layers
+from .synthesis import Synthesis
+from .terms import style
+from .verb import verb
+
+
+@verb(paper="Gatys, Ecker & Bethge 2015, Texture synthesis using convolutional neural networks")
+def texture(
+    model: Model,
+    sample: Tensor,
+    *,
+    size: int | tuple[int, int] | None = None,
+    layers: str | Sequence[str] = (),
+    weights: Sequence[float] = (),
+    count: int = 1,
+    relative: bool = True,
+    variation: float = 0.03,
+    parametrisation: Parametrisation | None = None,
+    optimiser: Optimiser = "adam",
+    step: float | None = None,
+    steps: int = 300,
+    edits: Edit | Sequence[Edit] | None = None,
+    film: int = 0,
+    seed: int = 0,
+) -> Synthesis:
+    """More of a texture, of any size: noise that is changed until its Gram matrices are those of the sample.
+
+    Minimises the sum over layers of w |G - A|^2 / |A|^2, with G = F F' / M for the features F of the image at M
+    places and A the same of the sample.
+
+    Args:
+        model: a network or a `Classifier` that takes images of any size.
+        sample: 1 x C x h x w.
+        size: height and width of what is made; by default those of the sample.
+        layers: by default one at each resolution, up to five; for VGG-19 those of the paper.
+        weights: one for each layer; one of their number each by default.
+        count: how many textures, each from other noise.
+        relative: divide each layer by |A|^2; False divides by 4 C^2 as the paper does.
+        variation: weight of the mean squared step between neighbouring pixels x 100, against grain.
+        parametrisation, optimiser, step, steps, film, seed: as for `maximize`; frequencies by default, which large
+            forms need; the paper has `Pixels()` and "lbfgs".
+        edits: by default the image is shifted round its edges before each look, so that no grid of the network shows.
+
+    Returns:
+        A `Synthesis`.
+
+    Raises:
+        ValueError: for more than one sample, layers that do not lie over the image, or options out of their range.
+
+    >>> import pellucid
+    >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(1)
+    >>> pellucid.texture(model, scenes.images, size=64, steps=3).images.shape
+    torch.Size([1, 3, 64, 64])
+    """
+    channels = model.preprocessing.channels if isinstance(model, Classifier) else None
+    check_images(sample, channels=channels, pixels=isinstance(model, Classifier))
+    if len(sample) != 1:
+        raise ValueError(f"texture takes one sample, got {len(sample)}")
+    names = (layers,) if isinstance(layers, str) else tuple(layers) or style_layers(model, sample)
+    shape = tuple(sample.shape[1:]) if size is None else (sample.shape[1], *_sides(size))
+    # Near the mean colour of the sample: loud noise would have to be taken away first.
+    like = sample.new_zeros(count, *shape)
+    spread = sample.std((2, 3), keepdim=True) if sample[0, 0].numel() > 1 else torch.zeros_like(sample)
+    start = sample.mean((2, 3), keepdim=True) + 0.2 * spread * noise(like, shape, seed)
+    bounds = (0.0, 1.0) if isinstance(model, Classifier) else None
+    drawn = parametrisation or Fourier(bounds=bounds)
+    start = start.clamp(*bounds) if bounds else start
+    objective = style(names, sample, weights=tuple(weights), relative=relative)
+    problem = pose(model, objective, start, None, 1, drawn)
+    if edits is None:
+        shift = min(8, min(shape[1:]) // 2)
+        edits = (jitter(shift),) if shift and optimiser != "lbfgs" else ()
+    chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
+    span = 1.0 if bounds else float(sample.max() - sample.min()) or 1.0
+    costs = [total_variation(100 * variation / start[0].numel() / span**2)] if variation else []
+    check_climb(problem, optimiser, step, steps, costs, chosen, film)
+    length = STEPS.get(str(optimiser), {}).get(type(drawn), 1.0) if step is None else step
+    # L-BFGS stops at small gradients, and each pixel's is small: it sees the loss times a scale.
+    return solve(problem, Plan(steps, length, optimiser, chosen, seed, film, "texture", scale=1e4), costs)
+
+
+def _sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size

@@ -1,0 +1,211 @@
+"""Training a style network on photographs, so that one pass does what an optimisation did."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..batches import progress
+from ..checks import check_images, check_network
+from ..classifier import Classifier, network
+from ..images import list_images, read_image
+from ..run import Model, run
+from . import spread
+from .canvas import stream
+from .penalties import total_variation
+from .style_network import StyleNetwork, read_tensors, write_tensors
+from .terms import content, style
+
+Photos = Tensor | str | Path | Sequence[str | Path]
+
+
+def train_style(
+    model: Model,
+    photos: Photos,
+    styles: Mapping[str, Tensor],
+    *,
+    begin: StyleNetwork | None = None,
+    checkpoint: str | Path | None = None,
+    every: int = 100,
+    width: int = 16,
+    blocks: int = 4,
+    content_layers: str | Sequence[str] = (),
+    style_layers: str | Sequence[str] = (),
+    content_weight: float = 1.0,
+    style_weight: float = 10.0,
+    variation: float = 0.01,
+    size: int = 128,
+    batch: int = 4,
+    step: float = 1e-3,
+    steps: int = 2000,
+    seed: int = 0,
+) -> StyleNetwork:
+    """A network that paints photographs in one of some styles in one pass.
+
+    Minimises the objective of `style_transfer` over photographs and styles, step by step with Adam. Which photos and
+    which style a step sees depends on the seed and the number of the step alone, so that a training that was killed
+    goes on from its checkpoint as if nothing had happened.
+
+    Args:
+        model: a network or a `Classifier`, by whose layers content and style are told.
+        photos: images N x C x H x W, or files and folders.
+        styles: images 1 x C x h x w by name.
+        begin: a trained network to add these styles to: its own styles and weights stay, only gains and biases of
+            the new ones are trained.
+        checkpoint: a .safetensors file, written every so many steps and gone on from if it is there.
+        every: steps between two of those.
+        width, blocks: size of a new network.
+        content_layers, style_layers, content_weight, style_weight, variation: as for `style_transfer`.
+        size: side of the squares that photos are cropped to, and longer side of the styles, in pixels.
+        batch: photos in a step.
+        step: Adam's learning rate.
+        steps: how many.
+        seed: of weights, crops and choices.
+
+    Returns:
+        A `StyleNetwork` in evaluation mode; after Ctrl-C, as far as it got, and written to its checkpoint.
+
+    Raises:
+        ValueError: for options out of their range, a checkpoint of another training, or a loss that became NaN.
+
+    Warns:
+        UserWarning: if it was interrupted.
+
+    Paper:
+        Johnson, Alahi & Fei-Fei 2016, Perceptual losses for real-time style transfer and super-resolution; Dumoulin,
+        Shlens & Kudlur 2017, A learned representation for artistic style.
+    """
+    names = list(styles)
+    if not names or min(steps, batch, every) < 1 or size < 20 or not step > 0:
+        raise ValueError("expected at least one style, one step, one photo a batch, and a size from 20 pixels")
+    check_network(network(model))
+    channels = model.preprocessing.channels if isinstance(model, Classifier) else 3
+    for one in styles.values():
+        check_images(one, channels=channels, pixels=True)
+    files = (
+        None if isinstance(photos, Tensor) else list_images(*([photos] if isinstance(photos, (str, Path)) else photos))
+    )
+    if isinstance(photos, Tensor):
+        check_images(photos, channels=channels, pixels=True)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = begin.with_styles(names) if begin else StyleNetwork(names, width=width, blocks=blocks, channels=channels)
+    first = len(net.styles) - len(names)
+    trained = {n: p for n, p in net.named_parameters() if not begin or ".norm." in n}
+    optimiser = torch.optim.Adam(trained.values(), lr=step)
+    done = 0
+    asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, seed]
+    looks = [float(one.double().square().sum()) for one in styles.values()]
+    recipe = repr([asked, looks, first])
+    if checkpoint is not None and Path(checkpoint).exists():
+        done = _resume(Path(checkpoint), net, optimiser, trained, recipe)
+
+    samples = [_fitted(one, size) for one in styles.values()]
+    example = torch.zeros(1, channels, size, size) + 0.5
+    inside = ((content_layers,) if isinstance(content_layers, str) else tuple(content_layers)) or (
+        spread.content_layer(model, example),
+    )
+    across = ((style_layers,) if isinstance(style_layers, str) else tuple(style_layers)) or spread.style_layers(
+        model, example
+    )
+    goals = [style(across, one).bind(model, batch) for one in samples]
+    smooth = total_variation(variation * 100 / example.numel()).bind(model, batch) if variation else None
+    interrupted = False
+    try:
+        with progress(steps, "train", "step") as advance:
+            advance(done)
+            while done < steps:
+                draw = stream(seed, done)
+                given = _batch(photos if isinstance(photos, Tensor) else None, files, batch, size, channels, draw)
+                number = done % len(names)
+                shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).float()
+                painted = net(given, shares)
+                goal = content(inside, given).bind(model, batch)
+                trace = run(model, painted, read={*goal.reads, *goals[number].reads}, output=False)
+                loss = -content_weight * goal(trace).mean() - style_weight * goals[number](trace).mean()
+                if smooth is not None:
+                    loss = loss + smooth(trace).mean()
+                if not loss.isfinite():
+                    raise ValueError(f"the loss became NaN at step {done}: take a smaller step than {step:g}")
+                slopes = torch.autograd.grad(loss, list(trained.values()))
+                for parameter, slope in zip(trained.values(), slopes, strict=True):
+                    if begin:  # the styles that were there stay as they were
+                        slope[:first] = 0
+                    parameter.grad = slope
+                optimiser.step()
+                done += 1
+                advance(1)
+                if checkpoint is not None and (done % every == 0 or done == steps):
+                    _write(Path(checkpoint), net, optimiser, trained, recipe, done)
+    except KeyboardInterrupt:
+        interrupted = True
+        if checkpoint is not None:
+            _write(Path(checkpoint), net, optimiser, trained, recipe, done)
+    if interrupted:
+        kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
+        warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=2)
+    for parameter in net.parameters():
+        parameter.grad = None
+    return net.eval()
+
+
+def _batch(
+    photos: Tensor | None, files: Sequence[Path] | None, count: int, size: int, channels: int, draw: torch.Generator
+) -> Tensor:
+    """Random squares of random photos, half of them mirrored."""
+    chosen = []
+    for index in torch.randint(len(photos if photos is not None else files or ()), (count,), generator=draw).tolist():
+        if photos is not None:
+            image = photos[index]
+        else:
+            assert files is not None
+            image = read_image(files[index], resize=round(size * 1.15), channels=channels)
+        if min(image.shape[1:]) < size:
+            factor = size / min(image.shape[1:])
+            height, width = (max(size, round(side * factor)) for side in image.shape[1:])
+            image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
+        y, x = (int(torch.randint(side - size + 1, (), generator=draw)) for side in image.shape[1:])
+        image = image[:, y : y + size, x : x + size]
+        chosen.append(image.flip(2) if torch.rand((), generator=draw) < 0.5 else image)
+    return torch.stack(chosen).detach().float().cpu()
+
+
+def _fitted(one: Tensor, size: int) -> Tensor:
+    factor = size / max(one.shape[2:])
+    sides = tuple(max(16, round(side * factor)) for side in one.shape[2:])
+    return F.interpolate(one.detach().float(), sides, mode="bilinear", align_corners=False, antialias=True)
+
+
+def _write(
+    path: Path, net: StyleNetwork, optimiser: torch.optim.Adam, trained: Mapping[str, Tensor], recipe: str, done: int
+) -> None:
+    state = dict(net.state_dict())
+    for name, parameter in trained.items():
+        for key in ("exp_avg", "exp_avg_sq"):
+            state[f"adam.{key}.{name}"] = optimiser.state[parameter][key] if done else torch.zeros_like(parameter)
+    write_tensors(path, state, {**net.about(), "recipe": recipe, "steps": done})
+
+
+def _resume(
+    path: Path, net: StyleNetwork, optimiser: torch.optim.Adam, trained: Mapping[str, Tensor], recipe: str
+) -> int:
+    tensors, about = read_tensors(path)
+    if {key: about.get(key) for key in net.about()} != net.about() or about.get("recipe") != recipe:
+        raise ValueError(
+            f"{path} is of another training (other styles, layers, weights, sizes or seed): give another checkpoint, "
+            "or remove it"
+        )
+    net.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
+    done = about["steps"]
+    assert isinstance(done, int)
+    for name, parameter in trained.items() if done else ():
+        optimiser.state[parameter] = {
+            "step": torch.tensor(float(done)),
+            **{key: tensors[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")},
+        }
+    return done
