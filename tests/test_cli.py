@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner
@@ -59,15 +60,20 @@ def photos(tmp_path, monkeypatch):
 # help
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS)])
+OF_STYLE = [("style", name) for name in ("transfer", "train", "apply")]
+
+
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), *OF_STYLE])
 def test_help_has_examples(command):
     done = call(*command, "--help")
     assert done.exit_code == 0 and done.stderr == ""
     assert "Examples:\n  pellucid " in textwrap.dedent(done.stdout).replace("\n    ", "\n  ")
     for example in re.findall(r"^ +pellucid (.*)", done.stdout, re.M):
-        name = example.split()[0]
+        name, second, *_ = [*example.split(), ""]
         assert name in COMMANDS
-        known = {o for p in main.commands[name].params for o in p.opts}
+        verb = main.commands[name]
+        verb = verb.commands[second] if isinstance(verb, click.Group) else verb
+        known = {o for p in verb.params for o in p.opts}
         assert set(re.findall(r"--[a-z-]+", example)) <= known
 
 

@@ -45,9 +45,19 @@ def test_units_and_classes_side_by_side(photo):
         (["dream", "scene.png", "--layer", "features.4", "--guide", "scene.png"], "dream.png"),
         (["dream", "scene.png", "--option", "octaves=2", "--longest", "64"], "dream.png"),
         (["texture", "scene.png", "--option", "size=40"], "texture.png"),
-        (["style", "scene.png", "style.png", "--output", "painted.png"], "painted.png"),
+        (["style", "transfer", "scene.png", "style.png", "--output", "painted.png"], "painted.png"),
         (
-            ["style", "scene.png", "style.png", "style.png", "--option", "style_weight=3", "--output", "painted.png"],
+            [
+                "style",
+                "transfer",
+                "scene.png",
+                "style.png",
+                "style.png",
+                "--option",
+                "style_weight=3",
+                "--output",
+                "painted.png",
+            ],
             "painted.png",
         ),
     ],
@@ -83,3 +93,17 @@ def test_mistakes_are_told_in_a_line(photo, arguments, said):
     done = call(*arguments, "--model", "shapes", "--steps", "3")
     assert done.exit_code == 2 and said in done.stderr, done.stderr
     assert sorted(file.name for file in photo.parent.iterdir()) == ["scene.png", "style.png"]
+
+
+def test_a_network_learns_a_style_and_paints(photo):
+    options = ("--option", "width=4", "--option", "blocks=1", "--option", "size=32", "--option", "batch=2")
+    train = ("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", "--steps", "3", *options)
+    done = call(*train, "--output", "painter.safetensors")
+    assert done.exit_code == 0 and "styles: style" in done.stdout, done.stderr
+    assert sorted(file.name for file in photo.parent.iterdir()) == ["painter.safetensors", "scene.png", "style.png"]
+    done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--style", "style")
+    assert done.exit_code == 0 and read_image(photo.parent / "painted.png").shape == (3, 96, 96), done.stderr
+    done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--style", "stile")
+    assert done.exit_code == 2 and "there is no style 'stile'; near it: style" in done.stderr
+    done = call("style", "apply", "scene.png", "--network", "scene.png")
+    assert done.exit_code == 2 and "Traceback" not in done.stderr

@@ -110,18 +110,17 @@ def grid(
     figure = Figure(figsize=size, dpi=130, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for place, axis in enumerate(axes.flat):
-        axis.set_axis_off()
         if place >= len(pictures):
+            axis.set_axis_off()
             continue
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
         picture = pictures[place].detach().cpu().float().clamp(0, 1)
         axis.imshow(picture.expand(3, -1, -1).permute(1, 2, 0).numpy(), interpolation="nearest")
         if place < len(titles) and titles[place]:
             axis.set_title("\n".join(textwrap.wrap(plain(titles[place]), 30)[:2]), fontsize=9, parse_math=False)
         if place < len(notes) and notes[place]:
-            axis.text(
-                0.5, -0.02, plain(notes[place]), transform=axis.transAxes, ha="center", va="top", fontsize=7,
-                color="0.4", parse_math=False,
-            )  # fmt: skip
+            axis.set_xlabel(plain(notes[place]), fontsize=7, color="0.4", labelpad=2, parse_math=False)
     if caption:
         text = "\n".join(textwrap.wrap(plain(caption), int(16 * inches * columns)))
         figure.supxlabel(text, fontsize=7, color="0.4", parse_math=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_type_hints
 
@@ -17,6 +18,12 @@ if TYPE_CHECKING:
     from ..synthesis import Synthesis
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp")
+
+
+LONGEST = click.option(
+    "--longest", type=click.IntRange(1), default=512, show_default=True, metavar="N",
+    help="Larger pictures are scaled down to it, in pixels.",
+)  # fmt: skip
 
 
 def _made(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
@@ -106,8 +113,7 @@ Examples:
 @click.argument("image", metavar="IMAGE")
 @click.option("--layer", metavar="NAME", help="Whose features are to appear; else one three quarters of the way.")
 @click.option("--guide", metavar="IMAGE", help="An image whose features are to appear.")
-@click.option("--longest", type=click.IntRange(1), default=512, show_default=True, metavar="N",
-              help="Larger pictures are scaled down to it, in pixels.")  # fmt: skip
+@LONGEST
 @_made("dream")
 @click.pass_context
 def dream(context: click.Context, /, image: str, **given: Any) -> None:
@@ -133,8 +139,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("sample", metavar="IMAGE")
-@click.option("--longest", type=click.IntRange(1), default=512, show_default=True, metavar="N",
-              help="Larger pictures are scaled down to it, in pixels.")  # fmt: skip
+@LONGEST
 @_made("texture")
 @click.pass_context
 def texture(context: click.Context, /, sample: str, **given: Any) -> None:
@@ -148,22 +153,34 @@ def texture(context: click.Context, /, sample: str, **given: Any) -> None:
     _run(context, given, "texture", make)
 
 
-@main.command(
+@main.group(
     epilog=f"""\b
 Examples:
-  pellucid style castle.jpg starry_night.jpg --model vgg19
-  pellucid style castle.jpg waves.jpg sketch.jpg --model vgg19 --option style_weight=30
+  pellucid style transfer castle.jpg starry_night.jpg --model vgg19
+  pellucid style train photos/ --style waves.jpg --style mosaic.jpg --model vgg19 --output painter.safetensors
+  pellucid style apply castle.jpg --network painter.safetensors --style waves
+
+{CODES}"""
+)
+def style() -> None:
+    """Paint images in the style of others: one image slowly, or any by a network that learns to."""
+
+
+@style.command(
+    epilog=f"""\b
+Examples:
+  pellucid style transfer castle.jpg starry_night.jpg --model vgg19
+  pellucid style transfer castle.jpg waves.jpg sketch.jpg --model vgg19 --option style_weight=30
 
 {CODES}"""
 )
 @click.argument("image", metavar="IMAGE")
 @click.argument("styles", nargs=-1, required=True, metavar="STYLE...")
-@click.option("--longest", type=click.IntRange(1), default=512, show_default=True, metavar="N",
-              help="Larger pictures are scaled down to it, in pixels.")  # fmt: skip
-@_made("style")
+@LONGEST
+@_made("painted")
 @click.pass_context
-def style(context: click.Context, /, image: str, styles: Sequence[str], **given: Any) -> None:
-    """Paint an image in the style of others, as a model sees both."""
+def transfer(context: click.Context, /, image: str, styles: Sequence[str], **given: Any) -> None:
+    """Paint an image in the style of one or several others, as a model sees them."""
 
     def make(model: Any, options: dict[str, Any]) -> Synthesis:
         from ..synthesis import style_transfer
@@ -176,26 +193,90 @@ def style(context: click.Context, /, image: str, styles: Sequence[str], **given:
     _run(context, given, "style_transfer", make)
 
 
+@style.command(
+    epilog=f"""\b
+Examples:
+  pellucid style train photos/ --style waves.jpg --model vgg19 --output painter.safetensors
+  pellucid style train photos/ --style waves.jpg --style mosaic.jpg --model squeezenet1_1 --steps 4000
+
+{CODES}"""
+)
+@click.argument("photos", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option("--style", "styles", multiple=True, required=True, metavar="IMAGE", help="A style; repeatable.")
+@click.option("--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or a file.")
+@click.option("--steps", type=click.IntRange(1), metavar="N", help="How many to take.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Another option; repeatable.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), default=Path("painter.safetensors"), metavar="PATH", show_default=True,
+    help="The network; the same command goes on where it was stopped.",
+)  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@LONGEST
+@with_model
+def train(photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
+    """Train a network that paints any image in some styles, in one pass."""
+    from ..synthesis import train_style
+
+    output: Path = given["output"]
+    _check_places([(output, (".safetensors",))])
+    options = _options("train_style", train_style, given, ("seed", "steps", "checkpoint", "begin"))
+    with computing(given):
+        model = load(given["model"], given)
+        named = {Path(file).stem: _picture(model, file, given["longest"]) for file in styles}
+        if len(named) < len(styles):
+            raise ValueError("two styles have the same name: rename one of the files")
+        checkpoint = output.with_suffix(".checkpoint.safetensors")
+        network = train_style(model, list(photos), named, checkpoint=checkpoint, **options)
+        network.save(output)
+        checkpoint.unlink(missing_ok=True)
+    click.echo(f"wrote {output} (styles: {', '.join(network.styles)})")
+
+
+@style.command(
+    epilog=f"""\b
+Examples:
+  pellucid style apply castle.jpg --network painter.safetensors --style waves
+  pellucid style apply castle.jpg --network painter.safetensors --style 0.5,0.5 --output both.png
+
+{CODES}"""
+)
+@click.argument("image", metavar="IMAGE")
+@click.option("--network", required=True, metavar="FILE", help="Made by `pellucid style train`.")
+@click.option("--style", "wanted", default="0", metavar="NAME|SHARES", help="A style, or a share for each of them.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("painted.png"), metavar="PATH",
+              show_default=True, help="A picture.")  # fmt: skip
+@click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+def apply(image: str, network: str, wanted: str, output: Path, device: str) -> None:
+    """Paint an image of any size in a style that a network has learned."""
+    from ..images import read_image, write_image
+    from ..synthesis import StyleNetwork
+
+    _check_places([(output, PICTURES)])
+    painter = StyleNetwork.load(network).to(device)
+    shares: Any = wanted
+    if wanted not in painter.styles:
+        parts = wanted.split(",")
+        with suppress(ValueError):
+            shares = int(wanted) if len(parts) == 1 else [float(part) for part in parts]
+    painted = painter.paint(read_image(image, channels=painter.channels)[None], shares)
+    write_image(painted[0], output)
+    click.echo(f"wrote {output}")
+
+
 def _run(context: click.Context, given: dict[str, Any], name: str, make: Callable[..., Synthesis]) -> None:
     """Check where results go, make them, write them, and say so."""
     from ..explain.outputs import check_output
 
     output, film, report = given["output"], given["film"], given["report"]
-    for place, kinds in ((output, PICTURES), (film, (".gif", ".webp", ".png")), (report, (".html", ".htm"))):
-        if place is not None and place.suffix.lower() not in kinds:
-            raise ValueError(f"{place}: expected a file that ends in {', '.join(kinds)}")
-        if place is not None and not place.absolute().parent.is_dir():
-            raise ValueError(f"{place}: there is no folder {place.parent}")
+    _check_places([(output, PICTURES), (film, (".gif", ".webp", ".png")), (report, (".html", ".htm"))])
     if report is not None:
         check_output(report, "html", [])
     from .. import synthesis
 
-    function = inspect.unwrap(getattr(synthesis, name))
-    known = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
-    options = values_of(name, given["options"], known, get_type_hints(function), ("seed", "steps", "film", "guide"))
-    options |= {"seed": given["seed"]} | ({"steps": given["steps"]} if given["steps"] else {})
+    options = _options(name, getattr(synthesis, name), given, ("seed", "steps", "film", "guide"))
+    known = inspect.signature(getattr(synthesis, name)).parameters
     if film is not None and not options.get("zoom"):
-        options["film"] = max(1, options.get("steps", known["steps"]) // 50)
+        options["film"] = max(1, options.get("steps", known["steps"].default) // 50)
     with computing(given):
         model = load(given["model"], given)
         result = make(model, options)
@@ -217,6 +298,23 @@ def _run(context: click.Context, given: dict[str, Any], name: str, make: Callabl
         stopped = ", interrupted" if result.interrupted else ""
         click.echo(f"wrote {', '.join(places)} ({result.steps} steps{stopped})")
     context.exit(130 if result.interrupted else 0)
+
+
+def _check_places(places: Sequence[tuple[Path | None, Sequence[str]]]) -> None:
+    """Refuse files that end in something else, or lie in a folder that there is not."""
+    for place, kinds in places:
+        if place is not None and place.suffix.lower() not in kinds:
+            raise ValueError(f"{place}: expected a file that ends in {', '.join(kinds)}")
+        if place is not None and not place.absolute().parent.is_dir():
+            raise ValueError(f"{place}: there is no folder {place.parent}")
+
+
+def _options(name: str, function: Any, given: dict[str, Any], elsewhere: Sequence[str]) -> dict[str, Any]:
+    """The options of a function from --option, --steps and --seed."""
+    function = inspect.unwrap(function)
+    known = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
+    options = values_of(name, given["options"], known, get_type_hints(function), elsewhere)
+    return options | {"seed": given["seed"]} | ({"steps": given["steps"]} if given["steps"] else {})
 
 
 def _targets(text: str, model: Any) -> list[Any]:

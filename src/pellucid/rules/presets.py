@@ -106,8 +106,8 @@ DEEPLIFT: Rules = {"activation": rescale(), "max": rescale_max(), "product": res
 def written(rules: Rules) -> str:
     """A mapping as it can be written in Python: by the name of a set, with what differs from it.
 
-    >>> written(EPSILON_GAMMA_BOX), written({**EPSILON, "conv": gamma(1.0)})
-    ('EPSILON_GAMMA_BOX', "{**EPSILON, 'conv': gamma(1)}")
+    >>> written(EPSILON_GAMMA_BOX), written({**EPSILON, "conv": gamma(1.0)}), written({})
+    ('EPSILON_GAMMA_BOX', "{**EPSILON, 'conv': gamma(1)}", '{}')
     """
     named = {name: value for name, value in globals().items() if name.isupper() and isinstance(value, Mapping)}
     ways = [[f"{_key(key)}: {rule!r}" for key, rule in rules.items()]]
@@ -116,7 +116,7 @@ def written(rules: Rules) -> str:
             more = [f"{_key(key)}: {rule!r}" for key, rule in rules.items() if known.get(key) != rule]
             ways.append([f"**{name}", *more] if more else [name])
     best = min(ways, key=len)
-    return best[0] if best[0].isupper() and len(best) == 1 else f"{{{', '.join(best)}}}"
+    return best[0] if best in ([name] for name in named) else f"{{{', '.join(best)}}}"
 
 
 def _key(key: Any) -> str:

@@ -13,8 +13,10 @@ from pathlib import Path
 import torch
 
 from ..classifier import Classifier, wrap
+from ..importers import from_keras
 from ..settings import current
 from .exported import exported
+from .keras import SUFFIXES, saved_model
 from .sources import filled, find_source, seeded
 from .weights import RANDOM, first, read_state, weights_file
 
@@ -36,8 +38,9 @@ def load(
 
     Args:
         name: "shapes" (comes with pellucid), a classifier of torchvision ("resnet50"), one of timm
-            ("timm/convnext_tiny.fb_in1k"; `pip install pellucid[timm]`), or the file of an exported program
-            ("mine.pt2", made by `torch.export.save`). `models()` lists the names.
+            ("timm/convnext_tiny.fb_in1k"; `pip install pellucid[timm]`), the file of an exported program
+            ("mine.pt2", made by `torch.export.save`), or a model saved by Keras ("mine.keras", "mine.h5";
+            `pip install pellucid[keras]`), which is imported as by `pellucid.from_keras`. `models()` lists the names.
         weights: a file of weights for the network of that name (.safetensors, .pth), which may have another
             number of classes; the name of one of torchvision's weights ("IMAGENET1K_V1"); "random" for a
             network that has learned nothing, the same at every call. By default its best known weights.
@@ -64,9 +67,14 @@ def load(
     """
     device = _device()
     path, name = Path(name), str(name)
+    if path.suffix in (".pt2", *SUFFIXES) and weights is not None:
+        raise ValueError(f"{path} has its weights inside: leave out weights=")
+    if path.suffix in SUFFIXES:
+        saved = saved_model(path, trusted)
+        given = () if labels is None else _labels(labels, saved.output_shape[-1])
+        model = from_keras(saved, labels=given, mean=mean, std=std, size=size, name=path.stem)
+        return model.to(device)
     if path.suffix == ".pt2":
-        if weights is not None:
-            raise ValueError(f"{path} has its weights inside: leave out weights=")
         net, how, classes = exported(path, device, trusted)
         usual: tuple[str, ...] = ()
         title = path.stem
