@@ -1,5 +1,7 @@
 """Tests run side by side, one core each: the threads of several processes would wait for one another."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 
@@ -9,3 +11,11 @@ torch.set_num_threads(1)
 def pytest_configure(config: pytest.Config) -> None:
     # Tests that start processes may run where JAX was imported; the processes begin anew, and nothing can wait for JAX.
     config.addinivalue_line("filterwarnings", r"ignore:os.fork\(\) was called:RuntimeWarning")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Examples of imports need what they import from."""
+    for item in items:
+        for framework in ("jax", "keras", "tensorflow"):
+            if item.name.startswith(f"pellucid.importers.{framework}.") and find_spec(framework) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {framework}"))

@@ -72,8 +72,7 @@ def from_jax(
             that depend on the images), or that gives other outputs afterwards; the message names the layer.
         ValueError, TypeError: for an example that is no batch of images, or a layout that cannot be found.
 
-    >>> import pytest, pellucid
-    >>> jnp = pytest.importorskip("jax.numpy")
+    >>> import jax.numpy as jnp, pellucid
     >>> weights = jnp.ones((12, 2))
     >>> model = pellucid.from_jax(lambda x: x.reshape(len(x), -1) @ weights, jnp.zeros((1, 2, 2, 3)))
     >>> pellucid.saliency(model, torch.rand(1, 3, 2, 2), 0).values.shape

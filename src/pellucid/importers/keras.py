@@ -67,12 +67,11 @@ def from_keras(
         TypeError: for what is no Keras model.
         ImportFailed: for a model on the torch backend, with several inputs or outputs, or for what `from_jax` refuses.
 
-    >>> import os, pytest, pellucid
+    >>> import os, pellucid
     >>> _ = os.environ.setdefault("KERAS_BACKEND", "jax")
-    >>> keras = pytest.importorskip("keras")
-    >>> if keras.backend.backend() == "jax":
-    ...     layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
-    ...     model = pellucid.from_keras(keras.Sequential(layers))
+    >>> import keras
+    >>> layers = [keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), keras.layers.Flatten(), keras.layers.Dense(2)]
+    >>> model = pellucid.from_keras(keras.Sequential(layers))
     """
     keras = library("keras", "keras")
     without_triton()

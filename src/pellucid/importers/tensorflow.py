@@ -63,13 +63,13 @@ def from_tensorflow(
             the message names the layer.
         ValueError, TypeError: for an example that is no batch of images, or a layout that cannot be found.
 
-    >>> import pytest, pellucid
-    >>> tf = pytest.importorskip("tensorflow")
+    >>> import pellucid
+    >>> import tensorflow as tf
     >>> model = pellucid.from_tensorflow(lambda x: tf.reduce_mean(tf.nn.relu(x), (1, 2)), tf.zeros((1, 8, 8, 3)))
     >>> pellucid.saliency(model, torch.rand(1, 3, 8, 8), 0).values.shape
     torch.Size([1, 1, 8, 8])
     """
-    library("tensorflow", "keras")
+    library("tensorflow", "tensorflow")
     without_triton()
     if not callable(function):
         raise TypeError(f"from_tensorflow takes a function of a batch of images, got a {type(function).__name__}")
@@ -101,8 +101,8 @@ def _imported(
     layers: Collection[str],
 ) -> nn.Module:
     """The torch network of a function; `axes` are those of N, C, H, W among its own."""
-    tf = library("tensorflow", "keras")
-    freeze = library("tensorflow.python.framework.convert_to_constants", "keras").convert_variables_to_constants_v2
+    tf = library("tensorflow", "tensorflow")
+    freeze = library("tensorflow.python.framework.convert_to_constants", "tensorflow").convert_variables_to_constants_v2
     spec = tf.TensorSpec((None, *example.shape[1:]), tf.as_dtype(example.dtype))
     try:
         concrete = tf.function(function).get_concrete_function(spec)
@@ -137,7 +137,7 @@ def _imported(
 
 def _read(g: Graph, frozen: Any, axes: tuple[int, ...], layers: Collection[str]) -> None:
     """Put a frozen function into a graph."""
-    make = library("tensorflow", "keras").make_ndarray
+    make = library("tensorflow", "tensorflow").make_ndarray
     lengths: list[Any] = [0] * 4
     for place, axis in enumerate(axes):
         lengths[axis] = Size(1) if place == 0 else g.shape[place - 1]
