@@ -1,4 +1,4 @@
-"""Writes the table of methods into the README, from the catalogue."""
+"""Writes the table of methods into docs/methods.md, from the catalogue."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pellucid import CATALOGUE
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "methods.md"
 HEAD = "| family | method | what it shows | paper |\n|---|---|---|---|\n"
 
 
@@ -18,11 +18,9 @@ def table() -> str:
 
 
 def renewed(text: str) -> str:
-    """The README with its table made anew."""
-    before, after = text.split(HEAD)
-    rest = after[after.index("\n\n") + 1 :] if after.startswith("|") else after[after.index("\n") + 1 :]
-    return before + table() + rest
+    """The page with its table made anew."""
+    return text[: text.index(HEAD)] + table()
 
 
 if __name__ == "__main__":
-    README.write_text(renewed(README.read_text()))
+    PAGE.write_text(renewed(PAGE.read_text()))

@@ -33,7 +33,7 @@ def test_snippets_run(code, tmp_path, monkeypatch):
 
 def test_the_table_of_methods_is_the_catalogue():
     renewed = runpy.run_path(str(ROOT / "scripts" / "methods_table.py"))["renewed"]
-    text = (ROOT / "README.md").read_text()
+    text = (ROOT / "docs" / "methods.md").read_text()
     assert renewed(text) == text
     assert all(f"| `{name}` |" in text for name in pellucid.CATALOGUE)
 

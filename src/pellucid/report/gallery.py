@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+MOST_PLATES = 200  # of a page; its table has all
+
+
 @dataclass(frozen=True)
 class Plate:
     """Pictures side by side.

@@ -1,89 +1,23 @@
-"""Pages of attacks and of images that a model made."""
+"""Attacks on photos, and pages of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from .adversarial import Attack, Robustness, robustness
-from .adversarial.attack import AMPLIFIED
-from .batches import progress
-from .classifier import Classifier
-from .explain.outputs import short_names
-from .explain.truth import Truth, true_classes
-from .images import list_images, write_image
-from .method import CATALOGUE
-from .pictures import displayable
-from .report import Plate, gallery
-from .synthesis import Synthesis
-
-MOST_PLATES = 200  # of a page; the table has all
-
-
-@dataclass(frozen=True, eq=False)
-class Photos:
-    """Images read from files.
-
-    names: short ones, one for each image. images: N x C x H x W in [0, 1]. labels: N classes, where no truth is known
-    the predicted ones. known: N booleans, whether it is. failures: names and reasons of files that could not be read.
-    """
-
-    names: tuple[str, ...]
-    images: Tensor
-    labels: Tensor
-    known: Tensor
-    failures: tuple[tuple[str, str], ...]
-
-
-def photos(model: Classifier, paths: Sequence[str | Path], truth: Truth = "folders") -> Photos:
-    """Read files and folders, leaving out and naming what cannot be read.
-
-    Args:
-        model: whose preprocessing and labels count.
-        paths: files and folders, which are searched.
-        truth: as for `pellucid.explain`.
-
-    Raises:
-        FileNotFoundError: for a path that does not exist or a folder without images.
-        ValueError: if no file can be read, or images of a model of any size differ in size.
-
-    >>> import pellucid, tempfile
-    >>> file = Path(tempfile.mkdtemp(), "scene.png")
-    >>> write_image(pellucid.shapes.scenes(1).images[0], file)
-    >>> photos(pellucid.load("shapes"), [file]).names
-    ('scene.png',)
-    """
-    files = list_images(*paths)
-    read: list[Tensor] = []
-    good: list[Path] = []
-    failures: list[tuple[str, str]] = []
-    with progress(len(files), "read") as advance:
-        for file in files:
-            try:
-                read.append(model.read_one(file))
-                good.append(file)
-            except (ValueError, OSError, MemoryError) as error:
-                failures.append((str(file), " ".join(str(error).split())))
-            advance(1)
-    if not read:
-        raise ValueError(f"none of {len(files)} images can be read: {failures[0][1]}")
-    if other := next((i for i, image in enumerate(read) if image.shape != read[0].shape), None):
-        raise ValueError(
-            f"{good[0]} is {' x '.join(map(str, read[0].shape))} and {good[other]} is "
-            f"{' x '.join(map(str, read[other].shape))}: images that are attacked together have one size; say it "
-            "with size="
-        )
-    images = torch.stack(read)
-    true = true_classes(model, good, truth)
-    predicted = model.predict(images, k=1).classes[:, 0].cpu()
-    labels = torch.tensor([int(p) if t is None else t for p, t in zip(predicted, true, strict=True)])
-    known = torch.tensor([t is not None for t in true])
-    return Photos(tuple(short_names([str(file) for file in good])), images, labels, known, tuple(failures))
+from ..adversarial import Attack, Robustness, robustness
+from ..adversarial.attack import AMPLIFIED
+from ..classifier import Classifier
+from ..images import write_image
+from ..method import CATALOGUE
+from ..pictures import displayable
+from ..report import Plate, gallery
+from ..report.gallery import MOST_PLATES
+from .photos import Photos
 
 
 def attack_photos(
@@ -174,33 +108,6 @@ def robustness_page(
         path, plates, title=title or f"How robust {model.name} is", model=model, facts=facts, table=table,
         failures=taken.failures, command=command,
     )  # fmt: skip
-
-
-def synthesis_page(
-    path: str | Path, model: Classifier, result: Synthesis, *, title: str = "", command: str = ""
-) -> Path:
-    """A page of images that a model made, and of the objective on the way.
-
-    Raises:
-        OSError: if the file cannot be written.
-    """
-    assert result.call is not None
-    images = displayable(result.images.cpu())
-    titles = [*result.titles, *[""] * (len(images) - len(result.titles))]
-    notes = []
-    for row in range(len(images)):
-        dead = len(result.dead) > row and bool(result.dead[row])
-        value = f"{float(result.values[row]):.4g}" if len(result.values) > row else ""
-        notes.append("no gradient was found: this is noise" if dead else value)
-    tiles = [(f"{t}: {n}" if t and n else t or n, image) for t, n, image in zip(titles, notes, images, strict=True)]
-    shown = min(len(tiles), MOST_PLATES)
-    plates = [Plate(result.call.method, tiles[start : min(start + 8, shown)]) for start in range(0, shown, 8)]
-    if result.history.shape[1] > 1:
-        plates.append(Plate("The objective on the way", [("", result.figure(history=True))], call=result.call))
-    facts = {"Images": str(len(images)), "Steps": f"{result.steps}{', interrupted' if result.interrupted else ''}"}
-    return gallery(
-        path, plates, title=title or f"What {model.name} wants to see", model=model, facts=facts, command=command
-    )
 
 
 def save_images(folder: str | Path, model: Classifier, taken: Photos, result: Attack) -> tuple[list[Path], int]:

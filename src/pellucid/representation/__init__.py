@@ -1,0 +1,1 @@
+"""How a network sees the world: what its layers hold, and where images lie among others."""
