@@ -162,3 +162,22 @@ def test_what_is_damaged_at_once_again_is_not_done_for_ever(finished, monkeypatc
     monkeypatch.setattr(job, "explain_chunk", breaking)
     with pytest.raises(DamagedChunk, match=r"saliency/c/1/0/0/0 is damaged"):
         finished()
+
+
+def test_arrays_whose_file_is_lost(folder):
+    file = array_file(folder, "map", 5)
+    file.unlink()
+    with pytest.raises(DamagedChunk, match="missing") as found:
+        runfolder.read_chunk(folder, 1)
+    assert found.value.number == 1
+    runfolder.read_chunk(folder, 0)
+
+
+def test_arrays_of_zeros_are_no_lost_files(tmp_path):
+    given = {"verb": "v", "model": {}, "options": {}, "seed": 0, "chunk": 2, "items": ["a", "b", "c"]}
+    with begin(tmp_path / "run", **given) as folder:
+        write_chunk(folder, 0, [{}, {}], {"count": [np.zeros(3, int), None]})
+        write_chunk(folder, 1, [{}], {"count": [None]})
+    first, second = runfolder.read_chunk(folder, 0)[1]["count"]
+    assert first.tolist() == [0, 0, 0] and second is None
+    assert runfolder.read_chunk(folder, 1)[1] == {"count": [None]}

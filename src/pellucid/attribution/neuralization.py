@@ -73,11 +73,11 @@ def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = N
     True
     """
     # Here, because whoever has a fitted estimator has paid for the import already.
-    from sklearn.cluster import KMeans, MiniBatchKMeans  # type: ignore[import-untyped]
-    from sklearn.exceptions import NotFittedError  # type: ignore[import-untyped]
-    from sklearn.neighbors import KernelDensity  # type: ignore[import-untyped]
-    from sklearn.svm import OneClassSVM  # type: ignore[import-untyped]
-    from sklearn.utils.validation import check_is_fitted  # type: ignore[import-untyped]
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+    from sklearn.exceptions import NotFittedError
+    from sklearn.neighbors import KernelDensity
+    from sklearn.svm import OneClassSVM
+    from sklearn.utils.validation import check_is_fitted
 
     name = type(estimator).__name__
     clusters = isinstance(estimator, (KMeans, MiniBatchKMeans))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Row: TypeAlias = Mapping[str, Any]
 Array: TypeAlias = np.ndarray[Any, Any]
+
+_GIVEN = b"pellucid.arrays"  # in the metadata of a chunk's rows: which of its items have which arrays
 
 
 class DamagedChunk(ValueError):
@@ -77,44 +80,53 @@ def write_chunk(
             an array of another shape or type than the others of its name.
         OSError: it could not be written, as on a full disk; finished chunks are untouched by that.
     """
+    import zarr
+
     members = span(folder, number)
-    for what, given in {"rows": rows, **(arrays or {})}.items():
-        if len(given) != len(members):
-            raise ValueError(f"chunk {number} has {len(members)} items, got {len(given)} of {what}")
+    for what, values in {"rows": rows, **(arrays or {})}.items():
+        if len(values) != len(members):
+            raise ValueError(f"chunk {number} has {len(members)} items, got {len(values)} of {what}")
     with writing(folder.path, f"write chunk {number} into"):
         nothing = dict.fromkeys(_array_names(folder), [None] * len(members))  # also where there was something before
-        for name, values in {**nothing, **(arrays or {})}.items():
-            _write_array(folder, number, name, [None if v is None else np.asarray(v) for v in values])
-        _write_rows(folder, number, [{"item": item, **row} for item, row in zip(members, rows, strict=True)])
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            for name, values in {**nothing, **(arrays or {})}.items():
+                _write_array(folder, number, name, [None if v is None else np.asarray(v) for v in values])
+        given = {
+            name: [item for item, value in zip(members, values, strict=True) if value is not None]
+            for name, values in (arrays or {}).items()
+        }
+        _write_rows(folder, number, [{"item": item, **row} for item, row in zip(members, rows, strict=True)], given)
 
 
 def read_chunk(folder: RunFolder, number: int) -> tuple[list[dict[str, Any]], dict[str, list[Array | None]]]:
     """What `write_chunk` wrote: rows, with their item's number as "item", and arrays by name.
 
-    An array that was not given comes back as None only from a ragged folder or a chunk without any; elsewhere as
-    NaN (zeros, if the type has no NaN).
+    An array that was not given comes back as None.
 
     Raises:
         FileNotFoundError: the chunk is not finished.
-        DamagedChunk: a file of it cannot be read.
+        DamagedChunk: a file of it is missing or cannot be read.
     """
     members = span(folder, number)
     if not _part(folder, number).is_file():
         raise FileNotFoundError(f"chunk {number} of {folder.path} is not finished: run it first")
-    values: dict[str, list[Array | None]] = {}
-    array: Any
-    for name, array in arrays(folder).items():
-        place = folder.path / ARRAYS / name
-        if folder.manifest["ragged"]:
-            values[name] = []
-            for item in (f"{i:08}" for i in members):
-                with _undamaged(place / item, number):
-                    values[name].append(np.asarray(array[item]) if item in array else None)
-        else:
-            key = array.metadata.encode_chunk_key((number, *[0] * (array.ndim - 1)))
-            with _undamaged(place / key, number):
-                values[name] = list(np.asarray(array[members.start : members.stop]))
-    return _table(folder, number).to_pylist(), values
+    table = _table(folder, number)
+    written = json.loads((table.schema.metadata or {}).get(_GIVEN, b"{}"))
+    found = arrays(folder)
+    values: dict[str, list[Array | None]] = {name: [None] * len(members) for name in {**found, **written}}
+    # Zarr takes a file that is missing for one of fill values alone; here it was lost.
+    for name, items in written.items():
+        place, array = folder.path / ARRAYS / name, found.get(name)
+        if not items:
+            continue
+        if array is None:
+            raise DamagedChunk(place / "zarr.json", number, "it is missing")
+        block = None if folder.manifest["ragged"] else _block(place, array, number, members)
+        for item in items:
+            values[name][item - members.start] = (
+                block[item - members.start] if block is not None else _ragged(place, array, number, f"{item:08}")
+            )
+    return table.to_pylist(), values
 
 
 def rows(folder: RunFolder) -> pyarrow.Table:
@@ -182,12 +194,16 @@ def _part(folder: RunFolder, number: int) -> Path:
     return folder.path / ROWS / f"{number:08}.parquet"
 
 
-def _write_rows(folder: RunFolder, number: int, records: list[dict[str, Any]]) -> None:
+def _write_rows(
+    folder: RunFolder, number: int, records: list[dict[str, Any]], given: Mapping[str, Sequence[int]]
+) -> None:
+    """The rows of a chunk, and which items have which arrays."""
     import pyarrow
     from pyarrow import parquet
 
     columns = dict.fromkeys(name for record in records for name in record)
     table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
+    table = table.replace_schema_metadata({_GIVEN: json.dumps(given).encode()})
     with whole(_part(folder, number)) as file:
         parquet.write_table(table, file)
 
@@ -198,6 +214,23 @@ def _table(folder: RunFolder, number: int) -> pyarrow.Table:
     file = _part(folder, number)
     with _undamaged(file, number):
         return parquet.ParquetFile(file).read()
+
+
+def _block(place: Path, array: Any, number: int, members: range) -> Array:
+    """The items of a chunk."""
+    file = place / array.metadata.encode_chunk_key((number, *[0] * (array.ndim - 1)))
+    if not file.is_file():
+        raise DamagedChunk(file, number, "it is missing")
+    with _undamaged(file, number):
+        return np.asarray(array[members.start : members.stop])
+
+
+def _ragged(place: Path, group: Any, number: int, item: str) -> Array:
+    """One item of a folder in which each has an array of its own."""
+    with _undamaged(place / item, number):
+        if item not in group or group[item].nchunks_initialized < group[item].nchunks:
+            raise ValueError("a file of it is missing")
+        return np.asarray(group[item])
 
 
 @contextmanager
