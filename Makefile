@@ -11,14 +11,17 @@ KEY    := $(shell (cat pyproject.toml; $(PYTHON) -c 'import sys; print(sys.versi
 ENV    := $(CACHE)/env-$(KEY)
 RUN    := PYTHONPATH=src $(ENV)/bin/python
 READY  := $(ENV)/ready
+TF     := $(ENV)/tensorflow
 
 .PHONY: demo test check bench weights clean
 
 demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
 
-test: check
+test: check $(TF)/ready
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow PYTHONPATH=src $(TF)/bin/python -m pytest -n 2 tests/with_tensorflow \
+		src/pellucid/importers/tensorflow.py
 
 check: $(READY)
 	$(ENV)/bin/ruff check .
@@ -42,6 +45,17 @@ $(READY):
 	@# It asks for an old version of a package that it does not use here.
 	$(ENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps 'torchattacks==3.5.1'
 	@touch $(READY)
+
+# TensorFlow lies in an environment over the first one: some tools of the tests import it wherever they find it.
+$(TF)/ready: $(READY)
+	@rm -rf $(TF)
+	@echo "Adding TensorFlow in $(TF) (once)"
+	$(PYTHON) -m venv --without-pip $(TF)
+	@$(ENV)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' \
+		> $$($(TF)/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/below.pth
+	$(TF)/bin/python -m pip install --quiet --disable-pip-version-check $$($(TF)/bin/python -c \
+		'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["tensorflow"])')
+	@touch $@
 
 clean:
 	rm -rf $(ENV) reports build dist .pytest_cache .mypy_cache .ruff_cache

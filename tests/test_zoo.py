@@ -150,7 +150,6 @@ def test_preprocessing_of_torchvision(name, size, resize, interpolation):
         ("shapes", "IMAGENET1K_V1", "'random' or a file"),
         ("timm/test_vit", "a1_in1k", "'random' or a file"),
         ("mine.pth", None, "say of which network"),
-        ("mine.onnx", None, "from_onnx"),
     ],
 )
 def test_unknown_names(name, weights, says):

@@ -1,10 +1,11 @@
-"""Files that are written whole or not at all."""
+"""Files: written whole or not at all, named for people, and known again when they have changed."""
 
 from __future__ import annotations
 
 import errno
+import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,3 +49,31 @@ def whole(path: str | Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
+
+
+def short_names(files: Sequence[str]) -> list[str]:
+    """Names of files for people: from the last folder that all of them share.
+
+    >>> short_names(["/photos/a/1.png", "/photos/b/1.png"])
+    ['a/1.png', 'b/1.png']
+    """
+    try:
+        shared = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
+        names = [Path(file).relative_to(shared).as_posix() for file in files]
+    except ValueError:  # on several drives
+        names = list(files)
+    return [printable(name) for name in names]
+
+
+def printable(text: str) -> str:
+    """Text without the bytes of a file's name that are no UTF-8, which no page and no table takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def state_of(file: str) -> tuple[int | None, int | None]:
+    """Size and time of change, by which a file that was changed is known."""
+    try:
+        found = Path(file).stat()
+    except OSError:
+        return None, None
+    return found.st_size, found.st_mtime_ns

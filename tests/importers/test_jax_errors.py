@@ -65,6 +65,8 @@ def test_what_the_user_wrote_wrong():
         return dense(x) if x.sum() > 0 else -dense(x)
 
     refused(branching, "depends on the values of the images")
+    refused(lambda x: dense(x)[dense(x) > 0][None], "depends on the values of the images", "fulfil a condition")
+    refused(lambda x: dense(x) * len(jnp.nonzero(x)), "depends on the values of the images")
     refused(lambda x: dense(x) if len(x) == 3 else -dense(jnp.sin(x)), "something else for 3 images than for 4")
 
 

@@ -4,26 +4,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from .. import rules as sets
 from ..batches import batched
-from ..checks import UnknownName, nearest
-from ..classifier import Classifier
 from ..method import method
 from ..objectives import Bound
-from ..relevance import relevance
+from ..relevance import PRESETS as PRESETS
+from ..relevance import Named, bounds_of, relevance, rules_of
 from ..result import Attribution
-from ..rules import Rule, Schedule
 from ..run import Model, device_of
-
-Rules = str | Mapping[Any, Rule | Schedule]
-PRESETS: dict[str, Mapping[Any, Rule | Schedule]] = {
-    name: value for name, value in vars(sets).items() if name.isupper() and name not in ("KINDS", "BASE", "DEEPLIFT")
-}
 
 
 @method(
@@ -36,7 +27,7 @@ def lrp(
     images: Tensor,
     objective: Bound,
     *,
-    rules: Rules = "EPSILON_PLUS_FLAT",
+    rules: Named = "EPSILON_PLUS_FLAT",
     layer: str | None = None,
     through: Mapping[str, int | Sequence[int]] | None = None,
     strict: bool = True,
@@ -83,7 +74,7 @@ def lrp(
     torch.Size([1, 3, 96, 96])
     """
     chosen = rules_of(rules)
-    low, high = _bounds(model, images, chosen)
+    low, high = bounds_of(model, images, chosen)
     edit = {name: _only(name, channels) for name, channels in (through or {}).items()}
     values: list[Tensor] = []
     totals: list[Tensor] = []
@@ -102,59 +93,6 @@ def lrp(
     _check_zero(total, objective)
     found = torch.cat(values)
     return Attribution(found, gap=found.flatten(1).double().sum(1).to(total) - total)
-
-
-def rules_of(rules: Rules) -> Mapping[Any, Rule | Schedule]:
-    """A set of rules by its name, or a mapping completed by `pellucid.rules.BASE`.
-
-    Raises:
-        UnknownName: for another name.
-        TypeError: for what is neither a name nor a mapping.
-    """
-    if isinstance(rules, str):
-        if rules.upper() not in PRESETS:
-            raise UnknownName(f"there is no set of rules {rules!r}; {nearest(rules, PRESETS)}")
-        return PRESETS[rules.upper()]
-    if not isinstance(rules, Mapping):
-        raise TypeError(
-            f"rules is {rules!r}, expected a mapping such as {{'conv': pellucid.rules.gamma(0.25)}} or a name: "
-            f"{', '.join(PRESETS)}"
-        )
-    return {**sets.BASE, **rules}
-
-
-def _bounds(model: Model, images: Tensor, rules: Mapping[Any, Rule | Schedule]) -> tuple[Tensor | None, Tensor | None]:
-    """The bounds of the pixels that the z-box rule among the rules gives, of the shape of the images."""
-    boxes = {rule for rule in rules.values() if isinstance(rule, Rule) and rule.name == "z_box"}
-    if not boxes:
-        return None, None
-    if len(boxes) > 1:
-        raise ValueError(
-            f"there are several z_box rules, and an image has only one range: {', '.join(map(str, boxes))}"
-        )
-    options = dict(boxes.pop().options)
-    ends = []
-    for name in ("low", "high"):
-        bound = torch.as_tensor(options[name]).to(images)
-        bound = bound[:, None, None] if bound.ndim == 1 else bound
-        try:
-            ends.append(bound.expand_as(images))
-        except RuntimeError:
-            raise ValueError(
-                f"z_box: {name} has shape {tuple(bound.shape)}, expected a number or {images.shape[1]} of them"
-            ) from None
-    low, high = ends
-    outside = ((images < low - 1e-3) | (images > high + 1e-3)).flatten(1).any(1)
-    if outside.any():
-        image = int(outside.nonzero()[0])
-        hint = (
-            "" if isinstance(model, Classifier) else ": give them in the units that the network takes, z_box(low, high)"
-        )
-        raise ValueError(
-            f"z_box: image {image} has pixels from {images[image].min():.3g} to {images[image].max():.3g}, outside its "
-            f"bounds {options['low']} to {options['high']}{hint}"
-        )
-    return low, high
 
 
 def _only(layer: str, channels: int | Sequence[int]) -> Callable[[Tensor], Tensor]:

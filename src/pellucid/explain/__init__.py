@@ -4,4 +4,3 @@ from .demo import demo as demo
 from .job import DEFAULTS as DEFAULTS
 from .job import Explained as Explained
 from .job import explain as explain
-from .truth import true_classes as true_classes

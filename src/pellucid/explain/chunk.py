@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import torch
@@ -17,12 +16,13 @@ from torch import Tensor
 from .. import runfolder
 from ..checks import UnknownName
 from ..classifier import Classifier, Predictions
+from ..files import printable, state_of
 from ..method import CATALOGUE, Method
 from ..metrics.localization import mass_accuracy, pointing_game
 from ..objectives import as_objective, contrast, logit, probability
 from ..result import Attribution
 from ..runfolder import RunFolder
-from .outputs import MASS, PEAK, printable
+from .outputs import MASS, PEAK
 
 SAME_FOR_ALL_CLASSES = ("eigen_cam",)  # which explain no objective
 
@@ -245,15 +245,6 @@ def _row(job: Job, file: str) -> dict[str, Any]:
         "maps": [],
         "seconds": [],
     }
-
-
-def state_of(file: str) -> tuple[int | None, int | None]:
-    """Size and time of change, by which a file that was changed is known."""
-    try:
-        found = Path(file).stat()
-    except OSError:
-        return None, None
-    return found.st_size, found.st_mtime_ns
 
 
 @contextmanager

@@ -18,15 +18,16 @@ from .. import runfolder
 from ..batches import progress
 from ..checks import UnknownName, nearest
 from ..classifier import Classifier
+from ..files import printable, short_names, state_of
 from ..images import list_images
 from ..method import CATALOGUE
 from ..objectives import as_objective
 from ..run import layer as find_layer
 from ..runfolder import DamagedChunk, OtherRun, RunFolder
-from .chunk import Job, Say, explain_chunk, state_of
-from .outputs import check_output, place_of, printable, short_names, write
+from ..truth import Truth, true_classes
+from .chunk import Job, Say, explain_chunk
+from .outputs import check_output, place_of, write
 from .rehearsal import rehearse, rehearse_methods
-from .truth import Truth, true_classes
 
 DEFAULTS = ("saliency", "smoothgrad", "integrated_gradients", "grad_cam", "occlusion")
 """What is shown unless methods are named: a gradient, two sums of gradients, a class activation map, a test."""

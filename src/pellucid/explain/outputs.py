@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from .. import pictures, report, runfolder
 from ..batches import progress
 from ..classifier import Classifier, Predictions
 from ..colour import colour_range, colourise
-from ..files import whole
+from ..files import short_names, whole
 from ..result import Attribution, Call
 from ..runfolder import RunFolder
 
@@ -124,25 +123,6 @@ def place_of(output: Path, format: str) -> Path:
     'report.run'
     """
     return output.with_suffix(".run") if format == "html" else output / ".run"
-
-
-def short_names(files: Sequence[str]) -> list[str]:
-    """Names of files for people: from the last folder that all of them share.
-
-    >>> short_names(["/photos/a/1.png", "/photos/b/1.png"])
-    ['a/1.png', 'b/1.png']
-    """
-    try:
-        shared = os.path.commonpath([os.path.dirname(file) for file in files])  # noqa: PTH120
-        names = [Path(file).relative_to(shared).as_posix() for file in files]
-    except ValueError:  # on several drives
-        names = list(files)
-    return [printable(name) for name in names]
-
-
-def printable(text: str) -> str:
-    """Text without the bytes of a file's name that are no UTF-8, which no page and no table takes."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _stems(names: Sequence[str]) -> list[str]:

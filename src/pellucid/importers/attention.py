@@ -12,6 +12,77 @@ from .fuse import affine
 from .graph import Graph, Step
 
 
+def ungroup(g: Graph) -> None:
+    """Drop axes of length 1 that are put in and taken out again around a softmax, as for groups of heads; in place."""
+    for step in list(g.steps):
+        axes = _dropped(step)
+        chain = _to_reshape(step, g.users()) if axes and step in g.steps else []
+        if not chain:
+            continue
+        *between, first = chain
+        told = []  # each step between, and the axes that it no longer has
+        for one in between:
+            told.append((one, axes))
+            axes = {one.args[1][axis] for axis in axes} if one.function is Tensor.permute else axes
+        sizes = tuple(n for axis, n in enumerate(first.args[1]) if axis not in axes)
+        new = [Step(Tensor.reshape, (first.args[0], sizes), scope=step.scope)]
+        for one, gone in reversed(told):
+            new.append(_without(one, gone, new[-1]))
+        place = g.steps.index(step)
+        g.steps[place:place] = new[:-1]
+        g.replace(step, new[-1])
+        g.prune()
+        g.measure()
+
+
+def _without(step: Step, gone: set[int], x: Step) -> Step:
+    """A step without some axes of length 1, of another x."""
+    kept = [axis for axis in range(len(step.shape)) if axis not in gone]
+    args: tuple[Any, ...] = tuple(x if value is step.inputs[0] else value for value in step.args)
+    if step.function is Tensor.permute:
+        moves = [step.args[1][axis] for axis in kept]
+        args = (x, tuple(sorted(moves).index(move) for move in moves))
+    elif step.function is F.softmax:
+        args = (x, kept.index(step.args[1] % len(step.shape)))
+    return Step(step.function, args, step.kwargs, step.scope)
+
+
+def _dropped(step: Step) -> set[int]:
+    """The axes of length 1 that a reshape drops, if that is all it does."""
+    if step.function is not Tensor.reshape:
+        return set()
+    before, after = step.args[0].shape, list(step.shape)
+    gone = set()
+    for axis, length in enumerate(before):
+        if after and after[0] == length:
+            after.pop(0)
+        elif length == 1:
+            gone.add(axis)
+        else:
+            return set()
+    return gone if not after else set()
+
+
+def _to_reshape(step: Step, users: dict[Step, list[Step]]) -> list[Step]:
+    """What comes before a step, back to the reshape that may have put axes in; nothing if something else does."""
+    chain: list[Step] = []
+    after = step
+    while len(after.inputs) == 1:
+        (before,) = after.inputs
+        if users[before] != [after] or before.scope != step.scope:
+            break
+        chain.append(before)
+        if before.function is Tensor.reshape:
+            return chain
+        scaled = affine(before)
+        numbers = scaled is not None and not isinstance(scaled.scale, Tensor) and not isinstance(scaled.shift, Tensor)
+        long = before.function is F.softmax and before.shape[before.args[1]] != 1
+        if before.function is not Tensor.permute and not long and not numbers:
+            break
+        after = before
+    return []
+
+
 def attention(g: Graph) -> None:
     """Put scaled_dot_product_attention in the place of its parts, where they are in one layer; in place."""
     for softmax in [step for step in g.steps if step.function is F.softmax]:

@@ -37,6 +37,27 @@ def difference(net: Callable[[Tensor], Tensor], source: Source, batches: list[Te
     return worst
 
 
+def check_apart(source: Source, images: Tensor) -> None:
+    """Refuse a source network that gives an image another output in a batch than alone, or when it is asked again.
+
+    Args:
+        source: from and to torch tensors.
+        images: at least two, N x C x H x W.
+    """
+    two = images[:2]
+    together, again, alone = source(two), source(two), torch.cat([source(two[:1]), source(two[1:])])
+    if not torch.equal(together, again):
+        raise ImportFailed(
+            "it gives other outputs for the same images when it is asked again: it takes random numbers, as dropout "
+            "does in training: import the network as it predicts (training=False, train=False, model.eval())"
+        )
+    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
+        raise ImportFailed(
+            "an image has another output in a batch than alone, as where a batch norm takes the statistics of the "
+            "batch: import the network as it predicts (training=False, train=False, model.eval())"
+        )
+
+
 def first_difference(g: Graph, images: Tensor, wanted: dict[Any, Tensor], tolerance: float) -> str:
     """In words, the first step whose value is not what the source has there.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import attention
+from ..classifier import Classifier, wrap
+from .attention import attention, ungroup
 from .compare import difference, first_difference
 from .fuse import fuse, straighten
 from .graph import Graph, ImportFailed
@@ -47,6 +49,8 @@ def finish(
     straighten(g)
     recognise(g)
     fuse(g)
+    ungroup(g)
+    straighten(g)
     attention(g)
     straighten(g)
     net: nn.Module = modules(g, kinds).eval()
@@ -94,6 +98,26 @@ def random_like(images: Tensor) -> Tensor:
     low, high = (low, high) if high > low else (torch.zeros_like(low), torch.ones_like(low))
     noise = torch.rand(COUNT + 1, *images.shape[1:], generator=generator, dtype=images.dtype)
     return low + (high - low) * noise
+
+
+def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **told: Any) -> Classifier:
+    """An imported network for images of one size as a `Classifier`.
+
+    Args:
+        net: takes N x C x H x W.
+        shape: of the example, as its source takes it.
+        axes: those of N, C, H, W in that.
+        told: as for `wrap`.
+    """
+    channels, height, width = (shape[axis] for axis in axes[1:])
+    net.register_forward_pre_hook(partial(check_shape, (channels, height, width)))
+    return wrap(net.eval(), size=(height, width), channels=channels, **told)
+
+
+def pixel_range(mean: Any, std: Any) -> tuple[float, float]:
+    """Between which numbers (pixels - mean) / std lie, for pixels in [0, 1]."""
+    means, stds = (np.atleast_1d(usual if given is None else given) for usual, given in ((0.0, mean), (1.0, std)))
+    return float(((0 - means) / stds).min()), float(((1 - means) / stds).max())
 
 
 def check_shape(shape: tuple[int, ...], _net: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -214,7 +214,7 @@ def averages(g: Graph) -> None:
         if found is None or not _is(found.shift, 0.0) or users.get(found.x) != [step]:
             continue
         x = found.x
-        if x.function is F.avg_pool2d and x.args[6] == 1:
+        if x.function is F.avg_pool2d and x.args[6:] == (1,):
             new = _average_pool(x, found.scale)
         elif x.function is torch.sum and len(x.args) == 2 and not isinstance(found.scale, Tensor):
             count = math.prod(x.args[0].shape[axis] for axis in x.args[1])

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -58,6 +59,13 @@ class Step:
 
 
 Held = Step | Tensor
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A value that cannot be had; an error only if the output needs it."""
+
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +140,7 @@ class Graph:
         if moves == tuple(range(len(moves))):
             return value.held
         held = value.held
-        if isinstance(held, Step) and held.function is Tensor.permute:  # two turns are one
+        if isinstance(held, Step) and held.function is Tensor.permute and held.scope == self.scope:  # two turns are one
             held, first = held.args
             moves = tuple(first[move] for move in moves)
             if moves == tuple(range(len(moves))):
@@ -211,8 +219,9 @@ class Graph:
         return known
 
     def measure(self) -> None:
-        """Note the shapes of all values, for TWO images."""
-        for step, value in self.values(torch.zeros(TWO, *self.shape, dtype=self.dtype)).items():
+        """Note the shapes of all values, for TWO images; nothing is computed for it."""
+        images = torch.empty(TWO, *self.shape, dtype=self.dtype, device="meta")
+        for step, value in self.values(images, without_numbers).items():
             step.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
 
     def prune(self) -> None:
@@ -222,6 +231,16 @@ class Graph:
             if step in live:
                 live.update(step.inputs)
         self.steps = [step for step in self.steps if step in live]
+
+
+def tensor(array: Any) -> Tensor:
+    """An array of numpy, or of what numpy takes for one, as a tensor of its own."""
+    array = np.asarray(array)
+    if array.dtype.kind == "V" or array.dtype.name in ("bfloat16", "float16") or "float8" in array.dtype.name:
+        array = array.astype(np.float32)
+    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
+        array = array.astype(np.int64)
+    return torch.from_numpy(np.array(array))
 
 
 def compute(step: Step, known: Mapping[Step, Any], change: Callable[[Tensor], Tensor] = lambda t: t) -> Any:
@@ -236,6 +255,16 @@ def compute(step: Step, known: Mapping[Step, Any], change: Callable[[Tensor], Te
 
     assert step.function is not None
     return step.function(*map(value, step.args), **{key: value(item) for key, item in step.kwargs.items()})
+
+
+def first_line(error: Exception) -> str:
+    """What an error says first; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def without_numbers(constant: Tensor) -> Tensor:
+    """A tensor that has a shape only."""
+    return constant.to("meta")
 
 
 def flat(values: Any) -> Iterable[Any]:

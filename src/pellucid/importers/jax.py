@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..classifier import Classifier, wrap
+from ..classifier import Classifier
 from . import jax_names
 from .bridge import Bridge
-from .finish import COUNT, check_shape, example_of, finish, random_like
-from .graph import Graph, ImportFailed, Size, Step, Value
+from .finish import COUNT, example_of, finish, random_like, wrapped
+from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, first_line, tensor
 from .jax_read import read
-from .jaxpr import Program, Unknown, computed, tensor, traced
+from .jaxpr import Program, computed, traced
 from .layout import layout_of, to_source
 from .library import library
 
@@ -84,12 +83,7 @@ def from_jax(
     batch = example_of(example)
     batch = batch.astype(library("jax", "jax").dtypes.canonicalize_dtype(batch.dtype))
     net, axes = (_bridged if bridge else _imported)(function, batch, layout, logits, tolerance)
-    shape = tuple(batch.shape[axis] for axis in axes[1:])
-    net.register_forward_pre_hook(partial(check_shape, shape))
-    return wrap(
-        net.eval(), mean=mean, std=std, size=(shape[1], shape[2]), channels=shape[0], labels=labels,
-        name=name or _name(function),
-    )  # fmt: skip
+    return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or _name(function))
 
 
 Made = tuple[nn.Module, tuple[int, ...]]
@@ -163,17 +157,18 @@ def _traced(function: Callable[[Any], Any], batch: np.ndarray[Any, Any]) -> tupl
         program, closed = traced(one, batch.shape[1:], batch.dtype)
     except (ImportFailed, KeyboardInterrupt):
         raise
-    except errors.ConcretizationTypeError as error:
+    except (errors.ConcretizationTypeError, errors.NonConcreteBooleanIndexError) as error:
         raise ImportFailed(
             "the function cannot be traced: Python code in it depends on the values of the images (if, while, float(), "
-            f"int() or numpy on them). JAX said: {_first_line(error)}"
+            f"int(), numpy or as many numbers as fulfil a condition). JAX said: {first_line(error)}"
         ) from error
     except Exception as error:  # the user's own function failed
         lengths = " x ".join(map(str, batch.shape[1:]))
-        training = "mutate" in str(error) or "modify" in str(error)  # Flax's words for modules that change their state
+        said = str(error).lower()  # Flax's words for modules that change their state
+        training = any(word in said for word in ("mutate", "modify", "cannot update variable"))
         hint = ". Import the network as it predicts: model.eval(), train=False" if training else ""
         raise ImportFailed(
-            f"the function failed on a batch of shape N x {lengths} of {batch.dtype}: {_first_line(error)}{hint}"
+            f"the function failed on a batch of shape N x {lengths} of {batch.dtype}: {first_line(error)}{hint}"
         ) from error
     (out,) = program.shapes
     if len(out) != 2 or isinstance(out[0], int) or not isinstance(out[1], int):
@@ -220,7 +215,3 @@ def _values(closed: Any, images: np.ndarray[Any, Any]) -> dict[Any, Tensor]:
 def _name(function: Any) -> str:
     named = getattr(function, "__name__", type(function).__name__)
     return "imported" if named == "<lambda>" else str(named)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

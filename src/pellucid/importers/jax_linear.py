@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .graph import Graph, ImportFailed, Length, Shape, Size, Value
-from .jax_rules import mixes_images, padded, rule, spread, updated
+from .jax_rules import rule
 from .jaxpr import Equation
+from .steps import mixes_images, padded, spread, updated
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 SUMS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional as F
 
 from . import jax_linear, jax_reductions, jax_rules
-from .graph import Graph, ImportFailed, Size, Step, Value
-from .jaxpr import Equation, Known, Program, Unknown, computed, tensor
+from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from .jaxpr import Equation, Known, Program, computed
 
 MOST_STEPS = 20000
 RANDOM = ("random_", "threefry2x32", "rng_")

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from .graph import Graph, ImportFailed, Value
-from .jax_rules import mixes_images, rule
+from .jax_rules import rule
 from .jaxpr import Equation
+from .steps import mixes_images
 
 REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduce_sum": torch.sum,

@@ -11,15 +11,15 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .graph import Graph, ImportFailed, Length, Size, Value
 from .jaxpr import Equation
+from .steps import mixes_images, padded, spread, updated
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -227,8 +227,12 @@ def stack(g: Graph, e: Equation, *values: Value) -> Any:
 
 @rule("tile")
 def tile(g: Graph, e: Equation, x: Value) -> Any:
-    mixes_images(x, [axis for axis, count in enumerate(e.params["reps"]) if count != 1], e.name)
-    return g.call(Tensor.repeat, g.plain(x), e.params["reps"])
+    times = e.params["reps"]
+    mixes_images(x, [axis for axis, count in enumerate(times) if count != 1], e.name)
+    if x.known and all(n == 1 for n, count in zip(x.shape, times, strict=True) if isinstance(count, Size)):
+        once = tuple(1 if isinstance(count, Size) else count for count in times)  # the same for each image: kept once
+        return g.call(Tensor.repeat, g.plain(x), once)
+    return g.call(Tensor.repeat, g.plain(x), tuple(map(g.length, times)))
 
 
 @rule("split")
@@ -278,13 +282,6 @@ def dynamic_update_slice(g: Graph, e: Equation, x: Value, update: Value, *starts
     return g.call(updated, g.plain(g.expanded(x)), g.plain(g.expanded(update)), tuple(places))
 
 
-def updated(x: Tensor, update: Tensor, places: Sequence[tuple[int, int | None]]) -> Tensor:
-    """A copy of x with a block replaced."""
-    x = x.clone()
-    x[tuple(slice(*place) for place in places)] = update
-    return x
-
-
 def _index(value: Value, e: Equation) -> int:
     number = value.number()
     if number is None:
@@ -323,22 +320,6 @@ def pad(g: Graph, e: Equation, x: Value, value: Value) -> Value:
     return Value(padded(g, held, ends, number), e.shapes[0], x.order)
 
 
-def spread(x: Tensor, axis: int, inner: int, value: float) -> Tensor:
-    """x with so many numbers put between its own."""
-    length = x.shape[axis]
-    shape = [*x.shape[:axis], (length - 1) * (inner + 1) + 1, *x.shape[axis + 1 :]]
-    places = torch.arange(0, shape[axis], inner + 1, device=x.device)
-    return x.new_full(shape, value).index_copy(axis, places, x)
-
-
-def padded(g: Graph, held: Any, ends: Sequence[Any], value: float = 0.0, **told: Any) -> Any:
-    """With (before, after) more numbers on each axis; negative ones cut."""
-    amounts = [n for pair in reversed(ends) for n in pair]
-    while amounts and amounts[-2:] == [0, 0]:
-        amounts = amounts[:-2]
-    return g.call(F.pad, held, tuple(amounts), "constant", value, **told) if amounts else held
-
-
 @rule("iota")
 def iota(g: Graph, e: Equation, *lengths: Value) -> Any:
     axis, shape = e.params["dimension"], e.shapes[0]
@@ -348,12 +329,3 @@ def iota(g: Graph, e: Equation, *lengths: Value) -> Any:
     places = torch.arange(shape[axis], dtype=dtype)
     places = places.reshape([-1 if i == axis else 1 for i in range(len(shape))])
     return places.expand([1 if isinstance(n, Size) else n for n in shape])
-
-
-def mixes_images(x: Value, axes: Sequence[int], name: str) -> None:
-    """Refuse what makes one image's result depend on the others."""
-    if any(isinstance(x.shape[axis], Size) for axis in axes):
-        raise ImportFailed(
-            f"{name} runs over the images of the batch, as a batch norm in training does: each image must be computed "
-            "by itself. Import the network as it predicts (train=False, use_running_average=True, model.eval())"
-        )

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .graph import ImportFailed, Length, Shape, Size
+from .graph import ImportFailed, Length, Shape, Size, Unknown, tensor
 from .library import library
 
 COUNTS = (3, 4)
@@ -22,13 +22,6 @@ class Known:
 
     array: Tensor
     shape: Shape
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """A constant that cannot be had; an error only if the output needs it."""
-
-    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,16 +69,6 @@ def computed(equation: Any, arrays: list[Any]) -> list[Any]:
     functions, params = bound if isinstance(bound, tuple) else ((), bound)  # older versions give functions apart
     made = primitive.bind(*functions, *arrays, **params)
     return list(made) if primitive.multiple_results else [made]
-
-
-def tensor(array: Any) -> Tensor:
-    """A JAX or numpy array as a tensor of its own."""
-    array = np.asarray(array)
-    if array.dtype.kind == "V" or array.dtype.name in ("bfloat16", "float16") or "float8" in array.dtype.name:
-        array = array.astype(np.float32)
-    if array.dtype.kind == "u" and array.dtype.itemsize > 1:
-        array = array.astype(np.int64)
-    return torch.from_numpy(np.array(array))
 
 
 def _program(first: Any, second: Any) -> Program:

@@ -6,12 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ..classifier import Classifier
+from .finish import pixel_range, wrapped
 from .graph import ImportFailed
-from .jax import from_jax
+from .jax import COARSE, from_jax
+from .layout import LAYOUTS
 from .library import library
 from .tensorflow import from_tensorflow, without_triton
+from .torch_calls import network
 
 Numbers = tuple[float, ...]
 
@@ -39,13 +43,14 @@ def from_keras(
     size: int | tuple[int, int] | None = None,
     name: str = "",
     logits: bool = True,
+    bridge: bool = False,
     tolerance: float | None = None,
 ) -> Classifier:
     """A Keras 3 model as a torch network, for every method.
 
     On Keras's JAX backend it is traced and imported as by `from_jax`; on TensorFlow it is frozen and imported operation
-    by operation. The layers keep their names. A .keras file is the same for all backends: what was trained on torch is
-    loaded on JAX with KERAS_BACKEND=jax in the environment, set before Keras is imported.
+    by operation; on torch its calls of torch functions are noted and put into modules, for a Keras model hides its
+    layers there. The layers keep Keras's names, and all three give the same network.
 
     The networks of keras.applications take pixels as they were trained on them (0 ... 255, -1 ... 1, or BGR less a
     mean, by family) and have the names of ImageNet's classes.
@@ -57,6 +62,7 @@ def from_keras(
         size: height and width, for a model that takes any.
         name: for titles; by default the model's own.
         logits: leave out a softmax that the model ends with, as everywhere in pellucid; False keeps it.
+        bridge: as for `from_jax` and `from_tensorflow`, where the model cannot be re-expressed.
         tolerance: for the difference from Keras's outputs, as for `from_jax`.
 
     Returns:
@@ -65,7 +71,7 @@ def from_keras(
     Raises:
         ImportError: if Keras or its backend is not installed.
         TypeError: for what is no Keras model.
-        ImportFailed: for a model on the torch backend, with several inputs or outputs, or for what `from_jax` refuses.
+        ImportFailed: for a model with several inputs or outputs, or for what `from_jax` refuses.
 
     >>> import os, pellucid
     >>> _ = os.environ.setdefault("KERAS_BACKEND", "jax")
@@ -78,11 +84,11 @@ def from_keras(
     if not isinstance(model, keras.Model):
         raise TypeError(f"from_keras takes a keras.Model, got a {type(model).__name__} of {type(model).__module__}")
     backend = keras.backend.backend()
-    if backend not in ("jax", "tensorflow"):
+    if backend not in ("jax", "tensorflow", "torch"):
         raise ImportFailed(
-            f"Keras runs on {backend} here, and models are imported through JAX or TensorFlow: start Python with "
-            "KERAS_BACKEND=jax in the environment and load the model there (keras.models.load_model; a .keras file is "
-            "the same for all backends)"
+            f"Keras runs on {backend} here, and models are imported through JAX, TensorFlow or torch: start Python "
+            "with KERAS_BACKEND=jax in the environment and load the model there (keras.models.load_model; a .keras "
+            "file is the same for all backends)"
         )
     shape = _shape(model, size)
     family = next(
@@ -93,21 +99,47 @@ def from_keras(
         mean, std, reverse = family
         mean, std = (tuple(values) * (3 // len(values)) for values in (mean, std))
     function = _function(model, reverse)
-    low, high = _range(mean, std)
-    example = np.random.default_rng(0).uniform(low, high, (1, *shape)).astype(np.float32)
+    low, high = pixel_range(mean, std)
+    computes = {layer.compute_dtype for layer in model._flatten_layers()}
+    double = {model.compute_dtype, model.inputs[0].dtype} == {"float64"}
+    tolerance = tolerance or (COARSE if computes & {"float16", "bfloat16"} else None)
+    example = np.random.default_rng(0).uniform(low, high, (1, *shape)).astype(np.float64 if double else np.float32)
+    kinds = {layer.name: type(layer).__name__ for layer in model._flatten_layers(include_self=False)}
     layout = "NHWC" if shape[-1] in (1, 3) or keras.config.image_data_format() == "channels_last" else "NCHW"
     if not labels and family is not None:
         labels = _imagenet(model)
     name = name or model.name
+    if backend == "torch" and bridge:
+        raise ValueError("bridge=True is for Keras on JAX or TensorFlow: on torch there is nothing to bridge")
+    if backend == "torch":
+        return wrapped(
+            _on_torch(function, example, layout, kinds, logits, tolerance), example.shape, LAYOUTS[layout],
+            mean=mean, std=std, labels=labels, name=name,
+        )  # fmt: skip
     if backend == "tensorflow":
-        layers = {layer.name for layer in model._flatten_layers(include_self=False)}
         return from_tensorflow(
             function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
-            layers=layers, tolerance=tolerance,
+            layers=kinds, bridge=bridge, tolerance=tolerance,
         )  # fmt: skip
     return from_jax(
         function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
-        tolerance=tolerance,
+        bridge=bridge, tolerance=tolerance,
+    )  # fmt: skip
+
+
+def _on_torch(
+    function: Callable[[Any], Any],
+    example: np.ndarray[Any, Any],
+    layout: str,
+    kinds: dict[str, str],
+    logits: bool,
+    tolerance: float | None,
+) -> nn.Module:
+    """On Keras's torch backend, whose models are torch modules that hide their layers and do not call them as such."""
+    path = library("keras.src.backend.common.name_scope", "keras").current_path
+    return network(
+        function, example, LAYOUTS[layout], scope=lambda: tuple(filter(None, path().split("/"))), kinds=kinds,
+        limit=tolerance, logits=logits,
     )  # fmt: skip
 
 
@@ -135,17 +167,8 @@ def _shape(model: Any, size: int | tuple[int, int] | None) -> tuple[int, int, in
 
 
 def _function(model: Any, reverse: bool) -> Callable[[Any], Any]:
-    return lambda x: model(x[..., ::-1] if reverse else x, training=False)
-
-
-def _range(mean: Any, std: Any) -> tuple[float, float]:
-    """Between which numbers the images lie that the model is given."""
-    lows, highs = [], []
-    means, stds = (np.atleast_1d(zero if values is None else values) for zero, values in ((0.0, mean), (1.0, std)))
-    for m, s in zip(means, stds, strict=False):
-        lows.append((0 - m) / s)
-        highs.append((1 - m) / s)
-    return float(min(lows)), float(max(highs))
+    flip = library("keras", "keras").ops.flip
+    return lambda x: model(flip(x, -1) if reverse else x, training=False)
 
 
 def _imagenet(model: Any) -> Sequence[str]:

@@ -11,28 +11,10 @@ from torch import Tensor
 from .jaxpr import Program
 
 LAYOUTS = {"NHWC": (0, 3, 1, 2), "NCHW": (0, 1, 2, 3)}
-KEEPS = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "pad",
-        "convert_element_type",
-        "max",
-        "min",
-        "clamp",
-        "copy",
-        "rev",
-        "neg",
-        "stop_gradient",
-        "reduce_precision",
-        "select_n",
-        "integer_pow",
-        "square",
-        "pow",
-    ]
-)
+KEEPS = frozenset({
+    "add", "sub", "mul", "div", "pad", "convert_element_type", "max", "min", "clamp",
+    "copy", "rev", "neg", "stop_gradient", "reduce_precision", "select_n", "integer_pow", "square", "pow",
+})  # fmt: skip
 
 
 def layout_of(program: Program, shape: tuple[int, ...], wanted: str | None) -> tuple[int, ...]:

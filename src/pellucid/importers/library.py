@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
@@ -14,8 +15,14 @@ def library(name: str, extra: str) -> Any:
         extra: of pellucid, that installs it.
 
     Raises:
-        ImportError: if it is not installed; the message says how to.
+        ImportError: if it is not installed; the message says how to. Also for TensorFlow where Triton is loaded: each
+            brings LLVM, and the process would be ended by the second without a word.
     """
+    if name == "tensorflow" and name not in sys.modules and sys.modules.get("triton") is not None:
+        raise ImportError(
+            "Triton is loaded in this process (by torch.compile, or by what imports it), and TensorFlow cannot be "
+            "loaded after it: import tensorflow first, in a new process"
+        )
     try:
         return import_module(name)
     except ImportError as error:

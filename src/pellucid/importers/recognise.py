@@ -19,10 +19,13 @@ POINTWISE = frozenset({
     torch.add, torch.sub, torch.mul, torch.div, torch.neg, torch.exp, torch.log, torch.log1p, torch.expm1, torch.tanh,
     torch.sigmoid, torch.erf, torch.erfc, torch.sqrt, torch.rsqrt, torch.square, torch.pow, torch.abs, torch.clamp,
     torch.maximum, torch.minimum, torch.where, torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne, torch.sign,
-    torch.isfinite, torch.bitwise_and, torch.bitwise_or, torch.bitwise_not, Tensor.detach, F.relu, F.softplus,
+    torch.isfinite, torch.bitwise_and, torch.bitwise_or, torch.bitwise_not, Tensor.detach, F.relu, F.relu6, F.softplus,
+    F.hardsigmoid,
 })  # fmt: skip
 REDUCING = frozenset({torch.sum, torch.mean, torch.amax, torch.amin})
+NORMS = frozenset({F.group_norm})  # what a norm may be made of
 SHAPING = frozenset({Tensor.reshape, Tensor.expand, Tensor.permute})
+PARTS = POINTWISE | REDUCING | NORMS | SHAPING
 LONGEST = 40
 ROWS = 6
 EXACT = 2e-6  # constants of the source are rounded to float32
@@ -73,7 +76,7 @@ def _put(g: Graph, end: Step, calls: list[Step]) -> None:
 
 def _known(g: Graph, entry: Step, users: dict[Step, list[Step]], place: int) -> tuple[Step, list[Step]] | None:
     """The last step of a stretch behind an entry, and the calls that do the same."""
-    if not entry.shape or not any(user.function in POINTWISE | REDUCING | SHAPING for user in users[entry]):
+    if not entry.shape or not any(user.function in PARTS for user in users[entry]):
         return None
     for end, steps in _stretches(g, entry, users, place):
         functions = {step.function for step in steps}
@@ -81,7 +84,7 @@ def _known(g: Graph, entry: Step, users: dict[Step, list[Step]], place: int) -> 
             isinstance(value, Tensor) for step in steps for value in flat((step.args, tuple(step.kwargs.values())))
         ):
             calls = _activation(entry, end, steps)
-        elif functions & REDUCING:
+        elif functions & (REDUCING | NORMS):
             calls = _softmax(entry, end, steps) or _norm(entry, end, steps)
         else:
             calls = None
@@ -98,7 +101,7 @@ def _stretches(g: Graph, entry: Step, users: dict[Step, list[Step]], place: int)
         if (
             inputs
             and (not inside or step.scope == next(iter(inside)).scope)
-            and step.function in POINTWISE | REDUCING | SHAPING
+            and step.function in PARTS
             and all(before is entry or before in inside for before in inputs)
         ):
             inside[step] = None
@@ -178,7 +181,8 @@ def _reduced(entry: Step, steps: list[Step]) -> list[int] | None:
 
 def _norm(entry: Step, end: Step, steps: list[Step]) -> list[Step] | None:
     """Layer norm, RMS norm or group norm, with weights found by fitting the stretch."""
-    if len(entry.shape) < 2 or not any(step.function in (torch.rsqrt, torch.sqrt, torch.pow) for step in steps):
+    roots = NORMS | {torch.rsqrt, torch.sqrt, torch.pow}
+    if len(entry.shape) < 2 or not any(step.function in roots for step in steps):
         return None
     numbers = {v for step in steps for v in flat(step.args) if isinstance(v, float) and 0 < v < 0.1}
     x = _samples(entry, True)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .graph import Graph, ImportFailed, Value
-from .jax_rules import padded
+from .steps import contracted, padded
 from .tensorflow_rules import rule, shape_of
 
 
@@ -125,22 +125,4 @@ def _turned(x: Value) -> Value:
 
 @rule("Einsum")
 def einsum(g: Graph, op: Any, *values: Value) -> Any:
-    equation = op.get_attr("equation").decode()
-    inputs, output = equation.split("->")
-    terms = inputs.split(",")
-    if len(values) == 2 and values[1].known and "." not in equation:
-        x, w = terms
-        summed = [letter for letter in x if letter in w and letter not in output]
-        kept = "".join(letter for letter in x if letter not in summed)
-        made = "".join(letter for letter in w if letter not in summed)
-        if x.endswith("".join(summed)) and output == kept + made and not set(kept) & set(made):
-            weight = values[1].held
-            assert isinstance(weight, Tensor)
-            weight = weight.permute([w.index(letter) for letter in (*made, *summed)])
-            width = math.prod(weight.shape[len(made) :])
-            held = g.plain(values[0])
-            lengths = values[0].shape[: len(kept)]
-            held = g.reshaped(held, (*lengths, width)) if len(summed) != 1 else held
-            out = g.call(F.linear, held, weight.reshape(-1, width).contiguous(), None)
-            return g.reshaped(out, shape_of(op.outputs[0])) if len(made) != 1 else out
-    return g.call(torch.einsum, equation, *(g.plain(value) for value in values))
+    return contracted(g, op.get_attr("equation").decode(), values, shape_of(op.outputs[0], needed=True))

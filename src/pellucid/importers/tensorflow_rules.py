@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .graph import Graph, ImportFailed, Shape, Size, Value
-from .jax_rules import mixes_images, padded
+from .steps import mixes_images, padded, raised
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
@@ -35,10 +35,13 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
     return put
 
 
-def shape_of(tensor: Any) -> Shape:
-    """The lengths of a TensorFlow tensor; the one that is open is N."""
+def shape_of(tensor: Any, needed: bool = False) -> Shape:
+    """The lengths of a TensorFlow tensor; the one that is open is N. Where it does not know how many axes there are,
+    as behind an inner function, (): what a step gives is measured anyway."""
     if tensor.shape.rank is None:
-        raise ImportFailed(f"the number of axes of {tensor.name!r} depends on the images")
+        if needed:
+            raise ImportFailed(f"TensorFlow does not say how many axes {tensor.name!r} has")
+        return ()
     return tuple(Size(1) if length is None else int(length) for length in tensor.shape)
 
 
@@ -54,7 +57,7 @@ def elementwise(function: Callable[..., Any]) -> Rule:
 
     def of(g: Graph, op: Any, *values: Value) -> Value:
         rank = max(value.ndim for value in values)
-        wide = [_raised(g, value, rank) for value in values]
+        wide = [raised(g, value, rank) for value in values]
         held, order = g.aligned(wide)
         made = g.call(function, *held)
         if isinstance(made, Tensor):  # a length that is not known stays so
@@ -64,15 +67,6 @@ def elementwise(function: Callable[..., Any]) -> Rule:
         return Value(made, shape_of(op.outputs[0]), order)
 
     return of
-
-
-def _raised(g: Graph, value: Value, rank: int) -> Value:
-    """A value with axes of length 1 put in front; numbers stay numbers."""
-    more = rank - value.ndim
-    if more == 0 or value.ndim == 0:
-        return value
-    shape = ((1,) * more) + value.shape
-    return Value(g.reshaped(g.plain(value), shape), shape, tuple(range(rank)))
 
 
 SAME: dict[str, Callable[..., Any]] = {
@@ -214,7 +208,7 @@ def split(g: Graph, op: Any, *values: Value) -> list[Value]:
     axis, x = (values[0], values[1]) if op.type == "Split" else (values[2], values[0])
     place, parts, start = numbers(axis)[0] % x.ndim, [], 0
     for out in op.outputs:
-        length = shape_of(out)[place]
+        length = shape_of(out, needed=True)[place]
         if isinstance(length, Size):
             raise ImportFailed("it splits the images of the batch")
         index = (slice(None),) * x.axis(place) + (slice(start, start + length),)
@@ -262,6 +256,13 @@ def strided_slice(g: Graph, op: Any, x: Value, begin: Value, end: Value, strides
     return g.call(operator.getitem, held, tuple(index))
 
 
+@rule("ReverseV2")
+def reverse(g: Graph, op: Any, x: Value, over: Value) -> Value:
+    axes = [axis % x.ndim for axis in numbers(over)]
+    mixes_images(x, axes, "ReverseV2")
+    return Value(g.call(torch.flip, x.held, tuple(x.axis(axis) for axis in axes)), x.shape, x.order)
+
+
 @rule("Pad", "PadV2", "MirrorPad")
 def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value:
     pairs = [tuple(pair) for pair in torch.tensor(numbers(amounts)).reshape(-1, 2).tolist()]
@@ -278,7 +279,7 @@ def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value:
 def fill(g: Graph, op: Any, a: Value, b: Value) -> Any:
     lengths, x = (a, b) if op.type == "Fill" else (b, a)
     shape = tuple(Size(1) if n == -1 else n for n in numbers(lengths))
-    x = _raised(g, x, len(shape))
+    x = raised(g, x, len(shape))
     if isinstance(x.held, Tensor):
         return Value(x.held.expand([1 if isinstance(n, Size) else n for n in shape]), shape, tuple(range(len(shape))))
     return Value(g.call(Tensor.expand, g.plain(x), tuple(-1 if isinstance(n, Size) else n for n in shape)), shape,

@@ -15,11 +15,14 @@ from torch.nn import functional as F
 from .graph import Graph, Step
 
 Scope = tuple[str, ...]
+LINEAR = (F.conv1d, F.conv2d, F.conv3d, F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d, F.linear)
 NAMES: dict[Callable[..., Any], dict[int, str]] = {
     F.batch_norm: {1: "running_mean", 2: "running_var", 3: "weight", 4: "bias"},
     F.layer_norm: {2: "weight", 3: "bias"},
     F.group_norm: {2: "weight", 3: "bias"},
-    **{function: {1: "weight", 2: "bias"} for function in (F.conv1d, F.conv2d, F.conv3d, F.linear)},
+    F.rms_norm: {2: "weight"},
+    F.prelu: {1: "weight"},
+    **{function: {1: "weight", 2: "bias"} for function in LINEAR},
 }
 
 
@@ -128,7 +131,7 @@ class _Builder:
         taken: set[str],
     ) -> str:
         """The dotted name that a child is called by; a layer that is called again is the same module."""
-        plain = ".".join(map(_attribute, path))
+        plain = ".".join(map(attribute, path))
         calls = children.setdefault(path, [])
         for called, before in calls:
             if _equal(before.signature, inner.signature) and _equal_states(before.module, inner.module):
@@ -202,7 +205,7 @@ def _containers(scopes: Sequence[Scope]) -> set[Scope]:
     }
 
 
-def _attribute(name: str) -> str:
+def attribute(name: str) -> str:
     """A name as an attribute of a module."""
     plain = re.sub(r"\W", "_", name) or "layer"
     return f"{plain}_" if hasattr(nn.Module, plain) else plain

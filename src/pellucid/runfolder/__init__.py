@@ -20,6 +20,7 @@ holds the folder open with `begin`, and its workers use `read`.
 from .chunks import Array as Array
 from .chunks import DamagedChunk as DamagedChunk
 from .chunks import arrays as arrays
+from .chunks import blocks as blocks
 from .chunks import each_row as each_row
 from .chunks import failures as failures
 from .chunks import forget as forget

@@ -179,6 +179,19 @@ def arrays(folder: RunFolder) -> dict[str, zarr.Array[Any] | zarr.Group]:
     return found
 
 
+def blocks(folder: RunFolder, name: str) -> Iterator[tuple[range, Array]]:
+    """One array of a folder that is not ragged, chunk by chunk: the items of each finished chunk and their values.
+
+    Raises:
+        KeyError: there is no array of that name.
+        DamagedChunk: a file of it is missing or cannot be read.
+    """
+    array = arrays(folder)[name]
+    for number in finished(folder):
+        members = span(folder, number)
+        yield members, _block(folder.path / ARRAYS / name, array, number, members)
+
+
 def failures(folder: RunFolder) -> list[tuple[str, str]]:
     """Which items could not be done, and why: those whose row has a "problem"."""
     return [(folder.items[row["item"]], row["problem"]) for row in each_row(folder) if row.get("problem")]

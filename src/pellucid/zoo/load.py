@@ -13,10 +13,11 @@ from pathlib import Path
 import torch
 
 from ..classifier import Classifier, wrap
-from ..importers import from_keras
+from ..importers import from_keras, from_onnx
 from ..settings import current
 from .exported import exported
 from .keras import SUFFIXES, saved_model
+from .saved_model import is_saved_model, saved_model_folder
 from .sources import filled, find_source, seeded
 from .weights import RANDOM, first, read_state, weights_file
 
@@ -39,8 +40,10 @@ def load(
     Args:
         name: "shapes" (comes with pellucid), a classifier of torchvision ("resnet50"), one of timm
             ("timm/convnext_tiny.fb_in1k"; `pip install pellucid[timm]`), the file of an exported program
-            ("mine.pt2", made by `torch.export.save`), or a model saved by Keras ("mine.keras", "mine.h5";
-            `pip install pellucid[keras]`), which is imported as by `pellucid.from_keras`. `models()` lists the names.
+            ("mine.pt2", made by `torch.export.save`), or one that is imported as by `pellucid.from_onnx` ("mine.onnx";
+            `pip install pellucid[onnx]`) or `pellucid.from_keras` ("mine.keras", "mine.h5"; `pip install
+            pellucid[keras]`), or the folder of a SavedModel of TensorFlow (`pip install pellucid[tensorflow]`), which
+            is imported as by `pellucid.from_tensorflow` in a process of its own. `models()` lists the names.
         weights: a file of weights for the network of that name (.safetensors, .pth), which may have another
             number of classes; the name of one of torchvision's weights ("IMAGENET1K_V1"); "random" for a
             network that has learned nothing, the same at every call. By default its best known weights.
@@ -67,14 +70,26 @@ def load(
     """
     device = _device()
     path, name = Path(name), str(name)
-    if path.suffix in (".pt2", *SUFFIXES) and weights is not None:
+    suffix = path.suffix.lower()
+    if (suffix in (".pt2", ".onnx", *SUFFIXES) or is_saved_model(path)) and weights is not None:
         raise ValueError(f"{path} has its weights inside: leave out weights=")
-    if path.suffix in SUFFIXES:
+    if suffix in SUFFIXES:
         saved = saved_model(path, trusted)
         given = () if labels is None else _labels(labels, saved.output_shape[-1])
         model = from_keras(saved, labels=given, mean=mean, std=std, size=size, name=path.stem)
         return model.to(device)
-    if path.suffix == ".pt2":
+    if is_saved_model(path):
+        model = saved_model_folder(path, trusted=trusted, mean=mean, std=std, size=size)
+        model.name = path.resolve().name
+        if labels is not None:
+            with torch.no_grad():
+                outputs = model(torch.zeros(1, model.preprocessing.channels, *(model.preprocessing.size or ())))
+            model.labels = _labels(labels, outputs.shape[1])
+        return model.to(device)
+    if suffix == ".onnx":
+        given = () if labels is None else _labels(labels, None)
+        return from_onnx(path, labels=given, mean=mean, std=std, size=size).to(device)
+    if suffix == ".pt2":
         net, how, classes = exported(path, device, trusted)
         usual: tuple[str, ...] = ()
         title = path.stem

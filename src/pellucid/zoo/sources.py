@@ -111,8 +111,6 @@ def _unknown(name: str) -> str:
     suffix = Path(name).suffix.lower()
     if suffix in SUFFIXES:
         return f"{name!r} is a file of weights: say of which network they are, load('resnet18', weights={name!r})"
-    if suffix in (".onnx", ".keras", ".h5"):
-        return f"{name!r}: load takes networks of torch; see pellucid.from_onnx and pellucid.from_keras"
     known = ["shapes", *_torchvision_names(), *_timm_names(pretrained=False)]
     return f"there is no network {name!r}; {nearest(name, known)}. pellucid.zoo.models() lists all"
 

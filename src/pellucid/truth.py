@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..checks import UnknownName
-from ..classifier import Classifier
+from .checks import UnknownName
+from .classifier import Classifier
 
 _HEADS = ({"file", "filename", "image", "path", "name"}, {"label", "class", "true", "truth", "target"})
 
@@ -42,6 +42,43 @@ def true_classes(model: Classifier, files: Sequence[Path], truth: Truth) -> list
     if truth == "folders":
         folders = {name: _folder_class(model, name) for name in {file.parent.name for file in files}}
         return [folders[file.parent.name] for file in files]
+    found, said = _from_table(files, truth)
+    return [None if label is None else _index(model, label, said) for label in found]
+
+
+def true_names(model: Classifier, files: Sequence[Path], truth: Truth, within: Sequence[Path] = ()) -> list[str | None]:
+    """The true class of each file in words, None where it is not known: also classes that the model does not have.
+
+    Args:
+        model: a label that it has in another form is called as the model calls it.
+        files: as the user named them.
+        truth: as for `true_classes`; but any folder in one of `within` names a class, and so does any word of a table.
+        within: the folders that the user named.
+
+    Raises:
+        FileNotFoundError, ValueError: for a table that cannot be read, or names none of the files.
+        UnknownName: for an index in the table that the model does not have.
+
+    >>> import torch, pellucid
+    >>> model = pellucid.wrap(torch.nn.Flatten(), labels=["cat", "tench, Tinca tinca"])
+    >>> true_names(model, [Path("a/Tench/1.jpg"), Path("a/real/2.jpg"), Path("a/3.jpg")], "folders", [Path("a")])
+    ['tench, Tinca tinca', 'real', None]
+    """
+    if truth is None:
+        return [None] * len(files)
+    if truth != "folders":
+        found, said = _from_table(files, truth)
+        return [None if label is None else _named(model, label, said) for label in found]
+    names: dict[Path, str | None] = {}
+    for folder in {file.parent for file in files}:
+        index = _folder_class(model, folder.name)
+        inside = any(folder != top and folder.is_relative_to(top) for top in within)
+        names[folder] = model.label(index) if index is not None else folder.name if inside else None
+    return [names[file.parent] for file in files]
+
+
+def _from_table(files: Sequence[Path], truth: Mapping[str, str | int] | str | Path) -> tuple[list[Any], str]:
+    """The label of each file in a table, None where there is none; and the table in words."""
     table = dict(truth if isinstance(truth, Mapping) else _read(Path(truth)))
     said = f"in {truth}" if isinstance(truth, (str, Path)) else "in the table of true classes"
     known = {Path(file).as_posix(): label for file, label in table.items()}
@@ -52,7 +89,16 @@ def true_classes(model: Classifier, files: Sequence[Path], truth: Truth) -> list
             f"none of the {len(files)} images is named {said}"
             + (f", whose first file is {first!r}: give names or ends of paths" if first else ", which is empty")
         )
-    return [None if label is None else _index(model, label, said) for label in found]
+    return found, said
+
+
+def _named(model: Classifier, label: str | int, said: str) -> str:
+    try:
+        return model.label(_index(model, label, said))
+    except UnknownName:
+        if isinstance(label, int):
+            raise
+        return label
 
 
 def _folder_class(model: Classifier, name: str) -> int | None:

@@ -1,0 +1,138 @@
+"""SavedModel folders of TensorFlow, imported in a process of their own: TensorFlow is not loaded here.
+
+Run as a program, it is that process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..classifier import Classifier
+from ..importers import ImportFailed, from_tensorflow
+from ..importers.finish import check_shape
+from ..importers.library import library
+from ..importers.tensorflow import without_triton
+from .weights import UnreadableWeights
+
+FILE = "saved_model.pb"
+# What a graph can do besides computing: TensorFlow's own list of what to look for in a model of others, and Python.
+REACHES_OUT = ("ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc")
+ERRORS = {kind.__name__: kind for kind in (ImportFailed, UnreadableWeights, ImportError, ValueError, TypeError)}
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether a path is a folder that TensorFlow saved a model in."""
+    return (path / FILE).is_file()
+
+
+def saved_model_folder(path: Path, *, trusted: bool, **options: Any) -> Classifier:
+    """What a SavedModel serves, as a torch network.
+
+    Args:
+        path: the folder.
+        trusted: also where its graph reads or writes files or calls Python.
+        options: mean, std, size as for `load`.
+
+    Raises:
+        ImportError: if TensorFlow is not installed.
+        ImportFailed: as for `from_tensorflow`.
+        UnreadableWeights: for a broken folder, or a graph that reaches out, unless it is trusted.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "network.pt")
+        told = json.dumps({"path": str(path.resolve()), "trusted": trusted, "out": str(out), **options})
+        source = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+        words = {"PYTHONPATH": source, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+        command = [sys.executable, "-m", __name__, told]
+        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | words, check=False)
+        failed = out.with_suffix(".json")
+        if failed.exists():
+            kind, message = json.loads(failed.read_text())
+            raise ERRORS.get(kind, ImportFailed)(message)
+        if not out.exists():
+            said = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
+            raise ImportFailed(f"{path} could not be imported: TensorFlow's process failed: {said}")
+        # Written a moment ago by this program's own process: weights_only could not read modules.
+        model: Classifier = torch.load(out, weights_only=False)
+    how = model.preprocessing  # a network that was written has no hooks
+    model.net.register_forward_pre_hook(partial(check_shape, (how.channels, *(how.size or ()))))
+    return model
+
+
+def _imported(path: str, trusted: bool, mean: Any, std: Any, size: Any) -> Classifier:
+    """The network of a folder, where TensorFlow is."""
+    tf = library("tensorflow", "tensorflow")
+    without_triton()
+    _check(Path(path), trusted)
+    try:
+        loaded = tf.saved_model.load(path)
+    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
+        raise UnreadableWeights(f"{path} is no SavedModel that TensorFlow can read: {str(error)[:300]}") from error
+    served = loaded.signatures.get("serving_default")
+    if served is None:
+        raise ImportFailed(f"{path} serves nothing: save it with a signature, as model.export(folder) of Keras does")
+    inputs = served.structured_input_signature[1]
+    if len(inputs) != 1 or len(served.structured_outputs) != 1:
+        raise ImportFailed(
+            f"{path} serves {len(inputs)} inputs and {len(served.structured_outputs)} outputs, expected one of each"
+        )
+    ((name, spec),) = inputs.items()
+    (result,) = served.structured_outputs
+    example = np.random.default_rng(0).random((1, *_sides(spec, size)))
+    batch = example.astype(spec.dtype.as_numpy_dtype)
+    layout = "NHWC" if batch.shape[-1] in (1, 3) else None
+    return from_tensorflow(lambda x: served(**{name: x})[result], batch, layout=layout, mean=mean, std=std)
+
+
+def _check(path: Path, trusted: bool) -> None:
+    """Read which operations a folder has, without running any."""
+    proto = library("tensorflow.core.protobuf.saved_model_pb2", "tensorflow").SavedModel()
+    try:
+        proto.ParseFromString((path / FILE).read_bytes())
+    except Exception as error:  # of protobuf, which may be one of several libraries
+        raise UnreadableWeights(f"{path} is no SavedModel that can be read: {FILE} is broken") from error
+    for meta in proto.meta_graphs:
+        nodes = [*meta.graph_def.node, *(n for f in meta.graph_def.library.function for n in f.node_def)]
+        found = sorted({node.op for node in nodes if node.op in REACHES_OUT})
+        if found and not trusted:
+            raise UnreadableWeights(
+                f"{path} does more than compute ({', '.join(found)}): it is not run unless you trust whoever made it: "
+                "load(..., trusted=True)"
+            )
+
+
+def _sides(spec: Any, size: Any) -> list[int]:
+    shape = spec.shape.as_list()[1:] if spec.shape.rank == 4 else []
+    if len(shape) != 3:
+        raise ImportFailed(f"it takes inputs of shape {spec.shape}, expected N x H x W x C")
+    free = [axis for axis, length in enumerate(shape) if length is None]
+    sides = (size, size) if isinstance(size, int) else tuple(size or ())
+    if free and not sides:
+        raise ImportFailed("it takes images of any size: say for which to import it, with size=224 or another")
+    for axis, side in zip(free, sides, strict=False):
+        shape[axis] = side
+    if None in shape:
+        raise ImportFailed("it does not say how many channels its images have")
+    return [int(length) for length in shape]
+
+
+def _main(told: dict[str, Any]) -> None:
+    out = Path(told.pop("out"))
+    try:
+        torch.save(_imported(**told), out)
+    except tuple(ERRORS.values()) as error:
+        out.with_suffix(".json").write_text(json.dumps([type(error).__name__, str(error)]))
+
+
+if __name__ == "__main__":
+    _main(json.loads(sys.argv[1]))
