@@ -69,6 +69,22 @@ def test_pictures_of_pictures(photo, arguments, output):
     assert read_image(photo.parent / output).shape == (3, side, side)
 
 
+def test_a_video_of_the_way_or_the_extra_that_it_needs(photo, monkeypatch):
+    import sys
+
+    import imageio_ffmpeg  # noqa: F401
+
+    ascent = ("visualize", "--model", "shapes", "--target", "star", "--steps", "5", "--film")
+    assert call(*ascent, "way.mp4").exit_code == 0 and (photo.parent / "way.mp4").stat().st_size > 1000
+    dreamt = call("dream", "scene.png", "--model", "shapes", "--steps", "4", "--option", "zoom=3", "--film", "zoom.gif")
+    with Image.open("zoom.gif") as film:
+        assert dreamt.exit_code == 0 and film.n_frames == 4
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    done = call(*ascent, "more.mp4")
+    assert done.exit_code != 0 and "pip install 'pellucid[film]'" in done.stderr
+    assert not (photo.parent / "more.mp4").exists()
+
+
 def test_the_same_seed_the_same_picture(photo):
     for name in ("a.png", "b.png"):
         assert call("visualize", "--model", "shapes", "--target", "4", "--steps", "5", "--output", name).exit_code == 0
@@ -82,6 +98,7 @@ def test_the_same_seed_the_same_picture(photo):
         (["visualize", "--target", "features.99:1"], "there is no layer 'features.99'"),
         (["visualize", "--target", "star", "--output", "a.txt"], "a.txt: expected a file that ends in .png"),
         (["visualize", "--target", "star", "--film", "a.mp3"], "a.mp3: expected a file that ends in .gif"),
+        (["style", "apply", "scene.png", "--network", "a.safetensors", "--report", "a.txt"], "ends in .html"),
         (["visualize", "--target", "star", "--output", "no/a.png"], "there is no folder no"),
         (["visualize", "--target", "star", "--option", "stepp=1"], "maximize has no option 'stepp'; near it: step"),
         (["visualize", "--target", "star", "--option", "edits=3"], "which only Python can give"),
@@ -90,7 +107,8 @@ def test_the_same_seed_the_same_picture(photo):
     ],
 )
 def test_mistakes_are_told_in_a_line(photo, arguments, said):
-    done = call(*arguments, "--model", "shapes", "--steps", "3")
+    model = () if arguments[0] == "style" else ("--model", "shapes", "--steps", "3")
+    done = call(*arguments, *model)
     assert done.exit_code == 2 and said in done.stderr, done.stderr
     assert sorted(file.name for file in photo.parent.iterdir()) == ["scene.png", "style.png"]
 
@@ -98,10 +116,15 @@ def test_mistakes_are_told_in_a_line(photo, arguments, said):
 def test_a_network_learns_a_style_and_paints(photo):
     options = ("--option", "width=4", "--option", "blocks=1", "--option", "size=32", "--option", "batch=2")
     train = ("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", "--steps", "3", *options)
-    done = call(*train, "--output", "painter.safetensors")
+    done = call(*train, "--output", "painter.safetensors", "--report", "learned.html")
     assert done.exit_code == 0 and "styles: style" in done.stdout, done.stderr
-    assert sorted(file.name for file in photo.parent.iterdir()) == ["painter.safetensors", "scene.png", "style.png"]
-    done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--style", "style")
+    found = sorted(file.name for file in photo.parent.iterdir())
+    assert found == ["learned.html", "painter.safetensors", "scene.png", "style.png"]
+    assert (photo.parent / "learned.html").read_text().count("<img") == 3  # the style, a photo, and it painted
+    painting = ("style", "apply", "scene.png", "--network", "painter.safetensors")
+    done = call(*painting, "--style", "style", "--report", "page.html")
+    page = (photo.parent / "page.html").read_text()
+    assert page.count("<img") == 2 and "pellucid style apply scene.png" in page
     assert done.exit_code == 0 and read_image(photo.parent / "painted.png").shape == (3, 96, 96), done.stderr
     done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--style", "stile")
     assert done.exit_code == 2 and "there is no style 'stile'; near it: style" in done.stderr

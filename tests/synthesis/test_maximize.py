@@ -253,6 +253,27 @@ def test_a_dead_start_is_escaped_where_noise_can():
                                                parametrisation=Pixels(bounds=None, noise=0.01)).images)  # fmt: skip
 
 
+class Cliff(nn.Module):
+    """Rises up to a mean of 1, and is 0 beyond; class 1 has no end."""
+
+    def forward(self, x):
+        mean = x.mean((1, 2, 3))
+        return torch.stack([torch.where(mean < 1, mean, 0.0), mean], 1)
+
+
+def test_a_gradient_that_is_lost_on_the_way_is_said():
+    options = {"size": 2, "optimiser": "ascent", "step": 1.0, "steps": 9, "parametrisation": Pixels(bounds=None),
+               "start": "ones", "edits": ()}  # fmt: skip
+    net = Cliff().eval()
+    half = options | {"start": torch.full((1, 3, 2, 2), 0.5)}
+    with pytest.warns(UserWarning, match=r"^logit\(0\): a step led to where the objective has no gradient"):
+        found = maximize(net, [0, 1], **half)
+    assert found.dead.tolist() == [True, False] and found.values[0] == 0
+    best = {**half, "keep": "best"}
+    with pytest.warns(UserWarning, match="ended below where it began"):
+        assert maximize(net, 0, **best).values > 0.9
+
+
 class Exploding(nn.Module):
     def forward(self, x):
         return x.flatten(1).sum(1, keepdim=True).exp()

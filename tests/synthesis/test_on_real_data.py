@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
 
 import pellucid
 from pellucid import channel
-from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, standardise, style_transfer
+from pellucid.images import read_image
+from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, multifaceted, standardise, style_transfer
 
 from .. import real
 
@@ -76,6 +80,34 @@ def test_channels_of_three_depths(squeezenet, layer):
     trace = pellucid.run(squeezenet, photos, read=layer)
     ordinary = trace.activations[layer][0, [1, 5]].mean((1, 2))
     assert (found.values[~found.dead] > 2 * ordinary[~found.dead]).all()
+
+
+def test_channels_that_are_dead_from_noise_are_led_to_life(squeezenet):
+    """Behind ReLUs that are off for any plain image; what comes out is no louder noise."""
+    wanted = [channel("features.12", i) for i in (40, 77)]
+    found = maximize(squeezenet, wanted, size=96, steps=30)
+    assert not found.dead.any() and (found.values > 0).all() and (grain(found.images) < 0.3).all()
+
+
+def frogs(count, side=96):
+    """The first frogs of CIFAR-10."""
+    from PIL import Image
+
+    with np.load(real.path("cifar10/cifar10_jpeg.npz")) as file:
+        data, ends, labels = file["test_jpeg"], file["test_offsets"], file["test_labels"]
+        wanted = np.flatnonzero(labels == 6)[:count]
+        parts = [data[ends[i] : ends[i + 1]].tobytes() for i in wanted]
+    images = torch.stack([read_image(Image.open(BytesIO(part))) for part in parts])
+    return F.interpolate(images, side, mode="bicubic").clamp(0, 1)
+
+
+def test_facets_of_real_photos(squeezenet):
+    name = squeezenet.labels[32]
+    assert name.startswith("tailed frog")
+    found = multifaceted(squeezenet, frogs(30), name, facets=3, steps=30)
+    assert len(found.images) == 3 and (found.values > found.history[:, 0]).all()
+    apart = torch.corrcoef(found.images.flatten(1))
+    assert (apart - torch.eye(3)).max() < 0.95 and (grain(found.images) < 0.35).all()
 
 
 def test_the_castle_inverted_is_the_castle(squeezenet):

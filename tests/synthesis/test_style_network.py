@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -12,6 +19,7 @@ from pellucid.checks import UnknownName
 from pellucid.images import write_image
 from pellucid.synthesis import StyleNetwork, content, style, train_style
 from pellucid.synthesis.style_network import Norm
+from pellucid.synthesis.training import Squares, read_tensors
 
 from ..nets import small_net
 from ..test_contract import same, state
@@ -72,17 +80,16 @@ def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypat
     styles = {"stripes": STRIPES, "dots": DOTS}
     whole = train_style(model(), photos(), styles, steps=9, **OPTIONS)
     file = tmp_path / "style.safetensors"
-    module = __import__("sys").modules["pellucid.synthesis.train_style"]
-    batch, calls = module._batch, []
+    draw, calls = Squares.draw, []
 
     def stopping(*given):
         calls.append(1)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        return batch(*given)
+        return draw(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "_batch", stopping)
+        patch.setattr(Squares, "draw", stopping)
         with pytest.warns(UserWarning, match="stopped after 5 of 9 steps; the same call goes on"):
             train_style(model(), photos(), styles, steps=9, checkpoint=file, every=4, **OPTIONS)
     on = train_style(model(), photos(), styles, steps=9, checkpoint=file, every=4, **OPTIONS)
@@ -90,6 +97,38 @@ def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypat
         assert torch.equal(value, on.state_dict()[name]), name
     with pytest.raises(ValueError, match="of another training"):
         train_style(model(), photos(), {"stripes": DOTS, "dots": DOTS}, steps=9, checkpoint=file, **OPTIONS)
+
+
+KILLED = """
+import sys, torch
+torch.set_num_threads(1)
+from tests.synthesis.test_style_network import OPTIONS, STRIPES, model, photos
+from pellucid.synthesis import train_style
+train_style(model(), photos(), {"stripes": STRIPES}, steps=4000, checkpoint=sys.argv[1], every=2, **OPTIONS)
+"""
+
+
+def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
+    """kill -9 in the middle: what is on the disk is whole, and the training goes on from it to the same weights."""
+    file = tmp_path / "style.safetensors"
+    root = Path(__file__).parents[2]
+    paths = os.pathsep.join([str(root), *sys.path])
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], env={**os.environ, "PYTHONPATH": paths})
+    try:
+        end = time.monotonic() + 120
+        while not file.exists() and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        time.sleep(0.1)
+    finally:
+        process.kill()
+        process.wait()
+    assert file.exists() and process.returncode == -signal.SIGKILL
+    done = read_tensors(file, "checkpoint")[1]["steps"]
+    assert 2 <= done < 4000
+    on = train_style(model(), photos(), {"stripes": STRIPES}, steps=done + 2, checkpoint=file, **OPTIONS)
+    whole = train_style(model(), photos(), {"stripes": STRIPES}, steps=done + 2, **OPTIONS)
+    for name, value in whole.state_dict().items():
+        torch.testing.assert_close(value, on.state_dict()[name], rtol=1e-4, atol=1e-5)
 
 
 def test_round_trip_through_a_file(tmp_path):

@@ -263,6 +263,19 @@ def test_a_style_of_any_size_is_brought_to_that_of_the_content():
     assert max(seen) <= 16
 
 
+@pytest.mark.parametrize("optimiser", ["lbfgs", "adam", "unit"])
+def test_an_image_in_its_own_style_is_where_it_should_be(optimiser):
+    """The gradient there is 0, as at a dead start, and the objective is at its highest."""
+    model, image = small_model(), F.interpolate(some_images(1), 20, mode="bilinear")
+    options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 6, "optimiser": optimiser}
+    found = style_transfer(model, image, image, variation=0.0, **options)
+    torch.testing.assert_close(found.images, image, rtol=1e-6, atol=1e-6)
+    assert not found.dead.any() and abs(found.values.item()) < 1e-9
+    smoother = style_transfer(model, image, image, **options).images
+    assert smoother.diff(dim=3).square().mean() <= image.diff(dim=3).square().mean()
+    assert invert(model, image, "conv1", start=image, variation=0.0, bound=0.0, steps=2).error < 1e-2
+
+
 def test_what_style_transfer_refuses():
     model, images = small_model(), some_images(2)
     with pytest.raises(ValueError, match="one content image"):
@@ -275,17 +288,54 @@ def test_what_style_transfer_refuses():
         style_transfer(small_net(), images[:1].float(), images[1:].float(), keep_colours=True)
 
 
+class Vgg19(nn.Module):
+    """The convolutions of torchvision's VGG-19 with random weights, and no dense layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from torchvision.models import vgg
+
+        torch.manual_seed(0)
+        self.features = vgg.make_layers(vgg.cfgs["E"])
+        self.eval()
+
+    def forward(self, x):
+        return self.features(x).mean((2, 3))
+
+
 def test_layers_of_the_paper_for_vgg19_and_one_a_resolution_for_others():
     import torchvision
 
-    vgg = torchvision.models.vgg19().eval()
-    image = torch.zeros(1, 3, 64, 64)
-    assert style_layers(vgg, image) == VGG19_STYLE and content_layer(vgg, image) == VGG19_CONTENT
-    names = dict(vgg.named_modules())
+    net, image = Vgg19(), torch.zeros(1, 3, 64, 64)
+    assert style_layers(net, image) == VGG19_STYLE and content_layer(net, image) == VGG19_CONTENT
+    names = dict(net.named_modules())
     assert [names[n].out_channels for n in VGG19_STYLE] == [64, 128, 256, 512, 512]
+    # conv1_1 ... conv5_1 are the first after each pooling, conv4_2 the second after the third.
+    kinds = [type(module).__name__ for module in net.features]
+    firsts = [0] + [i + 1 for i, kind in enumerate(kinds) if kind == "MaxPool2d"][:-1]
+    assert [f"features.{i}" for i in firsts] == list(VGG19_STYLE)
+    assert kinds[19:22] == ["Conv2d", "ReLU", "Conv2d"] and VGG19_CONTENT == "features.21"
     resnet = torchvision.models.resnet18().eval()
     found = style_layers(resnet, torch.zeros(1, 3, 128, 128))
     assert found[0] == "image" and len(found) == 6 and content_layer(resnet, torch.zeros(1, 3, 128, 128)) == found[-2]
+
+
+def test_the_papers_settings_run_on_vgg19():
+    """Its formulas, weights of 1/5 for each layer, alpha / beta = 1e-3, and no convolution beyond conv5_1."""
+    net, (image, one) = Vgg19(), torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    beyond = []
+    net.features[30].register_forward_hook(lambda *_: beyond.append(1))
+    options = {"content_weight": 1.0, "style_weight": 1e3, "relative": False, "variation": 0.0, "steps": 3}
+    found = style_transfer(pellucid.wrap(net), image, one, **options)
+    assert not beyond and found.values > found.history[0, 0]
+    trace = run(net, found.images, read=(*VGG19_STYLE, VGG19_CONTENT), output=False).activations
+    wanted = run(net, one, read=VGG19_STYLE, output=False).activations
+    loss = (trace[VGG19_CONTENT] - features(net, image, VGG19_CONTENT)).square().sum() / 2
+    for name in VGG19_STYLE:
+        f, a = trace[name][0].flatten(1), wanted[name][0].flatten(1)
+        n, m = f.shape
+        loss = loss + 1e3 / 5 * (f @ f.T - a @ a.T).square().sum() / (4 * n**2 * m**2)
+    torch.testing.assert_close(-found.values[0], loss.detach(), rtol=1e-4, atol=1e-9)
 
 
 def test_a_quilt_is_made_of_pixels_of_the_sample():

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
@@ -15,7 +16,7 @@ from ..console import CODES, print_json
 from .group import computing, json_option, load, main, target, values_of, with_model
 
 if TYPE_CHECKING:
-    from ..synthesis import Synthesis
+    from ..synthesis import StyleNetwork, Synthesis
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".bmp")
 
@@ -39,7 +40,8 @@ def _made(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             help="A picture: .png, .jpg, .webp, .tif.",
         ),
         click.option(
-            "--film", type=click.Path(path_type=Path), metavar="PATH", help="A film of how it came about: .gif, .webp."
+            "--film", type=click.Path(path_type=Path), metavar="PATH",
+            help="A film of how it came about: .gif, .webp, or .mp4.",
         ),
         click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page about it as well."),
         click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random."),
@@ -106,7 +108,7 @@ def invert(context: click.Context, /, image: str, **given: Any) -> None:
 Examples:
   pellucid dream castle.jpg --model resnet50
   pellucid dream castle.jpg --model resnet50 --layer layer3 --guide flowers.jpg
-  pellucid dream castle.jpg --model resnet50 --option zoom=60 --film dream.gif
+  pellucid dream castle.jpg --model resnet50 --option zoom=60 --film dream.mp4
 
 {CODES}"""
 )
@@ -210,15 +212,18 @@ Examples:
     "--output", type=click.Path(path_type=Path), default=Path("painter.safetensors"), metavar="PATH", show_default=True,
     help="The network; the same command goes on where it was stopped.",
 )  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page of photos that it painted.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
 @LONGEST
 @with_model
-def train(photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
+@click.pass_context
+def train(context: click.Context, /, photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
     """Train a network that paints any image in some styles, in one pass."""
+    from ..images import list_images
     from ..synthesis import train_style
 
     output: Path = given["output"]
-    _check_places([(output, (".safetensors",))])
+    _check_places([(output, (".safetensors",)), (given["report"], (".html", ".htm"))])
     options = _options("train_style", train_style, given, ("seed", "steps", "checkpoint", "begin"))
     with computing(given):
         model = load(given["model"], given)
@@ -229,7 +234,10 @@ def train(photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
         network = train_style(model, list(photos), named, checkpoint=checkpoint, **options)
         network.save(output)
         checkpoint.unlink(missing_ok=True)
-    click.echo(f"wrote {output} (styles: {', '.join(network.styles)})")
+        if given["report"] is not None:
+            shown = {file.stem: _picture(model, str(file), given["longest"]) for file in list_images(*photos)[:4]}
+            _style_report(context, given["report"], network, shown, {k: k for k in network.styles}, styles=named)
+    click.echo(f"wrote {', '.join(map(str, _given(output, given['report'])))} (styles: {', '.join(network.styles)})")
 
 
 @style.command(
@@ -245,22 +253,46 @@ Examples:
 @click.option("--style", "wanted", default="0", metavar="NAME|SHARES", help="A style, or a share for each of them.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("painted.png"), metavar="PATH",
               show_default=True, help="A picture.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page with the photo beside it.")
 @click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
-def apply(image: str, network: str, wanted: str, output: Path, device: str) -> None:
+@click.pass_context
+def apply(
+    context: click.Context, /, image: str, network: str, wanted: str, output: Path, report: Path | None, device: str
+) -> None:
     """Paint an image of any size in a style that a network has learned."""
     from ..images import read_image, write_image
     from ..synthesis import StyleNetwork
 
-    _check_places([(output, PICTURES)])
+    _check_places([(output, PICTURES), (report, (".html", ".htm"))])
     painter = StyleNetwork.load(network).to(device)
     shares: Any = wanted
     if wanted not in painter.styles:
         parts = wanted.split(",")
         with suppress(ValueError):
             shares = int(wanted) if len(parts) == 1 else [float(part) for part in parts]
-    painted = painter.paint(read_image(image, channels=painter.channels)[None], shares)
+    photo = read_image(image, channels=painter.channels)[None]
+    painted = painter.paint(photo, shares)
     write_image(painted[0], output)
-    click.echo(f"wrote {output}")
+    if report is not None:
+        _style_report(context, report, painter, {Path(image).stem: photo}, {wanted: shares})
+    click.echo(f"wrote {', '.join(map(str, _given(output, report)))}")
+
+
+def _style_report(
+    context: click.Context,
+    report: Path,
+    network: StyleNetwork,
+    photos: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    styles: Mapping[str, Any] = MappingProxyType({}),
+) -> None:
+    from ..pages import style_page
+
+    style_page(report, network, photos, wanted, styles=styles, command=shlex.join(["pellucid", *context.obj]))
+
+
+def _given(*places: Path | None) -> list[Path]:
+    return [place for place in places if place is not None]
 
 
 def _run(context: click.Context, given: dict[str, Any], name: str, make: Callable[..., Synthesis]) -> None:
@@ -268,10 +300,14 @@ def _run(context: click.Context, given: dict[str, Any], name: str, make: Callabl
     from ..explain.outputs import check_output
 
     output, film, report = given["output"], given["film"], given["report"]
-    _check_places([(output, PICTURES), (film, (".gif", ".webp", ".png")), (report, (".html", ".htm"))])
+    from .. import synthesis
+    from ..synthesis.film import FILMS, check_film
+
+    _check_places([(output, PICTURES), (film, FILMS), (report, (".html", ".htm"))])
     if report is not None:
         check_output(report, "html", [])
-    from .. import synthesis
+    if film is not None:
+        check_film(film)
 
     options = _options(name, getattr(synthesis, name), given, ("seed", "steps", "film", "guide"))
     known = inspect.signature(getattr(synthesis, name)).parameters

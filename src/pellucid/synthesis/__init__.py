@@ -1,5 +1,6 @@
 """What a unit wants to see: images made by ascending an objective."""
 
+from .decoder import Decoder as Decoder
 from .dream import dream as dream
 from .edits import blur as blur
 from .edits import clip_small_gradients as clip_small_gradients
@@ -35,4 +36,5 @@ from .terms import diversity as diversity
 from .terms import guided as guided
 from .terms import style as style
 from .texture import texture as texture
+from .train_generator import train_generator as train_generator
 from .train_style import train_style as train_style

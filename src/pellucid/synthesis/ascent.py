@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,40 +11,26 @@ from torch.optim import LBFGS, Adam, Optimizer
 
 from ..algebra import Bound
 from ..run import Model, Score, Trace, count_backward, no_gradient, run
-from ..settings import current
-from .canvas import Canvas, Parameters
+from .bar import LOOK, climbing
+from .canvas import Canvas, Parameters, along
 from .edits import Edit, view
+from .escape import dead_rows, still
 from .penalties import CODE, Penalty
-
-Optimiser = str | Callable[[list[Tensor]], Optimizer]
-NAMES = ("adam", "ascent", "unit", "lbfgs")
-STILL = {"adam": 1e-10, "unit": 1e-30, "lbfgs": 1e-12}  # gradients below this at every pixel move nothing
-LOOK = 10  # steps between two looks at values that lie on a GPU
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How to climb: what `maximize` calls by the same names."""
-
-    steps: int
-    step: float
-    optimiser: Optimiser
-    edits: tuple[Edit, ...] = ()
-    seed: int = 0
-    film: int = 0
-    label: str = ""
-    best: bool = False  # return the best images, not the last
-    scale: float = 1.0  # of what the optimiser sees; L-BFGS stops where gradients are below 1e-7
+from .plan import Plan
 
 
 @dataclass(frozen=True)
 class Climb:
-    """What an ascent of M rows came to; T is the number of gradients taken."""
+    """What an ascent of M rows came to; T is the number of gradients taken.
+
+    dead: no gradient at the start. lost: none at the last step, and less than at the start.
+    """
 
     images: Tensor
     history: Tensor
     penalties: Tensor
     dead: Tensor
+    lost: Tensor
     frames: Tensor | None
     interrupted: bool
 
@@ -117,7 +102,8 @@ def climb(
     with torch.inference_mode(False), torch.enable_grad():
         parameters = tuple(p.detach().clone().requires_grad_() for p in canvas.parameters)
         count = len(parameters[0])
-        dead = torch.zeros(count, dtype=torch.bool)
+        dead = lost = torch.zeros(count, dtype=torch.bool)
+        first: Tensor | None = None
         best = tuple(p.detach().clone() for p in parameters)
         highest = torch.full((count,), -torch.inf, device=parameters[0].device, dtype=torch.float64)
 
@@ -125,12 +111,12 @@ def climb(
 
         def look() -> None:
             nonlocal dead, looked
-            dead = _alive(model, score, canvas, parameters, rows, plan, centre, redraw)
+            dead = dead_rows(model, score, canvas, parameters, rows, plan, centre, redraw)
             looked = True
 
         def evaluate() -> Tensor:
             """The gradient of one step into `.grad` of our own parameters, and the loss."""
-            nonlocal best, highest, dead, looked
+            nonlocal best, highest, dead, lost, looked, first
             step = len(log.values)
             if step >= plan.steps:
                 raise _Enough
@@ -138,7 +124,8 @@ def climb(
                 look()
             images = canvas.draw(parameters)
             arrived: list[Tensor] = []
-            if not looked:
+            last = step == plan.steps - 1
+            if not looked or last:
                 images.register_hook(arrived.append)
             if any(edit.when == "gradient" and edit.due(step) for edit in plan.edits):
                 images.register_hook(_edited(plan.edits, step, centre))
@@ -153,7 +140,7 @@ def climb(
             if all(slope is None for slope in slopes):
                 raise no_gradient(None)
             count_backward(len(images))
-            if not looked and _still(arrived[0], plan).any():
+            if not looked and still(arrived[0], plan).any():
                 look()
                 generator.manual_seed(plan.seed)
                 return evaluate()
@@ -161,20 +148,23 @@ def climb(
             for parameter, slope in zip(parameters, slopes, strict=True):
                 parameter.grad = torch.zeros_like(parameter) if slope is None else slope.neg()
             total = total.detach()
+            first = total if first is None else first
+            if last:
+                lost = still(arrived[0], plan) & (total < first - 0.01 * first.abs()).cpu() & ~dead
             log.values.append(values.detach())
             if costs:
                 log.costs.append(torch.stack([cost.detach() for cost in costs], 1))
             _check(total, score, plan, step)
             better = total.double() > highest
             highest = torch.where(better, total.double(), highest)
-            best = tuple(torch.where(_along(better, p), p.detach(), b) for p, b in zip(parameters, best, strict=True))
+            best = tuple(torch.where(along(better, p), p.detach(), b) for p, b in zip(parameters, best, strict=True))
             if plan.film and step % plan.film == 0:
                 log.frames.append(_frame(images))
             return -total.sum() * plan.scale
 
         interrupted = False
         try:
-            with _bar(plan) as advance:
+            with climbing(plan.steps, plan.label) as advance:
                 _steps(canvas, parameters, plan, centre, evaluate, log, advance)
         except KeyboardInterrupt:
             interrupted = True
@@ -192,7 +182,7 @@ def climb(
     history = torch.stack(log.values, 1) if log.values else empty
     costs_ = torch.stack(log.costs, 1) if log.costs else highest.new_zeros(count, history.shape[1], len(penalties))
     frames = torch.stack(log.frames, 1) if log.frames else None
-    return Climb(images, history, costs_, dead, frames, interrupted)
+    return Climb(images, history, costs_, dead, lost, frames, interrupted)
 
 
 def _steps(
@@ -202,7 +192,7 @@ def _steps(
     centre: Tensor,
     evaluate: Callable[[], Tensor],
     log: _Log,
-    advance: Callable[[int, Tensor], None],
+    advance: Callable[[int, Tensor | None], None],
 ) -> None:
     optimiser = _optimiser(plan, parameters)
 
@@ -262,52 +252,9 @@ def _optimiser(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Para
         for parameter in given:
             assert parameter.grad is not None
             size = parameter.grad.flatten(1).abs().mean(1).clamp(min=1e-30)
-            parameter.sub_(parameter.grad / _along(size, parameter), alpha=plan.step)
+            parameter.sub_(parameter.grad / along(size, parameter), alpha=plan.step)
 
     return plain if plan.optimiser == "ascent" else unit
-
-
-def _alive(
-    model: Model,
-    score: Score,
-    canvas: Canvas,
-    parameters: Parameters,
-    rows: Tensor,
-    plan: Plan,
-    centre: Tensor,
-    redraw: Callable[[int], Parameters] | None,
-    attempts: int = 8,
-) -> Tensor:
-    """Which rows have no gradient at their start, after those that had none were drawn anew a few times."""
-    still = torch.zeros(len(parameters[0]), dtype=torch.bool)
-    for attempt in range(attempts if redraw else 1):
-        if attempt and redraw:
-            with torch.no_grad():
-                mask = still.to(parameters[0].device)
-                for parameter, fresh in zip(parameters, redraw(attempt), strict=True):
-                    parameter.copy_(torch.where(_along(mask, parameter), fresh, parameter))
-        images = canvas.draw(tuple(p.detach() for p in parameters)).detach()
-        for edit in plan.edits:
-            if edit.when == "before" and edit.change is not None:
-                images = edit.change(images, centre)
-        images = images.detach().requires_grad_()
-        values = score(run(model, images, read=score.reads, output=score.needs_output, rows=rows))
-        if not values.requires_grad:
-            raise no_gradient(None)
-        (slope,) = torch.autograd.grad(values.sum(), images, allow_unused=True)
-        if slope is None:
-            raise no_gradient(None)
-        count_backward(len(images))
-        still = _still(slope, plan)
-        if not still.any():
-            break
-    return still
-
-
-def _still(slopes: Tensor, plan: Plan) -> Tensor:
-    """Which rows of a gradient move nothing: in plain ascent, no pixel by 0.01 if it stayed like that to the end."""
-    least = 1e-2 / (plan.step * plan.steps) if plan.optimiser == "ascent" else STILL.get(str(plan.optimiser), 1e-12)
-    return (slopes.detach().flatten(1).abs().amax(1) < min(least, 1e-3)).cpu()
 
 
 def _cost(penalty: Penalty | None, bound: Score, images: Tensor, code: Tensor, rows: Tensor) -> Tensor:
@@ -337,30 +284,9 @@ def _check(total: Tensor, score: Score, plan: Plan, step: int) -> None:
         )
 
 
-def _along(values: Tensor, like: Tensor) -> Tensor:
-    """N numbers, shaped to meet N x ... ."""
-    return values.view(-1, *[1] * (like.ndim - 1))
-
-
 def _frame(images: Tensor) -> Tensor:
     images = images.detach().float().cpu()
     low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
     if low.min() < -0.001 or high.max() > 1.001:
         images = (images - low) / (high - low).clamp(min=1e-12)
     return images.clamp(0, 1).mul(255).round().to(torch.uint8)
-
-
-@contextmanager
-def _bar(plan: Plan) -> Iterator[Callable[[int, Tensor], None]]:
-    """A progress bar with the objective as it is, after two seconds."""
-    from tqdm.auto import tqdm
-
-    hidden = not current().progress
-    with tqdm(total=plan.steps, desc=plan.label, unit="step", delay=2, disable=hidden, leave=False) as bar:
-
-        def advance(steps: int, values: Tensor) -> None:
-            if not hidden and (values.device.type == "cpu" or bar.n % LOOK == 0):
-                bar.set_postfix_str(f"objective {float(values.mean()):.4g}", refresh=False)
-            bar.update(steps)
-
-        yield advance

@@ -87,3 +87,8 @@ def unsquash(images: Tensor, bounds: Bounds) -> Tensor:
 def check_bounds(bounds: Bounds) -> None:
     if bounds is not None and not (len(bounds) == 2 and bounds[0] < bounds[1]):
         raise ValueError(f"bounds is {bounds!r}, expected (low, high) with low below high, or None")
+
+
+def along(values: Tensor, like: Tensor) -> Tensor:
+    """N numbers, shaped to meet N x ... ."""
+    return values.view(-1, *[1] * (like.ndim - 1))

@@ -13,10 +13,10 @@ from ..checks import check_images
 from ..classifier import Classifier
 from ..objectives import layer as whole_layer
 from ..run import Model
-from .ascent import Plan
 from .edits import jitter
 from .maximize import pose, solve
 from .parametrisations import Pixels
+from .plan import Plan
 from .spread import content_layer
 from .synthesis import Synthesis
 from .terms import guided

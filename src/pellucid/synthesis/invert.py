@@ -12,12 +12,12 @@ from torch import Tensor
 from ..checks import check_images
 from ..classifier import Classifier
 from ..run import Model, run
-from .ascent import Optimiser, Plan
 from .canvas import Parametrisation
 from .edits import Edit
 from .maximize import STEPS, check_climb, mean_colour, pose, solve
 from .parametrisations import Fourier
 from .penalties import Penalty, lp, total_variation
+from .plan import Optimiser, Plan
 from .synthesis import Synthesis
 from .terms import content
 from .verb import verb

@@ -17,18 +17,19 @@ from ..classifier import Classifier, first_channels, network
 from ..objectives import as_objective
 from ..run import Model, Score, home, run
 from ..settings import current
-from .ascent import NAMES, Climb, Each, Optimiser, Plan, climb
+from .ascent import Climb, Each, climb
 from .canvas import Canvas, Parameters, Parametrisation
 from .edits import Edit, robust
 from .parametrisations import CPPN, FixedMagnitude, Fourier, Generator, Pixels, Sigmoid
 from .penalties import Penalty
+from .plan import NAMES, Optimiser, Plan
 from .synthesis import Synthesis
 from .verb import verb
 
 STARTS = ("noise", "zeros", "ones", "mean")
 # By optimiser, then by parametrisation: what moves pixels by about a hundredth of their range at a step.
 STEPS: dict[str, dict[type, float]] = {
-    "adam": {Pixels: 0.01, Sigmoid: 0.05, Fourier: 0.02, FixedMagnitude: 0.2, Generator: 0.05, CPPN: 0.01},
+    "adam": {Pixels: 0.01, Sigmoid: 0.05, Fourier: 0.02, FixedMagnitude: 0.2, Generator: 0.1, CPPN: 0.01},
     "ascent": {},
     "unit": {Pixels: 0.01, Sigmoid: 0.03, Fourier: 0.01, FixedMagnitude: 0.03, Generator: 0.03, CPPN: 0.003},
 }
@@ -249,7 +250,8 @@ def _result(
     rest = problem.rows - done  # rows that an interruption left untouched
     images = torch.cat([*(one.images for one in found), drawn[done:]])
     longest = max(one.history.shape[1] for one in found)
-    dead = torch.cat([*(one.dead for one in found), torch.zeros(rest, dtype=torch.bool)])
+    none = torch.zeros(rest, dtype=torch.bool)
+    dead, lost = torch.cat([*(one.dead for one in found), none]), torch.cat([*(one.lost for one in found), none])
     interrupted = any(one.interrupted for one in found)
     steps = min(one.history.shape[1] for one in found)
     if interrupted:
@@ -258,8 +260,8 @@ def _result(
             f"{f', {rest} of {problem.rows} images not begun' if rest else ''}: these are the best images so far",
             stacklevel=5,
         )
-    elif dead.any():
-        _report_dead(dead, titles)
+    else:
+        _report_dead(dead, lost, titles)
     if not images.isfinite().all():
         raise ValueError("the images became NaN or infinite: the steps are too long, take a smaller step")
     frames = [one.frames for one in found if one.frames is not None]
@@ -274,7 +276,7 @@ def _result(
         penalties=torch.cat([
             *(_padded(one.penalties, longest) for one in found), _nan(found[0].penalties, rest, longest),
         ]),
-        dead=dead,
+        dead=dead | lost,
         frames=torch.cat([_padded(f, lengths) for f in frames]) if frames else None,
         titles=titles,
         steps=steps,
@@ -289,16 +291,27 @@ def louder(parametrisation: Parametrisation, factor: float) -> Parametrisation:
     return parametrisation if noise is None else replace(parametrisation, noise=noise * factor)  # type: ignore[type-var]
 
 
-def _report_dead(dead: Tensor, titles: tuple[str, ...]) -> None:
-    names = [title for title, one in zip(titles, dead.tolist(), strict=True) if one]
-    text = (
-        f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}: no start was found where the objective has a "
-        "gradient. It lies behind a ReLU that is off or a saturated sigmoid: start from other images "
-        '(start="ones", or photos), or climb what comes before it, such as the logit or neuron(layer, index)'
-    )
-    if dead.all():
-        raise ValueError(text)
-    warnings.warn(f"{text}. Their images are noise", stacklevel=6)
+def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...]) -> None:
+    def named(rows: Tensor) -> str:
+        names = [title for title, one in zip(titles, rows.tolist(), strict=True) if one]
+        return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
+
+    if dead.any():
+        text = (
+            f"{named(dead)}: no start was found where the objective has a gradient. It lies behind a ReLU that is off "
+            'or a saturated sigmoid: start from other images (start="ones", or photos), or climb what comes before it, '
+            "such as the logit or neuron(layer, index)"
+        )
+        if dead.all():
+            raise ValueError(text)
+        warnings.warn(f"{text}. Their images are noise", stacklevel=6)
+    if lost.any():
+        warnings.warn(
+            f"{named(lost)}: a step led to where the objective has no gradient, and it ended below where it began. "
+            "Take smaller steps, or climb what comes before the ReLU or the sigmoid, such as the logit; keep='best' "
+            "gives the best image on the way",
+            stacklevel=6,
+        )
 
 
 def mean_colour(model: Model, like: Tensor) -> Tensor:

@@ -13,12 +13,12 @@ from ..batches import batched
 from ..checks import check_images
 from ..classifier import Classifier
 from ..run import Model, device_of, run
-from .ascent import Optimiser, Plan
 from .canvas import Parametrisation
 from .edits import robust
 from .maximize import STEPS, check_climb, pose, solve
 from .parametrisations import Fourier
 from .penalties import center_bias
+from .plan import Optimiser, Plan
 from .spread import content_layer
 from .synthesis import Synthesis
 from .verb import verb
@@ -112,7 +112,7 @@ def _activations(model: Model, images: Tensor, layer: str) -> Tensor:
 
 def _facets(images: Tensor, values: Tensor, facets: int, seed: int) -> tuple[Tensor, list[int]]:
     """The mean image of each cluster's middle, the largest cluster first, and how many images each has."""
-    from sklearn.cluster import KMeans  # type: ignore[import-untyped]
+    from sklearn.cluster import KMeans
 
     centred = values.double() - values.double().mean(0)
     # The axes of an M x D matrix with D far above M come from its M x M products.

@@ -204,8 +204,9 @@ class Generator:
     image = net(code). The decoder's weights stay as they are.
 
     Args:
-        net: a torch module in evaluation mode, from codes N x ... to images N x C x H x W.
-        code: the shape of one code, without N.
+        net: a torch module in evaluation mode, from codes N x ... to images N x C x H x W: a `Decoder`, the shapes'
+            `pellucid.shapes.generator()`, or any other.
+        code: the shape of one code, without N; by default `net.code`.
         bounds: (low, high) of each number of the code, kept by clipping; None has none.
         start: codes to begin with, N x code or 1 x code; None draws them.
         noise: standard deviation of the codes that are drawn.
@@ -223,7 +224,7 @@ class Generator:
     """
 
     net: Callable[[Tensor], Any] = field(repr=False)
-    code: tuple[int, ...]
+    code: tuple[int, ...] = ()
     bounds: Bounds = None
     start: Tensor | None = field(default=None, repr=False)
     noise: float = 1.0
@@ -232,6 +233,11 @@ class Generator:
         check_bounds(self.bounds)
         if isinstance(self.net, nn.Module):
             check_network(self.net)
+        if not self.code:
+            known = getattr(self.net, "code", None)
+            if not isinstance(known, tuple):
+                raise ValueError("the decoder does not say what its codes are: give their shape, Generator(net, (64,))")
+            object.__setattr__(self, "code", known)
 
     def begin(self, like: Tensor, start: Tensor | None, seed: int) -> Canvas:
         if start is not None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from torch.nn import functional as F
 
 from ..batches import batched
 from ..checks import UnknownName, check_images, nearest
-from ..files import whole
+from .training import check_suffix, read_tensors, write_tensors
 
 Blend = int | str | Sequence[float]
+WHAT = "style network"
 
 
 class Norm(nn.Module):
@@ -165,7 +165,7 @@ class StyleNetwork(nn.Module):
             ValueError: for another ending.
         """
         path = Path(path)
-        _check_suffix(path)
+        check_suffix(path, WHAT)
         write_tensors(path, self.state_dict(), self.about())
         return path
 
@@ -181,7 +181,7 @@ class StyleNetwork(nn.Module):
             ValueError: if the file is no style network.
             FileNotFoundError: if there is none.
         """
-        tensors, about = read_tensors(Path(path))
+        tensors, about = read_tensors(Path(path), WHAT)
         try:
             with torch.random.fork_rng(devices=[]):
                 network = cls(about["styles"], width=about["width"], blocks=about["blocks"], channels=about["channels"])
@@ -189,38 +189,3 @@ class StyleNetwork(nn.Module):
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is no style network: {' '.join(str(error).split())[:200]}") from error
         return network.eval()
-
-
-def write_tensors(path: Path, tensors: dict[str, Tensor], about: dict[str, Any]) -> None:
-    """Tensors and what is to be known about them, in one file."""
-    import safetensors.torch
-
-    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = safetensors.torch.save(held, {"pellucid": json.dumps(about)})
-    with whole(path) as part:
-        part.write_bytes(data)
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote.
-
-    Raises:
-        ValueError: if the file is something else.
-        FileNotFoundError: if there is none.
-    """
-    import safetensors
-
-    _check_suffix(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["pellucid"])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no style network: {error}") from error
-
-
-def _check_suffix(path: Path) -> None:
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name!r}: a style network is kept in a file that ends in .safetensors")

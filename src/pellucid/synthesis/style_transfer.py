@@ -14,10 +14,10 @@ from ..checks import check_images
 from ..classifier import Classifier
 from ..run import Model
 from . import spread
-from .ascent import Optimiser, Plan
 from .maximize import STEPS, check_climb, pose, solve
 from .parametrisations import Pixels
 from .penalties import total_variation
+from .plan import Optimiser, Plan
 from .synthesis import Synthesis
 from .terms import content, style
 from .verb import verb

@@ -9,18 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from .. import pictures
-from ..files import whole
 from ..images import to_pil, write_image
 from ..result import Call, Result
+from .film import FILMS, write_film
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-FILMS = (".gif", ".webp", ".png")
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +28,8 @@ class Synthesis(Result):
     values: N, the objective of each image as it is.
     history: N x T, the objective at each step, of what the network saw then.
     penalties: N x T x P, the value of each penalty at each step, in the order in which they were given.
-    dead: N, True where the objective had no gradient at the start and none was found elsewhere: the image is noise.
+    dead: N, True where the objective had no gradient at the start and none was found elsewhere, so that the image is
+        noise, or lost it on the way and ended below where it began.
     error: N, what the method says of how near it came; None where it says nothing.
     frames: N x F x C x H x W, 8 bits, the images on the way, if they were kept.
     titles: what each image is of.
@@ -75,7 +73,8 @@ class Synthesis(Result):
         """Write the result, whole or not at all.
 
         Args:
-            path: a picture (.png, .svg, .pdf), the numbers (.npz), or a film (.gif) of the frames that were kept.
+            path: a picture (.png, .svg, .pdf), the numbers (.npz), or a film (.gif, .mp4) of the frames that were
+                kept.
             plain: the images alone, pixel by pixel and side by side, without titles (.png, .jpg, .webp, .tif).
             options: those of `figure`, or of `film`.
 
@@ -87,7 +86,7 @@ class Synthesis(Result):
         if plain:
             write_image(self.tiles(), path)
             return path
-        if path.suffix.lower() == ".gif":
+        if path.suffix.lower() in (".gif", ".mp4"):
             return self.film(path, **options)
         return super().save(path, **options)
 
@@ -99,16 +98,17 @@ class Synthesis(Result):
         return _tiled(shown)
 
     def film(self, path: str | Path, *, seconds: float = 5.0, hold: float = 1.0, scale: int = 1) -> Path:
-        """Write the frames that were kept as an animated picture.
+        """Write the frames that were kept as a film.
 
         Args:
-            path: .gif, .webp or .png (animated).
+            path: .gif, .webp or .png (animated pictures), or .mp4.
             seconds: how long it takes.
             hold: how long the last frame stays, in seconds.
             scale: each pixel becomes a square of so many.
 
         Raises:
             ValueError: if no frames were kept, or for another ending.
+            ImportError: for .mp4 without imageio: pip install 'pellucid[film]'.
             OSError: if the file cannot be written.
         """
         path = Path(path)
@@ -121,14 +121,7 @@ class Synthesis(Result):
         shown = [_tiled(frame) for frame in self.frames.float().div(255).unbind(1)]
         shown = [one.repeat_interleave(scale, 1).repeat_interleave(scale, 2) for one in shown]
         frames = [to_pil(one if len(one) in (1, 3) else one.mean(0, keepdim=True)) for one in shown]
-        each = max(20, round(1000 * seconds / len(frames)))  # viewers slow down what is faster than 20 milliseconds
-        durations = [each] * (len(frames) - 1) + [each + round(1000 * hold)]
-        if path.suffix.lower() == ".gif":  # without dithering, which would flicker
-            frames = [frame.convert("RGB").quantize(256, dither=Image.Dither.NONE) for frame in frames]
-        with whole(path) as part:
-            frames[0].save(
-                part, path.suffix[1:].upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0
-            )
+        write_film(frames, path, seconds=seconds, hold=hold)
         return path
 
     def _caption(self) -> str:
@@ -139,7 +132,7 @@ class Synthesis(Result):
 
     def _note(self, row: int) -> str:
         if len(self.dead) > row and bool(self.dead[row]):
-            return "no gradient: noise"
+            return "no gradient"
         said = f"{float(self.values[row]):.4g}" if len(self.values) > row else ""
         if self.error is not None:
             said = f"error {float(self.error[row]):.3g}"

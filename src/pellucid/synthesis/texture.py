@@ -10,12 +10,12 @@ from torch import Tensor
 from ..checks import check_images
 from ..classifier import Classifier
 from ..run import Model
-from .ascent import Optimiser, Plan
 from .canvas import Parametrisation, noise
 from .edits import Edit, jitter
 from .maximize import STEPS, check_climb, pose, solve
 from .parametrisations import Fourier
 from .penalties import total_variation
+from .plan import Optimiser, Plan
 from .spread import style_layers
 from .synthesis import Synthesis
 from .terms import style

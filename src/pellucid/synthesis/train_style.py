@@ -10,18 +10,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import progress
 from ..checks import check_images, check_network
 from ..classifier import Classifier, network
-from ..images import list_images, read_image
 from ..run import Model, run
 from . import spread
+from .bar import climbing
 from .canvas import stream
 from .penalties import total_variation
-from .style_network import StyleNetwork, read_tensors, write_tensors
+from .style_network import WHAT, StyleNetwork
 from .terms import content, style
-
-Photos = Tensor | str | Path | Sequence[str | Path]
+from .training import Photos, Squares, read_checkpoint, write_checkpoint
 
 
 def train_style(
@@ -87,11 +85,7 @@ def train_style(
     channels = model.preprocessing.channels if isinstance(model, Classifier) else 3
     for one in styles.values():
         check_images(one, channels=channels, pixels=True)
-    files = (
-        None if isinstance(photos, Tensor) else list_images(*([photos] if isinstance(photos, (str, Path)) else photos))
-    )
-    if isinstance(photos, Tensor):
-        check_images(photos, channels=channels, pixels=True)
+    squares = Squares(photos, size, channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = begin.with_styles(names) if begin else StyleNetwork(names, width=width, blocks=blocks, channels=channels)
@@ -101,9 +95,10 @@ def train_style(
     done = 0
     asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, seed]
     looks = [float(one.double().square().sum()) for one in styles.values()]
-    recipe = repr([asked, looks, first])
+    about = {**net.about(), "recipe": repr([asked, looks, first])}
     if checkpoint is not None and Path(checkpoint).exists():
-        done = _resume(Path(checkpoint), net, optimiser, trained, recipe)
+        state, done = read_checkpoint(Path(checkpoint), WHAT, optimiser, trained, about)
+        net.load_state_dict(state)
 
     samples = [_fitted(one, size) for one in styles.values()]
     example = torch.zeros(1, channels, size, size) + 0.5
@@ -116,12 +111,18 @@ def train_style(
     goals = [style(across, one).bind(model, batch) for one in samples]
     smooth = total_variation(variation * 100 / example.numel()).bind(model, batch) if variation else None
     interrupted = False
+
+    def keep() -> None:
+        if checkpoint is not None:
+            told = {**about, "steps": done}
+            write_checkpoint(Path(checkpoint), net.state_dict(), optimiser, trained, told)
+
     try:
-        with progress(steps, "train", "step") as advance:
-            advance(done)
+        with climbing(steps, "train", "loss") as advance:
+            advance(done, None)
             while done < steps:
                 draw = stream(seed, done)
-                given = _batch(photos if isinstance(photos, Tensor) else None, files, batch, size, channels, draw)
+                given = squares.draw(batch, draw)
                 number = done % len(names)
                 shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).float()
                 painted = net(given, shares)
@@ -139,13 +140,12 @@ def train_style(
                     parameter.grad = slope
                 optimiser.step()
                 done += 1
-                advance(1)
-                if checkpoint is not None and (done % every == 0 or done == steps):
-                    _write(Path(checkpoint), net, optimiser, trained, recipe, done)
+                advance(1, loss)
+                if done % every == 0 or done == steps:
+                    keep()
     except KeyboardInterrupt:
         interrupted = True
-        if checkpoint is not None:
-            _write(Path(checkpoint), net, optimiser, trained, recipe, done)
+        keep()
     if interrupted:
         kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
         warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=2)
@@ -154,58 +154,7 @@ def train_style(
     return net.eval()
 
 
-def _batch(
-    photos: Tensor | None, files: Sequence[Path] | None, count: int, size: int, channels: int, draw: torch.Generator
-) -> Tensor:
-    """Random squares of random photos, half of them mirrored."""
-    chosen = []
-    for index in torch.randint(len(photos if photos is not None else files or ()), (count,), generator=draw).tolist():
-        if photos is not None:
-            image = photos[index]
-        else:
-            assert files is not None
-            image = read_image(files[index], resize=round(size * 1.15), channels=channels)
-        if min(image.shape[1:]) < size:
-            factor = size / min(image.shape[1:])
-            height, width = (max(size, round(side * factor)) for side in image.shape[1:])
-            image = F.interpolate(image[None], (height, width), mode="bilinear", align_corners=False)[0]
-        y, x = (int(torch.randint(side - size + 1, (), generator=draw)) for side in image.shape[1:])
-        image = image[:, y : y + size, x : x + size]
-        chosen.append(image.flip(2) if torch.rand((), generator=draw) < 0.5 else image)
-    return torch.stack(chosen).detach().float().cpu()
-
-
 def _fitted(one: Tensor, size: int) -> Tensor:
     factor = size / max(one.shape[2:])
     sides = tuple(max(16, round(side * factor)) for side in one.shape[2:])
     return F.interpolate(one.detach().float(), sides, mode="bilinear", align_corners=False, antialias=True)
-
-
-def _write(
-    path: Path, net: StyleNetwork, optimiser: torch.optim.Adam, trained: Mapping[str, Tensor], recipe: str, done: int
-) -> None:
-    state = dict(net.state_dict())
-    for name, parameter in trained.items():
-        for key in ("exp_avg", "exp_avg_sq"):
-            state[f"adam.{key}.{name}"] = optimiser.state[parameter][key] if done else torch.zeros_like(parameter)
-    write_tensors(path, state, {**net.about(), "recipe": recipe, "steps": done})
-
-
-def _resume(
-    path: Path, net: StyleNetwork, optimiser: torch.optim.Adam, trained: Mapping[str, Tensor], recipe: str
-) -> int:
-    tensors, about = read_tensors(path)
-    if {key: about.get(key) for key in net.about()} != net.about() or about.get("recipe") != recipe:
-        raise ValueError(
-            f"{path} is of another training (other styles, layers, weights, sizes or seed): give another checkpoint, "
-            "or remove it"
-        )
-    net.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
-    done = about["steps"]
-    assert isinstance(done, int)
-    for name, parameter in trained.items() if done else ():
-        optimiser.state[parameter] = {
-            "step": torch.tensor(float(done)),
-            **{key: tensors[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")},
-        }
-    return done

@@ -1,0 +1,147 @@
+"""Trains a decoder from codes to images, for `pellucid.synthesis.Generator`.
+
+python scripts/train_generator.py                                    the one that ships with `pellucid.shapes`
+python scripts/train_generator.py photos/ --output faces.safetensors    one for the images of a folder
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+import pellucid
+from pellucid.shapes import CLASSES, ShapesGenerator, scenes
+from pellucid.shapes.generator import EXTENT, GRID, OUTLINE
+from pellucid.shapes.outlines import OUTLINES
+from pellucid.synthesis import Decoder, train_generator
+
+WEIGHTS = Path(__file__).parents[1] / "src" / "pellucid" / "shapes" / "generator.safetensors"
+TURNS = 360
+NEAR = 0.4  # farther from the outline than this, how far no longer matters
+
+
+def outlines() -> Tensor:
+    """The signed distances of every class at every angle, 10 TURNS x GRID x GRID."""
+    line = (((np.arange(GRID) + 0.5) / GRID * 2 - 1) * EXTENT).astype(np.float32)
+    x, y = np.meshgrid(line, line)
+    drawn = []
+    for name in CLASSES:
+        for turn in range(TURNS):
+            cos, sin = (np.float32(f(2 * math.pi * turn / TURNS)) for f in (math.cos, math.sin))
+            drawn.append(OUTLINES[name](cos * x + sin * y, cos * y - sin * x))
+    return torch.from_numpy(np.stack(drawn)).float().clamp(-NEAR, NEAR)
+
+
+def learn_outlines(network: ShapesGenerator, steps: int, strength: float, seed: int) -> None:
+    """Train the decoder of a variational autoencoder of outlines; distances near the outline count most."""
+    bank, draw = outlines(), torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    encoder = nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(GRID * GRID, 256),
+        nn.SiLU(),
+        nn.Linear(256, 160),
+        nn.SiLU(),
+        nn.Linear(160, 2 * OUTLINE),
+    )
+    optimiser = torch.optim.Adam([*encoder.parameters(), *network.outline.parameters()], 2e-3)
+    weights = torch.exp(-(bank / 0.15).square()) + 0.05
+    with tqdm(total=steps, desc="outlines", unit="step") as bar:
+        for step in range(steps):
+            optimiser.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.01, 1 - step / steps)
+            rows = torch.randint(len(bank), (128,), generator=draw)
+            given = bank[rows]
+            mean, spread = encoder(given).chunk(2, 1)
+            codes = mean + torch.randn(mean.shape, generator=draw) * (spread / 2).exp()
+            error = (weights[rows] * (network.distances(codes)[:, 0] - given).square()).sum((1, 2)).mean()
+            apart = (mean.square() + spread.exp() - spread - 1).sum(1).mean() / 2
+            optimiser.zero_grad()
+            (error + strength * apart).backward()
+            optimiser.step()
+            if step % 50 == 0:
+                bar.set_postfix(error=f"{error.item():.4f}", refresh=False)
+            bar.update()
+
+
+def measure_colours(network: ShapesGenerator, seed: int) -> None:
+    """The mean and the covariance of the colours of shape and ground, as logits, over scenes."""
+    drawn = scenes(1000, seed=seed)
+    parts = []
+    for mask in (drawn.masks.float(), 1 - drawn.masks.float()):
+        parts.append((drawn.images * mask).sum((2, 3)) / mask.sum((2, 3)))
+    colours = torch.cat(parts, 1).clamp(0.02, 0.98).logit()
+    network.colour.copy_(colours.mean(0))
+    network.colours.copy_(torch.linalg.cholesky(torch.cov(colours.T)))
+
+
+def shapes(options: argparse.Namespace) -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(options.seed)
+        network = ShapesGenerator()
+        learn_outlines(network, options.steps or 20000, 0.004, options.seed)
+    measure_colours(network, 7_000_000 + options.seed)
+    # Half precision: distances are to a thousandth of the shape then, a tenth of a pixel.
+    weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    part = options.output.with_name(options.output.name + ".part")
+    save_file(weights, part, metadata={"classes": ",".join(CLASSES), "seed": str(options.seed)})
+    part.chmod(0o644)  # safetensors leaves it to its owner alone
+    os.replace(part, options.output)  # noqa: PTH105
+
+
+def folder(options: argparse.Namespace) -> None:
+    """One for the images of a folder, which goes on from where it was stopped."""
+    model = pellucid.load(options.model) if options.model else None
+    checkpoint = options.output.with_suffix(".checkpoint.safetensors")
+    decoder = train_generator(
+        options.photos, size=options.size, channels=options.channels, length=options.length, model=model,
+        layers=options.layers.split(",") if options.layers else (), mirror=options.mirror, steps=options.steps or 4000,
+        seed=options.seed, checkpoint=checkpoint,
+    )  # fmt: skip
+    decoder.save(options.output)
+    checkpoint.unlink(missing_ok=True)
+    show(decoder, options.output.with_suffix(".png"), options.seed)
+
+
+def show(decoder: Decoder, path: Path, seed: int) -> None:
+    """Forty images of random codes."""
+    codes = torch.randn(40, *decoder.code, generator=torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        images = pellucid.pictures.displayable(decoder(codes))
+    pellucid.pictures.grid(list(images), [""] * 40, columns=10, inches=1.1).savefig(path)
+
+
+def main() -> None:
+    layout = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
+    parser.add_argument("photos", nargs="*", help="images and folders; without any, the shapes' own")
+    parser.add_argument("--output", type=Path, help="where the weights go; a picture of random codes beside them")
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--size", type=int, default=64, help="height and width of the images")
+    parser.add_argument("--channels", type=int, default=3, choices=(1, 3))
+    parser.add_argument("--length", type=int, default=64, help="numbers of a code")
+    parser.add_argument("--mirror", action="store_true", help="let half of the images be mirrored")
+    parser.add_argument("--model", help="a classifier whose features decoded images must share")
+    parser.add_argument("--layers", help="of the model, commas between")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    started = time.perf_counter()
+    if options.photos and options.output is None:
+        parser.error("--output is needed: where the weights go")
+    options.output = options.output or WEIGHTS
+    (folder if options.photos else shapes)(options)
+    print(f"{options.output}: {options.output.stat().st_size} bytes, {time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
