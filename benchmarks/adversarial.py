@@ -2,11 +2,14 @@
 
 The floor of FGSM and PGD is so many passes forward and back, and one forward that tells whether the network is fooled,
 which is part of what pellucid returns. torchattacks does not look; "torchattacks + look" does.
+
+python -m benchmarks.adversarial counts the images that AutoAttack sends back through an undefended network.
 """
 
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from functools import cache
 
@@ -128,3 +131,56 @@ CASES: dict[str, Callable[[], Functions]] = {
     "pgd:10": iterated(10),
     "deepfool": deepfool,
 }
+
+
+class _Counted(torch.autograd.Function):
+    """The images as they are; counts those that gradients are taken of."""
+
+    rows = 0
+
+    @staticmethod
+    def forward(_context: object, images: Tensor) -> Tensor:
+        return images.view_as(images)
+
+    @staticmethod
+    def backward(_context: object, slope: Tensor) -> Tensor:  # type: ignore[override]
+        _Counted.rows += len(slope)
+        return slope
+
+
+class Counting(nn.Module):
+    """A network, and how many images went forward and back through it, whoever sent them."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net, self.rows = net, 0
+        _Counted.rows = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.rows += len(images)
+        return self.net(_Counted.apply(images))
+
+
+def count_passes(count: int = 64) -> None:
+    """Print what AutoAttack costs, with all its steps and queries, on a network that has no defence."""
+    import torchattacks
+
+    images = pictures(count)
+    labels = look(small(), images)
+    print(f"AutoAttack, {count} images, linf 8/255, four convolutions over 32 x 32\n")
+    print("| tool | fooled | images forward | images back | seconds |\n|---|---|---|---|---|")
+    for tool in ("pellucid", "torchattacks"):
+        net = Counting(small()).eval()
+        start = time.perf_counter()
+        if tool == "pellucid":
+            with pellucid.settings(progress=False):
+                found = pellucid.auto_attack(net, images, labels, eps=EPS).images
+        else:
+            found = torchattacks.AutoAttack(net, norm="Linf", eps=EPS, n_classes=10, seed=0)(images, labels)
+        seconds, forward, back = time.perf_counter() - start, net.rows, _Counted.rows
+        fooled = int((look(small(), found) != labels).sum())
+        print(f"| {tool} | {fooled} | {forward} | {back} | {seconds:.1f} |")
+
+
+if __name__ == "__main__":
+    count_passes()

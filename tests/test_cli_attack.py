@@ -1,6 +1,11 @@
 """`pellucid attack` and `pellucid robustness`, from files to a page."""
 
 import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -76,6 +81,114 @@ def test_how_robust_a_model_is(photos):
     assert shares == sorted(shares, reverse=True) and shares[0] == 1 and shares[-1] < 1
     page = (photos.parent / "robustness.html").read_text()
     assert "Accuracy over budgets" in page and "1/255" in page and "fooled within 32/255" in page
+
+
+def stop_at(monkeypatch, number, error=KeyboardInterrupt):
+    """Interrupt the work when a chunk of that number is about to be written."""
+    from pellucid.adversarial import resume
+
+    write = resume.write_chunk
+
+    def stopping(folder, at, *rest):
+        if at == number:
+            raise error
+        write(folder, at, *rest)
+
+    monkeypatch.setattr(resume, "write_chunk", stopping)
+
+
+def asked(monkeypatch):
+    """How many images each call of the network sees from now on."""
+    import pellucid.adversarial.case as place
+
+    seen, run = [], place.run
+    monkeypatch.setattr(
+        place, "run", lambda model, images, **more: seen.append(len(images)) or run(model, images, **more)
+    )
+    return seen
+
+
+SLOW = ("--method", "pgd", "--option", "steps=3", "--batch-size", "1", "--eps", "16/255", "--format", "npz")
+
+
+def test_ctrl_c_loses_nothing(photos, monkeypatch):
+    (photos / "bad.png").unlink()
+    whole = call("attack", photos, "--model", "shapes", *SLOW, "--output", "whole.npz")
+    assert whole.exit_code == 0, whole.stderr
+    with monkeypatch.context() as patch:
+        stop_at(patch, 2)
+        done = call("attack", photos, "--model", "shapes", *SLOW, "--output", "twice.npz")
+    assert done.exit_code == 130 and "what is finished is kept in twice.run: run the same command" in done.stderr
+    seen = asked(monkeypatch)
+    done = call("attack", photos, "--model", "shapes", *SLOW, "--output", "twice.npz")
+    assert done.exit_code == 0 and "going on with what is kept in twice.run: 2 of 4 images are done" in done.stderr
+    assert len(seen) == 2 * 4  # of the two images that were missing: three steps and the look
+    with np.load("whole.npz") as one, np.load("twice.npz") as other:
+        assert all(np.array_equal(one[name], other[name], equal_nan=True) for name in one.files if name != "call")
+        calls = [json.loads(str(file["call"])) for file in (one, other)]
+    assert calls[0] | {"seconds": 0} == calls[1] | {"seconds": 0}
+    seen.clear()
+    assert call("attack", photos, "--model", "shapes", *SLOW, "--output", "twice.npz").exit_code == 0 and not seen
+
+
+def test_kill_9_loses_nothing(photos):
+    (photos / "bad.png").unlink()
+    arguments = ["attack", photos, "--model", "shapes", *SLOW, "--option", "steps=20", "--output", "killed.npz"]
+    command = [sys.executable, "-m", "pellucid", *map(str, arguments)]
+    found = os.environ | {"PYTHONPATH": str(Path(pellucid.__file__).parents[1])}
+    job = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=found)
+    rows = photos.parent / "killed.run" / "rows"
+    end = time.monotonic() + 120
+    while not list(rows.glob("0*.parquet")) and time.monotonic() < end and job.poll() is None:
+        time.sleep(0.02)
+    job.kill()
+    job.wait()
+    assert 1 <= len(list(rows.glob("0*.parquet"))) < 4, "it was not killed in the middle"
+    done = call(*arguments)
+    assert done.exit_code == 0 and "going on with what is kept" in done.stderr
+    whole = call(*arguments[:-1], "whole.npz")
+    assert whole.exit_code == 0
+    with np.load("whole.npz") as one, np.load("killed.npz") as other:
+        assert np.array_equal(one["images"], other["images"])
+
+
+def test_another_run_makes_room_when_it_is_finished(photos, monkeypatch):
+    (photos / "bad.png").unlink()
+    common = ("attack", photos, "--model", "shapes", "--batch-size", "1", "--method", "fgsm")
+    assert call(*common, "--eps", "2/255").exit_code == 0
+    done = call(*common, "--eps", "4/255")
+    assert done.exit_code == 0 and "held a finished run with other settings, which is replaced" in done.stderr
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        assert call(*common, "--eps", "8/255").exit_code == 130
+    done = call(*common, "--eps", "2/255")
+    assert done.exit_code == 2 and "a run that is 75 % finished with other settings: options.eps" in done.stderr
+    assert "--overwrite" in done.stderr and "--run" in done.stderr
+    assert call(*common, "--eps", "2/255", "--overwrite").exit_code == 0
+    elsewhere = ("--run", "mine")
+    assert call(*common, "--eps", "2/255", *elsewhere).exit_code == 0
+    done = call(*common, "--eps", "4/255", *elsewhere)  # one that was named is never replaced
+    assert done.exit_code == 2 and "a finished run with other settings" in done.stderr
+
+
+def test_robustness_goes_on(photos, monkeypatch):
+    (photos / "bad.png").unlink()
+    options = ("--method", "pgd", "--option", "steps=3", "--eps", "1/255,8/255", "--batch-size", "1", "--json")
+    whole = json.loads(call("robustness", photos, "--model", "shapes", *options, "--output", "whole.html").stdout)
+    with monkeypatch.context() as patch:
+        stop_at(patch, 3)
+        done = call("robustness", photos, "--model", "shapes", *options)
+    assert done.exit_code == 130 and "kept in robustness.run" in done.stderr
+    assert not (photos.parent / "robustness.html").exists()
+    done = call("robustness", photos, "--model", "shapes", *options)
+    assert done.exit_code == 0 and "3 of 4 images are done" in done.stderr
+    again = json.loads(done.stdout)
+    assert again["budgets"] == whole["budgets"]
+    seen = asked(monkeypatch)
+    assert call("robustness", photos, "--model", "shapes", *options).exit_code == 0 and not seen
+    changed = [*options[:3], "steps=2", *options[4:]]
+    done = call("robustness", photos, "--model", "shapes", *changed)
+    assert done.exit_code == 0 and "which is replaced" in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -149,6 +149,39 @@ def test_apgd_halves_its_steps():
     assert (result.images - 0.53).abs().max() < 2e-3
 
 
+@pytest.mark.parametrize("random_start", [True, False])
+def test_apgd_in_l1_goes_to_the_best_image_of_the_ball(random_start):
+    """The weight of -2 first, to its bound at 0, then the weight of 1: also from three times the budget."""
+    net = linear(bias=-5.0)  # never fooled, so that all steps are taken
+    result = pellucid.apgd(net, image(), 0, eps=0.4, norm="l1", steps=60, random_start=random_start)
+    torch.testing.assert_close(moved(result), torch.tensor([[0.15, -0.25, 0.0, 0.0]]).double(), rtol=0, atol=0.005)
+    assert result.call.backward == 18 + 18 + 24  # the last image of each ball needs no gradient, the first one does
+    few = pellucid.apgd(net, image(), 0, eps=0.4, norm="l1", steps=2)  # too few for three balls
+    assert 0 < few.distance("l1").item() <= 0.4 and few.call.backward == 2
+
+
+def test_auto_attack_in_l1_needs_no_more_than_the_least_change():
+    """0.25 from the second pixel, which stops at 0, and 0.1 from the first."""
+    assert pellucid.auto_attack(linear(**NET), image(), 0, eps=0.36, norm="l1").success.item()
+    result = pellucid.auto_attack(linear(**NET), image(), 0, eps=0.34, norm="l1", budget=0.1)
+    assert not result.success.item() and result.distance("l1").item() <= 0.34
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_square_in_other_norms(norm):
+    size = torch.rand(1, 1, 12, 12, generator=torch.Generator().manual_seed(0)).double()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(144, 2)).double().eval()
+    with torch.no_grad():
+        net[1].weight.zero_()[1, 60:70] = 1.0
+        net[1].bias.copy_(torch.tensor([0.0, -float(size.flatten()[60:70].sum()) - 0.3]))
+    # 0.3 must be gained in ten pixels of the same weight.
+    eps = {"l2": 1.5, "l1": 4.0}[norm]
+    result = pellucid.square(net, size, 0, eps=eps, norm=norm, queries=1500)
+    assert result.success.item() and result.distance(norm).item() <= eps
+    none = {"l2": 0.3 / 10**0.5, "l1": 0.3}[norm] * 0.99
+    assert not pellucid.square(net, size, 0, eps=none, norm=norm, queries=200).success.item()
+
+
 def test_targeted_stops_at_the_first_step_that_fools():
     net = linear(**NET)
     result = pellucid.targeted(net, image(), target=1, step_size=0.05)
@@ -164,7 +197,7 @@ def test_passes_of_pgd():
     result = pellucid.pgd(linear(bias=-5.0), images, 0, steps=10, random_start=False)
     assert (result.call.forward, result.call.backward) == (33, 30)
     result = pellucid.pgd(linear(bias=-5.0), images, 0, steps=10)
-    assert (result.call.forward, result.call.backward) == (36, 30)
+    assert (result.call.forward, result.call.backward) == (37, 30)  # one image twice, to see whether it is random
 
 
 def test_restarts_only_for_those_that_stand():

@@ -83,6 +83,11 @@ def test_robustness_goes_on_in_its_folder(tmp_path):
     with counted() as passes:
         again = pellucid.robustness(model, images, labels, **options)
     assert torch.equal(first.broken, again.broken) and passes.forward == 0
+    # An attack that looks for the least change runs once, beside these.
+    least = {"eps": [0.002], "method": "deepfool", "folder": tmp_path / "runs"}
+    first = pellucid.robustness(model, images, labels, **least)
+    assert torch.equal(first.broken, pellucid.robustness(model, images, labels, **least).broken)
+    assert (tmp_path / "runs" / "linf-least" / "manifest.json").is_file()
 
 
 def test_robustness_refuses():
@@ -101,7 +106,7 @@ def test_robustness_refuses():
 
 
 def test_auto_attack_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("pellucid.adversarial.resume.CHUNK", 2)
+    monkeypatch.setattr("pellucid.adversarial.resume.MOST", 2)
     model, images = small_model(), some_images(6)
     options = {"eps": 0.05, "budget": 0.03}
     whole = pellucid.auto_attack(model, images, **options)
@@ -130,10 +135,11 @@ def test_auto_attack_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
     again = pellucid.auto_attack(twin, images, **options, folder=tmp_path / "run")
     torch.testing.assert_close(again.images, whole.images, rtol=1e-7, atol=1e-9)
     assert torch.equal(again.success, whole.success) and torch.equal(again.queries, whole.queries)
-    assert again.call.forward == whole.call.forward and done < 3
+    # In each of the three chunks one image is looked at twice.
+    assert again.call.forward == whole.call.forward + 2 and done < 3
     net.left = 1  # nothing is left to do
     finished = pellucid.auto_attack(twin, images, **options, folder=tmp_path / "run")
-    assert torch.equal(finished.images, again.images) and finished.call.forward == whole.call.forward
+    assert torch.equal(finished.images, again.images) and finished.call.forward == again.call.forward
     net.left = 10**9
     with pytest.raises(OtherRun, match="eps"):
         pellucid.auto_attack(twin, images, eps=0.06, budget=0.03, folder=tmp_path / "run")
@@ -245,9 +251,9 @@ def test_a_stand_in_is_asked_for_and_attacked(digits):
     assert "fooled, " in repr(result) and "Sequential" in repr(result)
     assert result.agreement > 0.8 and result.success.any() and result.transfer > 0.3
     assert (result.images - images[:32]).abs().max() <= 0.25 and result.call.backward == 0
-    # Asked: 16 + 16 + 32 to learn, 32 for the agreement, 32 before and those attacked after.
+    # Asked: 16 + 16 + 32 to learn, 32 for the agreement, 32 before and one of them again, those attacked after.
     attacked = int((~result.misclassified).sum())
-    assert result.call.forward == 64 + 32 + 32 + attacked
+    assert result.call.forward == 64 + 32 + 33 + attacked
     with pytest.raises(ValueError, match="expected alike"):
         pellucid.substitute(net, images[:2], seeds=images[:, :, :4])
 

@@ -97,6 +97,97 @@ def test_pgd_torchattacks(network, images, labels, norm, size):
     near(found, expected)
 
 
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_every_iterate_is_the_same(network, images, labels, steps):
+    """In three other libraries, from the images themselves, step by step."""
+    peers, foolbox = pytest.importorskip("torchattacks"), pytest.importorskip("foolbox")
+    pytest.importorskip("art")
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    far = labels[:, None] == labels[None]  # images of the class that most have, so that few are fooled early
+    few = images[far[far.sum(1).argmax()]]
+    right, options = labels[far[far.sum(1).argmax()]], {"eps": 0.008, "step_size": 0.002, "steps": steps}
+    ours = pellucid.pgd(network, few, right, **options, random_start=False)
+    near(ours, peers.PGD(network, eps=0.008, alpha=0.002, steps=steps, random_start=False)(few, right))
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    attack = foolbox.attacks.LinfPGD(abs_stepsize=0.002, steps=steps, random_start=False)
+    near(ours, attack(model, few, right, epsilons=0.008)[1])
+    peer = PyTorchClassifier(copy.deepcopy(network).requires_grad_(True), nn.CrossEntropyLoss(), (3, 12, 12), 3,
+                             clip_values=(0, 1), device_type="cpu")  # fmt: skip
+    x = ProjectedGradientDescentPyTorch(peer, eps=0.008, eps_step=0.002, max_iter=steps, verbose=False).generate(
+        few.numpy(), right.numpy()
+    )  # fmt: skip
+    # It leaves images alone that are fooled already in the batch: those that stand are compared.
+    stand = network(torch.from_numpy(x)).argmax(1) == right
+    assert stand.any()
+    near(_only(ours, stand), x[stand.numpy()])
+
+
+@pytest.fixture(scope="module")
+def digits():
+    """A network trained on the digits of scikit-learn, and 200 images that it has not seen."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    images, labels = torch.tensor(data.images / 16).float()[:, None], torch.tensor(data.target)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net = nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1, stride=2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(512, 10),
+        )  # fmt: skip
+        optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+        for _ in range(8):
+            for rows in torch.randperm(1500).split(64):
+                loss = nn.functional.cross_entropy(net(images[rows]), labels[rows])
+                optimiser.zero_grad()
+                loss.backward()
+                optimiser.step()
+    return net.eval().requires_grad_(False), images[1500:1700], labels[1500:1700]
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.7)])
+def test_the_accuracy_under_pgd_is_the_same(digits, norm, eps):
+    """From random starts of their own: within two standard errors, and nearer, of two other libraries."""
+    peers, foolbox = pytest.importorskip("torchattacks"), pytest.importorskip("foolbox")
+    net, images, labels = digits
+    kind = peers.PGD if norm == "linf" else peers.PGDL2
+    kinds = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
+    model = foolbox.PyTorchModel(net, bounds=(0, 1), device="cpu")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = [
+            kind(net, eps=eps, alpha=eps / 8, steps=20, random_start=True)(images, labels),
+            kinds(abs_stepsize=eps / 8, steps=20, random_start=True)(model, images, labels, epsilons=eps)[1],
+        ]
+    theirs = [float((net(x).argmax(1) == labels).double().mean()) for x in found]
+    ours = pellucid.pgd(net, images, labels, eps=eps, norm=norm, step_size=eps / 8, steps=20).robust_accuracy
+    assert 0.1 < ours < 0.9
+    for share in theirs:
+        assert abs(ours - share) < 2 * (2 * share * (1 - share) / len(images)) ** 0.5
+        assert ours <= share + 0.02  # no weaker
+
+
+def test_apgd_in_l1_is_stronger_than_clipping_after_projecting(digits):
+    """ART's auto-PGD projects onto the l1 ball and clips: it wastes what is clipped."""
+    pytest.importorskip("art")
+    from art.attacks.evasion import AutoProjectedGradientDescent
+    from art.estimators.classification import PyTorchClassifier
+
+    net, images, labels = digits
+    images, labels = images[:60], labels[:60]
+    peer = PyTorchClassifier(copy.deepcopy(net).requires_grad_(True), nn.CrossEntropyLoss(), (1, 8, 8), 10,
+                             clip_values=(0, 1), device_type="cpu")  # fmt: skip
+    x = AutoProjectedGradientDescent(
+        peer, norm=1, eps=1.5, eps_step=1.5, max_iter=30, nb_random_init=1, batch_size=60, loss_type="cross_entropy",
+        verbose=False,
+    ).generate(images.numpy(), labels.numpy())  # fmt: skip
+    theirs = float((net(torch.from_numpy(x)).argmax(1) == labels).double().mean())
+    found = pellucid.apgd(net, images, labels, norm="l1", eps=1.5, steps=30)
+    assert found.robust_accuracy <= theirs and (found.distance("l1") <= 1.5).all()
+
+
 @pytest.mark.parametrize("norm, size", [("linf", 0.004), ("l2", 0.06)])
 def test_pgd_foolbox(network, images, labels, norm, size):
     foolbox = pytest.importorskip("foolbox")

@@ -17,8 +17,10 @@ from .square import square as square
 from .substitute import Substitute as Substitute
 from .substitute import substitute as substitute
 from .targeted import targeted as targeted
+from .through import seen_through as seen_through
 from .training import adversarial_training as adversarial_training
 from .transfer import Transfer as Transfer
 from .transfer import transfer as transfer
 from .universal import Universal as Universal
 from .universal import universal as universal
+from .views import Views as Views

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
-from .balls import column, lengths, project, step_bounds, unit
+from .apgd_l1 import climb_l1, start_l1
+from .ascent import back_to_best, leave, step_to
+from .balls import Norm, column, lengths, project, step_bounds, unit
 from .call import attack
 from .case import Case
 from .losses import BY_NAME, Loss, LossFunction
@@ -20,12 +20,13 @@ RISING = 0.75  # the share of steps that must raise the loss for the step size t
     paper="Croce & Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse "
     "parameter-free attacks",
     from_images=lambda options: not options["random_start"],
+    views=True,
 )
 def apgd(
     case: Case,
     *,
     eps: float = 8 / 255,
-    norm: Literal["linf", "l2"] = "linf",
+    norm: Norm = "linf",
     steps: int = 100,
     restarts: int = 1,
     random_start: bool = True,
@@ -39,20 +40,28 @@ def apgd(
     of the steps, or where neither it nor the step size changed, a is halved and the search goes on from the best
     image. The image of the highest loss is returned, or the last one that fooled the network.
 
+    In l1 a step moves the k steepest values that can move alike, and P is the projection onto the part of the ball that
+    is in bounds; k follows the number of values that the best change so far has moved, and the first steps are taken
+    within three and two times the budget (Croce & Hein 2021, Mind the box: l1-APGD for sparse adversarial attacks on
+    image classifiers; the published code lets values at their bounds take part in a step).
+
     Args:
         model: a network or a `Classifier`.
         images: N x C x H x W in [0, 1].
         labels: the right class by index or label, or one for each image; None is the predicted class.
         target: the class to be taken for; None for any wrong one.
         eps: how far an image may move, above 0, in units of pixels.
-        norm: of the budget: "linf" or "l2".
+        norm: of the budget: "linf", "l2" or "l1".
         steps: at the most, 1 or more.
         restarts: from how many random starts; later ones only for images that are not fooled yet.
         random_start: begin on the boundary of the ball, or at the image.
         loss: "ce" (cross-entropy), "dlr" (difference of logits ratio) or "margin".
         early_stop: images leave as soon as they fool the network.
+        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -62,6 +71,7 @@ def apgd(
             than 1 step or restart, several restarts from one place, or "dlr" with fewer than 3 classes (4 with a
             target).
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)
@@ -76,9 +86,9 @@ def apgd(
     found, left = case.images, torch.arange(len(case), device=case.images.device)
     for restart in range(restarts):
         part = case if restart == 0 else case.part(left)
-        start = on_boundary(part, eps, norm, restart) if random_start else part.images
         x, fooled = climb(
-            part, start, eps, norm, BY_NAME[loss], steps, early_stop=early_stop, share=1 / restarts
+            part, eps, norm, BY_NAME[loss], steps,
+            stream=restart if random_start else None, early_stop=early_stop, share=1 / restarts,
         )  # fmt: skip
         found = x if restart == 0 else found.index_copy(0, left, x)
         left = left[~fooled]
@@ -89,16 +99,25 @@ def apgd(
 
 def climb(
     case: Case,
-    start: Tensor,
     eps: float,
-    norm: Literal["linf", "l2"],
+    norm: Norm,
     loss: LossFunction,
     steps: int,
     *,
+    stream: int | None,
     early_stop: bool,
     share: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Auto-PGD from one start: the images found, and whether each fools the network."""
+    """Auto-PGD from one start: the images found, and whether each fools the network.
+
+    Args:
+        stream: of the draws of the start; None begins at the images themselves.
+        share: of the attack's work, for the progress bar.
+    """
+    if norm == "l1":
+        start = case.images if stream is None else start_l1(case, eps, stream)
+        return climb_l1(case, start, eps, loss, steps, early_stop=early_stop, share=share)
+    start = case.images if stream is None else on_boundary(case, eps, norm, stream)
     n, device = len(case), case.images.device
     kept, hit = start.clone(), torch.zeros(n, dtype=torch.bool, device=device)
     lowest, highest = step_bounds(case.images, eps, case.low, case.high)
@@ -116,51 +135,32 @@ def climb(
         "best": start, "best_slope": slope, "top": value, "size": torch.full_like(value, 2 * eps),
         "rises": torch.zeros(n, device=device), "checked": value, "halved": torch.ones(n, dtype=torch.bool).to(device),
     }  # fmt: skip
-    part, wait, since = case, max(int(0.22 * steps), 1), 0
+    part, now = leave(case, case, now, outputs, kept, hit, early_stop)
+    wait, since = max(int(0.22 * steps), 1), 0
     for k in case.steps(steps, share):
         if not len(now["x"]):
             continue
-        fooled = part.fooled(outputs)
-        if fooled.any():
-            here = now["places"][fooled]
-            kept[here], hit[here] = now["x"][fooled], True
-            if early_stop:
-                now = {name: rows[~fooled] for name, rows in now.items()}
-                part = case.part(now["places"])
-                if not len(now["x"]):
-                    continue
         x, places, alpha = now["x"], now["places"], ALPHA if k else 1.0
         z = into_ball(x + column(now["size"], x).to(x) * unit(now["slope"], norm), places)
         new = into_ball(x + alpha * (z - x) + (1 - alpha) * (x - now["former"]), places)
-        if k == steps - 1:
-            outputs = part.outputs(new)
-            value, slope = loss(outputs, part.labels, part.targets), now["slope"]
-        else:
-            slope, outputs, value = part.slope(new, loss)
-        now |= {"former": x, "x": new, "slope": slope, "rises": now["rises"] + (value > now["value"]), "value": value}
-        better = value > now["top"]
-        now["best"] = torch.where(column(better, new), new, now["best"])
-        now["best_slope"] = torch.where(column(better, new), slope, now["best_slope"])
-        now["top"] = torch.where(better, value, now["top"])
+        outputs, now = step_to(part, new, now | {"former": x}, loss, last=k == steps - 1)
+        now["rises"] = now["rises"] + (now["value"] > now["was"])
+        part, now = leave(case, part, now, outputs, kept, hit, early_stop)
         since += 1
         if since == wait:
             halve = (now["rises"] <= RISING * wait) | (~now["halved"] & (now["checked"] >= now["top"]))
             now |= {
                 "halved": halve, "checked": now["top"], "rises": torch.zeros_like(now["rises"]),
                 "size": torch.where(halve, now["size"] / 2, now["size"]),
-                "x": torch.where(column(halve, new), now["best"], new),
-                "slope": torch.where(column(halve, new), now["best_slope"], slope),
+                **back_to_best(now, halve),
             }  # fmt: skip
             wait, since = max(wait - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)), 0
-    if len(now["x"]):
-        fooled, places = part.fooled(outputs), now["places"]
-        # The outputs are those of the step's own image, also where a checkpoint has just gone back to the best.
-        kept[places] = torch.where(column(hit[places], kept), kept[places], now["best"])
-        kept[places[fooled]], hit[places] = new[fooled], hit[places] | fooled
+    places = now["places"]
+    kept[places] = torch.where(column(hit[places], kept), kept[places], now["best"])
     return kept, hit
 
 
-def on_boundary(case: Case, eps: float, norm: Literal["linf", "l2"], stream: int) -> Tensor:
+def on_boundary(case: Case, eps: float, norm: str, stream: int) -> Tensor:
     """Images on the boundary of the ball in a random direction, clipped to the bounds."""
     source, shape = case.generator(stream), case.images.shape[1:]
     if norm == "linf":

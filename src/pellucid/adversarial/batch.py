@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,9 +15,12 @@ from ..checks import nan_weights
 from ..classifier import network
 from ..run import Model, ModelError, device_of, run
 from .balls import Norm, within
-from .case import Case, as_outputs, differentiable
+from .case import SIGNS, Case, as_outputs, differentiable
+from .signs import MANY, check_probabilities, check_random, drawn_from, note_stuck, same_states
+from .views import Views
 
 PERCENT = 100
+GUESS = 50  # times its input a network takes on the CPU, before that is measured: 8 images of 224 x 224 go together
 
 
 def over_batches(
@@ -32,6 +35,7 @@ def over_batches(
     seed: int,
     keep: bool,
     name: str,
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """Attack all images and look at what the network makes of the result.
 
@@ -42,24 +46,29 @@ def over_batches(
         budget: eps, or None, and its norm; held exactly.
         keep: whether `work` begins with a gradient at the images: the pass that predicts then serves for it.
         name: for the progress bar.
+        views: through which gradients are taken.
 
     Returns:
-        The fields of an `Attack` that are tensors, but for the originals.
+        The fields of an `Attack` that are tensors, but for the originals, and `signs`, for `tell`.
     """
     count, device = len(images), device_of(model) or images.device
     labels, found = labels.clone(), images.clone()
     before, after, queries = (torch.zeros(count, dtype=torch.long) for _ in range(3))
     sure_before, sure_after = (torch.zeros(count) for _ in range(2))
     fooled, already = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
-    flat = 0
+    signs = torch.zeros(count, len(SIGNS), dtype=torch.bool)
+    through = None if views is None else torch.full((count,), torch.nan, dtype=torch.float64)
 
     def attack(part: slice, advance: Callable[[float], None]) -> None:
-        nonlocal flat
         x = images[part].to(device)
+        states = drawn_from(device) if part.start == 0 else []
         start, outputs = _opening(model, x, keep)
         plain = outputs.detach()
         if part.start == 0:
             _check_outputs(plain, model, labels, targets)
+            # Where the attack is long, or the network has drawn numbers: one image more, before all work.
+            if not keep or not same_states(states, drawn_from(device)):
+                check_random(model, x[:1], plain[:1])
         elif not plain.isfinite().all():
             raise _not_finite(model, "")
         predicted = plain.argmax(1)
@@ -70,48 +79,40 @@ def over_batches(
         done = predicted != mine if aims is None else predicted == aims
         already[part] = done.cpu()
         passes = torch.ones(len(x), dtype=torch.long, device=device)
+        noted = torch.zeros(len(x), len(SIGNS), dtype=torch.bool, device=device)
         places = (~done).nonzero().flatten()
         if len(places):
             chosen = slice(None) if len(places) == len(x) else places
             case = Case(
                 model, x[chosen], mine[chosen], None if aims is None else aims[chosen], *bounds, seed, passes, places,
-                lambda share: advance(share * len(x)), [(start, outputs)] if keep else [],
+                lambda share: advance(share * len(x)), [(start, outputs)] if keep else [], signs=noted, views=views,
             )  # fmt: skip
             del start, outputs
             y = within(case.images, work(case), *budget, *bounds)
-            flat += sum(case.flat)
             asked = passes.clone()  # without the look that confirms
-            outcome = case.outputs(y)
-            passes = asked
+            outcome = replace(case, views=None).outputs(y)
             if not outcome.isfinite().all():
                 raise _not_finite(model, " for an attacked image")
+            fools = case.fooled(outcome)
+            note_stuck(case, y, plain[chosen], outcome, fools)
+            if part.start == 0 and keep and int(asked.sum()) >= MANY:  # beside which one more is nothing
+                check_random(model, x[:1], plain[:1])
             here = places.cpu() + part.start
+            if views is not None and through is not None:
+                through[here] = case.share_fooled(views, y).cpu()
+            passes = asked
             found[here.to(found.device)] = y.to(found.device)
             after[here], sure_after[here] = outcome.argmax(1).cpu(), _confidence(outcome)
-            fooled[here] = case.fooled(outcome).cpu()
+            fooled[here], signs[part] = fools.cpu(), noted.cpu()
         queries[part] = passes.cpu()
 
     with _percent(count, name) as advance:
-        batched(lambda part: advance(part, attack), count, like=images, device=device)
-    if already.all():
-        seen = "misclassified" if targets is None else "seen as the target"
-        remedy = "check the labels" if targets is None else "say another target"
-        warnings.warn(f"all of {count} images are {seen} before any attack: nothing was done; {remedy}", stacklevel=4)
-    elif targets is not None and already.any():
-        warnings.warn(
-            f"{int(already.sum())} of {count} images are seen as the target already: they stay as they are",
-            stacklevel=4,
-        )
-    if flat:
-        warnings.warn(
-            f"the gradient is exactly zero for {flat} of {count} images: saturated outputs or rounding hide the way, "
-            "and the network is less robust than it seems. pellucid.square and pellucid.hop_skip_jump need no gradient",
-            stacklevel=4,
-        )
+        guess = GUESS if device.type == "cpu" else None
+        batched(lambda part: advance(part, attack), count, like=images, device=device, guess=guess)
     return {
         "images": found, "success": fooled, "misclassified": already, "labels": labels, "targets": targets,
         "before": before, "after": after, "confidence_before": sure_before, "confidence_after": sure_after,
-        "queries": queries,
+        "queries": queries, "signs": signs, "through": through,
     }  # fmt: skip
 
 
@@ -133,14 +134,7 @@ def _check_outputs(outputs: Tensor, model: Model, labels: Tensor, targets: Tenso
                 f"the {what} {int(classes.max())} is out of range: the network has {outputs.shape[1]} classes, "
                 f"0 to {outputs.shape[1] - 1}"
             )
-    sums = (outputs.sum(1) - 1).abs().max() < 1e-3
-    if outputs.min() >= 0 and outputs.max() <= 1 and (sums or outputs.max() > 0.99):
-        warnings.warn(
-            f"the network seems to return {'probabilities' if sums else 'values of a sigmoid'}: all outputs lie in "
-            "[0, 1]. Where it is sure, their gradients vanish and it only seems robust: give the network up to its "
-            "logits",
-            stacklevel=7,
-        )
+    check_probabilities(outputs)
 
 
 def _confidence(outputs: Tensor) -> Tensor:

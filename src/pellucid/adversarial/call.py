@@ -7,6 +7,7 @@ import inspect
 import time
 import warnings
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from ..run import Model, counted
 from .attack import Attack
 from .batch import over_batches
 from .resume import in_folder
+from .signs import tell, warn
+from .views import Views
 
 KEYWORD, PLACE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 FIRST = [
@@ -32,9 +35,11 @@ FIRST = [
 ]
 COMMON: dict[str, Any] = {
     "target": Target, "bounds": None | tuple[float, float], "seed": int, "folder": str | Path | None,
+    "views": Views | None,
 }  # fmt: skip
 TARGET = inspect.Parameter("target", KEYWORD, default=None, annotation="Target")
 BOUNDS = inspect.Parameter("bounds", KEYWORD, default=None, annotation="tuple[float, float] | None")
+VIEWS = inspect.Parameter("views", KEYWORD, default=None, annotation="Views | None")
 FOLDER = inspect.Parameter("folder", KEYWORD, default=None, annotation="str | Path | None")
 SEED = inspect.Parameter("seed", KEYWORD, default=0, annotation="int")
 
@@ -44,28 +49,30 @@ def attack(
     paper: str,
     target: str = "optional",
     from_images: Callable[[Mapping[str, Any]], bool] = lambda _: False,
-    resumable: bool = False,
+    views: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Attack]]:
     """Make a plain function an attack.
 
     The function is written as `f(case, *, options...)` and returns n x C x H x W images for those of the case, all
     of which are seen rightly before. It need not round, count or report. What users call is
-    `f(model, images, labels=None, *, target=None, options..., bounds=None, seed=0)`: it checks, cuts the images into
-    batches, leaves out what is misclassified, holds the budget exactly where there is an option `eps`, looks at
-    what the network makes of the images found, and records the call in an `Attack`.
+    `f(model, images, labels=None, *, target=None, options..., bounds=None, seed=0, folder=None)`: it checks, cuts the
+    images into batches, leaves out what is misclassified, holds the budget exactly where there is an option `eps`,
+    looks at what the network makes of the images found, keeps that if there is a folder, and records the call in an
+    `Attack`.
 
     Args:
         paper: authors, year and title.
         target: "optional", "required" or "never".
         from_images: tells from the options whether the attack begins with a gradient at the images themselves;
             the pass that predicts their classes then serves for it.
-        resumable: whether there is an option `folder`, to keep what is finished and to go on from. No targets then.
+        views: whether there is an option `views`: all passes of the attack then are through these.
     """
 
     def register(function: Callable[..., Tensor]) -> Callable[..., Attack]:
         name = function.__name__
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is KEYWORD]
-        extra = [*([] if target == "never" else [TARGET]), *own, BOUNDS, SEED, *([FOLDER] if resumable else [])]
+        aim, look = [] if target == "never" else [TARGET], [VIEWS] if views else []
+        extra = [*aim, *own, *look, BOUNDS, SEED, FOLDER]
         defaults = {p.name: p.default for p in extra}
         known = {**COMMON, **inspect.get_annotations(function, eval_str=True)}
         kinds = {option: known[option] for option in defaults}
@@ -82,27 +89,28 @@ def attack(
             if "eps" in options:
                 check_budget(options["eps"], options.get("norm", "linf"), bounds, images[0].numel())
             right, goal = check_classes(model, labels, options.get("target"), len(images))
-            chosen = {p.name: options[p.name] for p in own}
+            chosen, seen = {p.name: options[p.name] for p in own}, options.get("views")
 
             def over(part: slice) -> dict[str, Any]:
                 return over_batches(
                     lambda case: function(case, **chosen), model, images[part].detach(), right[part],
                     None if goal is None else goal[part],
                     budget=(options.get("eps"), options.get("norm", "linf")), bounds=bounds, seed=options["seed"],
-                    keep=from_images(options), name=name.replace("_", " "),
+                    keep=from_images(options) and seen is None, name=name.replace("_", " "), views=seen,
                 )  # fmt: skip
 
             if options.get("folder") is None:
                 with counted() as passes:
                     fields = over(slice(None))
             else:
+                kept = {**chosen, "bounds": list(bounds), **({"views": asdict(seen)} if seen else {})}
                 fields, passes = in_folder(
-                    options["folder"], over, model, images, right, verb=name,
-                    options={**chosen, "bounds": list(bounds)}, seed=options["seed"],
-                )  # fmt: skip
+                    options["folder"], over, model, images, right, goal, verb=name, options=kept, seed=options["seed"]
+                )
+            fields = tell(fields)
             record = Call(
                 method=name,
-                options={key: plain(options[key]) for key in defaults if key not in ("target", "folder")},
+                options={key: plain(options[key]) for key in defaults if _told(key, options[key])},
                 objective=_aim(model, labels, fields["targets"]),
                 model=name_of(model),
                 paper=paper,
@@ -144,6 +152,11 @@ def check_pixels(model: Model, images: Tensor, bounds: tuple[float, float] | Non
         if not isinstance(model, Classifier) and bounds is None:
             remedy = ": give pixels, wrap the network with its mean and std (pellucid.wrap), or say bounds=(low, high)"
         raise ValueError(f"images have values from {least:.4g} to {most:.4g}, expected [{low:g}, {high:g}]{remedy}")
+    if 0 < most - low <= 1.5 * (high - low) / 255:
+        warn(
+            f"images have values from {least:.4g} to {most:.4g}, nearly black in [{low:g}, {high:g}]: were they "
+            "divided by 255 twice?"
+        )
     return low, high
 
 
@@ -172,9 +185,14 @@ def name_of(model: Model) -> str:
     return model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
 
 
+def _told(option: str, value: Any) -> bool:
+    """Whether an option belongs into the record of a call."""
+    return option not in ("target", "folder") and not (value is None and option in ("views", "bounds"))
+
+
 def _aim(model: Model, labels: Target, targets: Tensor | None) -> str:
     if targets is None:
         return "away from the predicted class" if labels is None else "away from the label"
     found = targets.unique().tolist()
-    names = [model.label(i) if isinstance(model, Classifier) else str(i) for i in found[:3]]
+    names = [model.label(i).partition(", ")[0] if isinstance(model, Classifier) else str(i) for i in found[:3]]
     return f"to {', '.join(names)}{', ...' if len(found) > 3 else ''}"

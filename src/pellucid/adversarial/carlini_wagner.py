@@ -45,6 +45,8 @@ def carlini_wagner(
         confidence: k, by how much the wrong class must lie above the right one, in units of the logits.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -52,6 +54,7 @@ def carlini_wagner(
     Raises:
         ValueError: for images outside the bounds, unknown classes, or options that are too small.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)

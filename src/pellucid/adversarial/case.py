@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,6 +12,12 @@ from torch import Tensor
 
 from ..run import Model, ModelError, count_backward, run
 from .losses import LossFunction, without
+from .views import Views
+
+SIGNS = ("flat", "stuck", "squares")
+"""What is noted of an image: its gradient is zero, it was moved in vain, only an attack without gradients fooled it."""
+THROUGH = 1000  # streams of draws from here on are those of views
+FRESH = 50  # views that show what survives a camera
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +33,10 @@ class Case:
     advance: moves the progress bar on, by a share of the work on this batch.
     opening: the pass over the images of the whole batch, if it was kept: where its graph begins, and the outputs.
     last: the images seen last without a graph, and their outputs.
-    flat: how many images had a gradient of exactly zero, the first time that one was taken.
+    signs: what is noted of each image of the batch, N x len(SIGNS) booleans, or None.
+    looked: whether a gradient was taken: one entry then.
+    views: what the network sees instead of the images themselves; None for these.
+    turns: how often views were drawn: one entry each time.
     """
 
     model: Model
@@ -42,7 +52,10 @@ class Case:
     opening: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     any_class: bool = False
     last: list[tuple[Tensor, Tensor]] = field(default_factory=list)
-    flat: list[int] = field(default_factory=list)
+    signs: Tensor | None = None
+    looked: list[bool] = field(default_factory=list)
+    views: Views | None = None
+    turns: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -66,13 +79,20 @@ class Case:
         """A source of draws on the CPU; another for each stream."""
         return torch.Generator().manual_seed((self.seed * 1_000_003 + stream * 7919 + 1) % 2**63)
 
+    def note(self, sign: str, chosen: Tensor) -> None:
+        """Note a sign of some of the images, by a mask."""
+        if self.signs is not None:
+            self.signs[self.places[chosen], SIGNS.index(sign)] = True
+
     def outputs(self, images: Tensor) -> Tensor:
         """The network's outputs, n x K in float32 or float64, without a graph."""
+        if self.views is not None:
+            with torch.no_grad():
+                return _together([self._asked(seen) for seen in self._seen(self.views, images)])
         if self.last and self.last[0][0].shape == images.shape and torch.equal(self.last[0][0], images):
             return self.last[0][1]
-        self.queries.index_add_(0, self.places, torch.ones_like(self.places))
         with torch.no_grad():
-            outputs = as_outputs(run(self.model, images).output)
+            outputs = self._asked(images)
         self.last[:] = [(images, outputs)]
         return outputs
 
@@ -90,15 +110,46 @@ class Case:
         return without(outputs, self.labels).topk(min(most, outputs.shape[1] - 1), 1).indices
 
     def slope(self, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
-        """The gradient of a loss with respect to the images: gradient, outputs, and the n losses."""
+        """The gradient of a loss with respect to the images: gradient, outputs, and the n losses.
+
+        Through views, these are means over some; outputs are then the logarithm of the mean probabilities.
+        """
+        if self.views is not None:
+            return self._slope_through(self.views, images, loss)
         start, outputs = self.graph(images)
         chosen = self.places if len(start) != len(self.images) else slice(None)
         with torch.enable_grad():
             values = loss(outputs, self.labels, self.targets)
             slope = self.back(values, start)[chosen]
-        if not self.flat:
-            self.flat.append(int((~slope.flatten(1).any(1)).sum()))
         return slope, outputs.detach(), values.detach()
+
+    def _slope_through(self, views: Views, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
+        total, outputs, values = torch.zeros_like(images), [], []
+        with torch.inference_mode(False), torch.enable_grad():
+            start = images.detach().requires_grad_()
+            for seen in self._seen(views, start):
+                answer = self._asked(seen)
+                value = loss(answer, self.labels, self.targets)
+                total += self.back(value, start)
+                outputs.append(answer.detach())
+                values.append(value.detach())
+        return total / len(values), _together(outputs), torch.stack(values).mean(0)
+
+    def _seen(self, views: Views, images: Tensor) -> Iterator[Tensor]:
+        """The images in some views, which are the same for every image and others at every turn."""
+        self.turns.append(1)
+        yield from views.of(images, self.generator(THROUGH + len(self.turns)), self.low, self.high)
+
+    def share_fooled(self, views: Views, images: Tensor) -> Tensor:
+        """The share of fresh views of each image that fool the network: n numbers."""
+        many, fresh = replace(views, samples=FRESH), self.generator(THROUGH)
+        with torch.no_grad():
+            seen = [self.fooled(self._asked(view)) for view in many.of(images, fresh, self.low, self.high)]
+        return torch.stack(seen).double().mean(0)
+
+    def _asked(self, images: Tensor) -> Tensor:
+        self.queries.index_add_(0, self.places, torch.ones_like(self.places))
+        return as_outputs(run(self.model, images).output)
 
     def graph(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """A pass that can be differentiated: the images where its graph begins, and the n outputs.
@@ -124,13 +175,32 @@ class Case:
                 "pellucid.square, pellucid.hop_skip_jump"
             )
         count_backward(len(start))
+        if not self.looked:
+            self.looked.append(True)
+            self._check_slope(slope if len(slope) == len(self) else slope[self.places])
         return slope
+
+    def _check_slope(self, slope: Tensor) -> None:
+        """Refuse a gradient that is no number; note where it is exactly zero."""
+        sizes = slope.flatten(1).abs().amax(1)
+        if not sizes.isfinite().all():
+            raise ModelError(
+                "the gradient of the outputs with respect to the images is NaN or infinite, though the outputs are "
+                "not: a root of zero, a division by zero or an overflow on the way back. Attacks that see only "
+                "outputs work on it: pellucid.square, pellucid.hop_skip_jump"
+            )
+        self.note("flat", sizes == 0)
 
     def steps(self, count: int, share: float = 1.0) -> Iterator[int]:
         """0 ... count-1, moving the progress bar on; `share` of the attack's work is in these steps."""
         for number in range(count):
             yield number
             self.advance(share / count)
+
+
+def _together(outputs: list[Tensor]) -> Tensor:
+    """The logarithm of the mean probabilities of several answers."""
+    return torch.stack(outputs).log_softmax(2).logsumexp(0) - math.log(len(outputs))
 
 
 def differentiable(model: Model, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,8 @@ def deepfool(
         overshoot: 0 or more.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -52,6 +54,7 @@ def deepfool(
         ValueError: for images outside the bounds, unknown classes, fewer than 1 step or 2 candidates, or an overshoot
             below 0.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)

@@ -40,6 +40,8 @@ def fab(
         within: how far random starts lie from images that are not fooled yet, in the units of the norm.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -47,6 +49,7 @@ def fab(
     Raises:
         ValueError: for images outside the bounds, unknown classes, or options that are too small.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)

@@ -13,6 +13,7 @@ from .losses import BY_NAME, Loss
 @attack(
     paper="Goodfellow, Shlens & Szegedy 2015, Explaining and harnessing adversarial examples",
     from_images=lambda _: True,
+    views=True,
 )
 def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = "ce") -> Tensor:
     """One step as long as the budget, along the sign of the gradient.
@@ -29,8 +30,11 @@ def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = 
         eps: how far an image may move, above 0, in units of pixels.
         norm: of the budget: "linf", "l2" or "l1".
         loss: "ce" (cross-entropy), "margin" or "dlr".
+        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -38,6 +42,7 @@ def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = 
     Raises:
         ValueError: for images outside the bounds, a budget that is 0 or allows everything, unknown classes.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)

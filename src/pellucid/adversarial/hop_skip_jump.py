@@ -44,6 +44,8 @@ def hop_skip_jump(
             random ones. For a target there is hardly one among those: give an image of that class.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the directions.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`; where no start was found, the image is as it was.
@@ -51,6 +53,7 @@ def hop_skip_jump(
     Raises:
         ValueError: for images outside the bounds, unknown classes, fewer than 1 step or 2 directions, or a start that
             does not fit.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(1)

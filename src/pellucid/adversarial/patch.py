@@ -24,6 +24,7 @@ from .batch import over_batches
 from .call import check_classes, check_pixels, name_of
 from .case import Case
 from .losses import cross_entropy
+from .signs import tell
 from .views import lit, placed
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam
@@ -161,10 +162,10 @@ def patch(
         covered = torch.cat(
             [_covered(images[i : i + 1].to(device), made, last[i : i + 1], round) for i in range(len(images))]
         )
-        fields = over_batches(
+        fields = tell(over_batches(
             _looked_up(covered), model, images.detach(), right, goal,
             budget=(None, "linf"), bounds=(low, high), seed=seed, keep=False, name="patch",
-        )  # fmt: skip
+        ))  # fmt: skip
         advance(1)
     record = Call(
         method="patch",

@@ -20,6 +20,7 @@ SPARSE = 0.01  # the share of an image's values that one l1 step moves
     paper="Madry, Makelov, Schmidt, Tsipras & Vladu 2018, Towards deep learning models resistant to adversarial "
     "attacks",
     from_images=lambda options: not options["random_start"],
+    views=True,
 )
 def pgd(
     case: Case,
@@ -57,8 +58,11 @@ def pgd(
         momentum: in [0, 1]: how much of the former direction is kept (Dong et al. 2018, Boosting adversarial attacks
             with momentum).
         early_stop: images leave as soon as they fool the network; faster, and they move less far.
+        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -67,6 +71,7 @@ def pgd(
         ValueError: for images outside the bounds, a budget that is 0 or allows everything, unknown classes, fewer
             than 1 step or restart, or several restarts from one place.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)

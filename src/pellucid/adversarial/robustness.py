@@ -22,6 +22,7 @@ from ..run import Model, counted
 from .attack import Attack
 from .balls import Norm
 from .call import name_of
+from .signs import warn
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,17 +62,11 @@ class Robustness(Result):
 
     @property
     def intervals(self) -> Tensor:
-        """E x 2: between what the accuracy at each budget may lie, for other images of the same kind.
-
-        Wilson's interval for a share of N trials, which holds also near 0 and 1.
-        """
+        """E x 2: between what the accuracy at each budget may lie, for other images of the same kind."""
         return self._interval(self.robust_accuracy)
 
     def _interval(self, share: Tensor) -> Tensor:
-        n, z = len(self.broken), NormalDist().inv_cdf(0.5 + self.level / 2)
-        middle = (share + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * (share * (1 - share) / n + z**2 / (4 * n**2)).sqrt()
-        return torch.stack([(middle - half).clamp(min=0), (middle + half).clamp(max=1)], 1)
+        return interval(share, len(self.broken), self.level)
 
     def figure(self, **options: Any) -> Figure:
         """The accuracy over budgets, with its confidence interval.
@@ -121,6 +116,18 @@ class Robustness(Result):
         return f"Robustness({len(self.broken)} images, {self.norm}: {self.accuracy:.1%} at 0, {said})"
 
 
+def interval(share: Tensor, count: int, level: float = 0.95) -> Tensor:
+    """Wilson's interval for shares of so many trials, n x 2, which holds also near 0 and 1.
+
+    >>> interval(torch.tensor([0.5]), 100).round(decimals=3)
+    tensor([[0.4040, 0.5960]])
+    """
+    z = NormalDist().inv_cdf(0.5 + level / 2)
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * (share * (1 - share) / count + z**2 / (4 * count**2)).sqrt()
+    return torch.stack([(middle - half).clamp(min=0), (middle + half).clamp(max=1)], 1)
+
+
 def robustness(
     model: Model,
     images: Tensor,
@@ -157,6 +164,9 @@ def robustness(
         UnknownName: if there is no such attack.
         ValueError: for budgets that are not above 0, missing labels, or what the attack refuses.
 
+    Warns:
+        UserWarning: for an accuracy that no network can have, at budgets within which any image can be made grey.
+
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)
     >>> result = pellucid.robustness(
@@ -189,8 +199,8 @@ def robustness(
             if not len(left):
                 break
             mine = given if budget is None else {**given, "eps": budget}
-            if budget is not None and given.get("folder") is not None:
-                mine["folder"] = Path(given["folder"], f"{norm}-{budget:.6g}")
+            if given.get("folder") is not None:
+                mine["folder"] = Path(given["folder"], f"{norm}-{'least' if budget is None else f'{budget:.6g}'}")
             result = entry.function(model, images[left], right, **mine)
             attacks.append(result)
             broken[left[result.misclassified]] = 0
@@ -215,6 +225,13 @@ def robustness(
         forward=passes.forward,
         backward=passes.backward,
     )
+    most = budgets[-1]
+    share = float((broken > most).double().mean())
+    if norm == "linf" and most >= 0.5 and share > 0.5:
+        warn(
+            f"{share:.0%} of the images are seen rightly at {most:g} in linf, within which any image can be made plain "
+            "grey: the attack is too weak, or the gradients of the network are masked"
+        )
     return Robustness(
         torch.tensor(budgets, dtype=torch.float64), broken, found, images.detach(), tuple(attacks), norm, level, record
     )

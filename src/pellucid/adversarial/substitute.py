@@ -22,6 +22,7 @@ from .call import check_budget, check_classes, check_pixels, name_of
 from .case import Case, as_outputs
 from .losses import cross_entropy, of_class
 from .pgd import ascend, mover
+from .signs import tell
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -127,10 +128,10 @@ def substitute(
             own.append(passes)
             return found
 
-        fields = over_batches(
+        fields = tell(over_batches(
             work, model, images.detach(), right, None,
             budget=(eps, norm), bounds=bounds, seed=seed, keep=False, name="substitute",
-        )  # fmt: skip
+        ))  # fmt: skip
         advance(1)
     record = Call(
         method="substitute",

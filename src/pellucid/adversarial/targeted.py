@@ -25,6 +25,7 @@ SCORES: dict[str, LossFunction] = {
     "networks",
     target="required",
     from_images=lambda _: True,
+    views=True,
 )
 def targeted(case: Case, *, score: Score = "log_probability", step_size: float = 0.1, steps: int = 500) -> Tensor:
     """Ascend the score of another class, from any image, until the network takes the image for it; stop there.
@@ -40,8 +41,11 @@ def targeted(case: Case, *, score: Score = "log_probability", step_size: float =
         score: "log_probability" of the target, its "logit", or the "margin" by which its logit lies above the next.
         step_size: the length of a step in l2, in units of pixels.
         steps: at the most.
+        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
+        folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
+            where it was stopped.
 
     Returns:
         An `Attack`.
@@ -49,6 +53,7 @@ def targeted(case: Case, *, score: Score = "log_probability", step_size: float =
     Raises:
         ValueError: for images outside the bounds, a target that is the label of every image, fewer than 1 step.
         ModelError: if the network has no gradient.
+        OtherRun: if the folder holds another run.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)

@@ -21,6 +21,7 @@ from .batch import over_batches
 from .call import check_budget, check_classes, check_pixels, name_of
 from .case import Case
 from .losses import BY_NAME, Loss
+from .signs import tell
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -122,10 +123,10 @@ def universal(
             change = project(change + size * unit(total, "linf" if norm == "linf" else "l2"), eps, norm)
             advance(1)
         change = within(torch.zeros_like(change), change, eps, norm, low - high, high - low)
-        fields = over_batches(
+        fields = tell(over_batches(
             lambda one: one.images + change, model, images.detach(), right, goal,
             budget=(eps, norm), bounds=(low, high), seed=seed, keep=False, name="universal",
-        )  # fmt: skip
+        ))  # fmt: skip
         advance(1)
     record = Call(
         method="universal",

@@ -3,10 +3,135 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Views:
+    """How a camera may see a picture: each time a little different.
+
+    Attacks that take `views=` raise the mean loss over some views, drawn anew at every step, so that what they find
+    survives being printed, hung up and photographed (expectation over transformations: Athalye, Engstrom, Ilyas &
+    Kwok 2018, Synthesizing robust adversarial examples).
+
+    rotation: up to so many degrees either way. scale: from, to; 1 is as it is. shift: up to that share of the side.
+    perspective: each corner moves by up to that share of the side.
+    brightness, contrast: change by up to that share of the range of pixels.
+    blur: Gaussian, of a standard deviation of up to so many pixels. noise: Gaussian, of that standard deviation.
+    samples: views at every step.
+
+    >>> import pellucid
+    >>> scenes = pellucid.shapes.scenes(2)
+    >>> seen = list(Views(rotation=30, samples=3).of(scenes.images, torch.Generator().manual_seed(0)))
+    >>> len(seen), seen[0].shape
+    (3, torch.Size([2, 3, 96, 96]))
+    """
+
+    rotation: float = 15.0
+    scale: tuple[float, float] = (0.9, 1.1)
+    shift: float = 0.05
+    perspective: float = 0.05
+    brightness: float = 0.1
+    contrast: float = 0.1
+    blur: float = 1.0
+    noise: float = 0.02
+    samples: int = 4
+
+    def __post_init__(self) -> None:
+        for name in ("rotation", "shift", "perspective", "brightness", "contrast", "blur", "noise"):
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} is {value!r}, expected 0 or more")
+        if not 0 < self.scale[0] <= self.scale[1] < math.inf:
+            raise ValueError(f"scale is {self.scale!r}, expected two numbers above 0, the smaller first")
+        if self.perspective >= 0.5:
+            raise ValueError(f"perspective is {self.perspective:g}: from 0.5 on, corners meet")
+        if self.samples < 1:
+            raise ValueError(f"samples is {self.samples}, expected 1 or more")
+
+    def of(self, images: Tensor, source: torch.Generator, low: float = 0.0, high: float = 1.0) -> Iterator[Tensor]:
+        """The images in each of `samples` views, differentiable; a view is the same for all of them.
+
+        Args:
+            images: N x C x H x W. source: of the draws, on the CPU. low, high: bounds of pixels.
+        """
+        for _ in range(self.samples):
+            yield self._one(images, source, low, high)
+
+    def _one(self, images: Tensor, source: torch.Generator, low: float, high: float) -> Tensor:
+        draws = torch.rand(14, generator=source, dtype=torch.float64)
+        either = (2 * draws - 1).tolist()
+        scale = self.scale[0] * (self.scale[1] / self.scale[0]) ** float(draws[1])
+        seen = images
+        if self.rotation or self.shift or self.perspective or self.scale != (1.0, 1.0):
+            back = homography(2 * self.perspective * (2 * draws[6:14] - 1).view(4, 2))
+            turn = math.radians(self.rotation) * either[0]
+            places = _places(images, back, turn, scale, 2 * self.shift * either[2], 2 * self.shift * either[3])
+            seen = F.grid_sample(
+                seen, places.expand(len(seen), -1, -1, -1), mode="bilinear", padding_mode="reflection",
+                align_corners=False,
+            )  # fmt: skip
+        if self.blur:
+            seen = blurred(seen, self.blur * float(torch.rand((), generator=source, dtype=torch.float64)))
+        seen = lit(
+            seen, brightness=self.brightness * either[4], contrast=1 + self.contrast * either[5], low=low, high=high
+        )
+        if self.noise:
+            noise = torch.randn(images.shape[1:], generator=source, dtype=torch.float64).to(seen)
+            seen = (seen + self.noise * (high - low) * noise).clamp(low, high)
+        return seen
+
+
+def homography(moves: Tensor) -> Tensor:
+    """The 3 x 3 matrix, of places in [-1, 1], that takes each corner so far.
+
+    Args:
+        moves: 4 x 2, of x and y, for the corners top left, top right, bottom right and bottom left.
+
+    >>> homography(torch.zeros(4, 2)).diagonal()
+    tensor([1., 1., 1.], dtype=torch.float64)
+    """
+    rows, wanted = [], []
+    for (x, y), (dx, dy) in zip(((-1, -1), (1, -1), (1, 1), (-1, 1)), moves.double().tolist(), strict=True):
+        u, v = x + dx, y + dy
+        rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
+        wanted += [u, v]
+    found = torch.linalg.solve(torch.tensor(rows, dtype=torch.float64), torch.tensor(wanted, dtype=torch.float64))
+    return torch.cat([found, torch.ones(1, dtype=torch.float64)]).view(3, 3)
+
+
+def _places(images: Tensor, warp: Tensor, turn: float, scale: float, x: float, y: float) -> Tensor:
+    """Where in the picture each pixel of the view lies, 1 x H x W x 2 in [-1, 1]."""
+    height, width = images.shape[2:]
+    cos, sin, wide = math.cos(turn), math.sin(turn), width / height
+    # From the view back to the picture; turned in pixels, where the sides may differ.
+    similar = torch.tensor([
+        [cos / scale, -sin / (scale * wide), -x], [sin * wide / scale, cos / scale, -y], [0, 0, 1],
+    ], dtype=torch.float64)  # fmt: skip
+    across, down = ((2 * torch.arange(n, dtype=torch.float64) + 1) / n - 1 for n in (width, height))
+    grid = torch.stack([*torch.meshgrid(down, across, indexing="ij")[::-1], torch.ones(height, width).double()], -1)
+    at = grid @ (similar @ warp).T
+    return (at[..., :2] / at[..., 2:])[None].to(images)
+
+
+def blurred(images: Tensor, sigma: float) -> Tensor:
+    """Images under a Gaussian of that standard deviation in pixels; edges are repeated.
+
+    >>> blurred(torch.ones(1, 1, 4, 4), 0.8).sum().round()
+    tensor(16.)
+    """
+    reach = min(math.ceil(3 * sigma), min(images.shape[2:]) - 1)
+    if reach < 1 or sigma < 0.05:
+        return images
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
+    weights = (weights / weights.sum()).to(images)
+    channels, seen = images.shape[1], F.pad(images, (reach, reach, reach, reach), mode="replicate")
+    seen = F.conv2d(seen, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
+    return F.conv2d(seen, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 def placed(

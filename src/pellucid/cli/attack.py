@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..console import CODES, FAILED, print_json, say
+from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say
 from .group import computing, json_option, load, main, target, values_of, with_model
+
+MOST_NAMED = 10  # files in a list of failures on the screen
 
 
 def budget(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
@@ -53,6 +57,10 @@ Examples:
               help="One page; or the images, of 8 bits; or all numbers.")  # fmt: skip
 @click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
               help="True classes, as for explain; else the predicted class is the right one.")  # fmt: skip
+@click.option(
+    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where finished images are kept; else beside."
+)
+@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
 @with_model
 @json_option
@@ -60,7 +68,8 @@ Examples:
 def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Change images a little, so that a model is fooled, and show by how little.
 
-    Writes one page with each image before and after, the difference, and ten times the difference.
+    Writes one page with each image before and after, the difference, and ten times the difference. Finished images
+    are kept in a run folder beside it: if it is stopped, however, the same command goes on where it was.
     """
     kind = given["format"]
     output: Path = given["output"] or Path({"html": "attack.html", "npz": "attack.npz", "png": "attack"}[kind])
@@ -68,16 +77,24 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
 
     if kind != "npz":
         check_output(output, kind, [Path(image) for image in images])
-    from ..pages import attack_page, attack_photos, photos, save_images
+    from ..pages import attack_page, attack_photos, kept, photos, save_images
 
     method = given["method"] or ("targeted" if given["to"] else "pgd")
     options = _options(method, given)
     with computing(given):
         model = load(given["model"], given)
         taken = photos(model, images, None if given["truth"] == "none" else given["truth"])
-        result = attack_photos(
-            model, taken, method=method, target=target(given["to"], model), seed=given["seed"], options=options
-        )
+        aim, place = target(given["to"], model), _place(given["run"], output, kind)
+        with _stopping(context, place):
+            result = kept(
+                lambda: attack_photos(
+                    model, taken, method=method, target=aim, seed=given["seed"], options=options, folder=place
+                ),
+                place,
+                overwrite=given["overwrite"],
+                replace=given["run"] is None,
+                say=say,
+            )
         said = ""
         if kind == "html":
             attack_page(output, model, taken, result, command=shlex.join(["pellucid", *context.obj]))
@@ -106,6 +123,9 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
             }
         )  # fmt: skip
     else:
+        already = len(result.images) - attacked
+        why = "seen wrongly" if result.targets is None else "of that class"
+        said += f"; {already} {'was' if already == 1 else 'were'} {why} before" if already else ""
         click.echo(f"wrote {output} ({int(result.success.sum())} of {attacked} images fooled{said})")
     context.exit(FAILED if taken.failures else 0)
 
@@ -133,25 +153,41 @@ Examples:
               metavar="PATH", help="The page.")  # fmt: skip
 @click.option("--truth", default="folders", metavar="FILE|folders", show_default=True,
               help="True classes: a .csv or .json of files and labels, or folders called like labels.")  # fmt: skip
+@click.option(
+    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where finished images are kept; else beside."
+)
+@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
 @with_model
 @json_option
 @click.pass_context
 def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say how many images a model sees rightly under attack, over budgets, with confidence intervals."""
+    """Say how many images a model sees rightly under attack, over budgets, with confidence intervals.
+
+    Finished images are kept in a run folder beside the page: if it is stopped, the same command goes on where it was.
+    """
     from ..explain.outputs import check_output
 
     check_output(given["output"], "html", [Path(image) for image in images])
-    from ..pages import photos, robust_photos, robustness_page
+    from ..pages import kept, photos, robust_photos, robustness_page
 
     options = _options(given["method"], {**given, "eps": None})
     norm = options.pop("norm", None) or "linf"
     with computing(given):
         model = load(given["model"], given)
         taken = photos(model, images, given["truth"])
-        result = robust_photos(
-            model, taken, eps=given["eps"], norm=norm, method=given["method"], seed=given["seed"], options=options
-        )
+        place = _place(given["run"], given["output"], "html")
+        with _stopping(context, place):
+            result = kept(
+                lambda: robust_photos(
+                    model, taken, eps=given["eps"], norm=norm, method=given["method"], seed=given["seed"],
+                    options=options, folder=place,
+                ),
+                place,
+                overwrite=given["overwrite"],
+                replace=given["run"] is None,
+                say=say,
+            )  # fmt: skip
         robustness_page(given["output"], model, taken, result, command=shlex.join(["pellucid", *context.obj]))
     _failures(taken.failures)
     if as_json:
@@ -168,6 +204,24 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
         click.echo(result.table())
         click.echo(f"wrote {given['output']} ({len(taken.names)} images)")
     context.exit(FAILED if taken.failures else 0)
+
+
+def _place(run: Path | None, output: Path, kind: str) -> Path:
+    """Where finished images are kept."""
+    from ..explain.outputs import place_of
+
+    return run or (output.with_suffix(".run") if kind == "npz" else place_of(output, kind))
+
+
+@contextmanager
+def _stopping(context: click.Context, place: Path) -> Iterator[None]:
+    """Ctrl-C ends the command with the words how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+        say(f"stopped{there}")
+        context.exit(STOPPED)
 
 
 def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -193,5 +247,9 @@ def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _failures(failures: tuple[tuple[str, str], ...]) -> None:
-    for name, reason in failures:
-        say(f"{name}: {reason}")
+    if failures:
+        say(f"{len(failures)} {'file' if len(failures) == 1 else 'files'} could not be read:")
+    for name, reason in failures[:MOST_NAMED]:
+        click.echo(f"  {in_flags(reason if reason.startswith(name) else f'{name}: {reason}')}", err=True)
+    if len(failures) > MOST_NAMED:
+        click.echo(f"  and {len(failures) - MOST_NAMED} more", err=True)

@@ -28,9 +28,10 @@ def attack_photos(
     target: int | str | None = None,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
 ) -> Attack:
-    """Run one attack, by its name, on photos."""
-    given = {**(options or {}), **({} if target is None else {"target": target}), "seed": seed}
+    """Run one attack, by its name, on photos; with a folder, finished ones are kept there."""
+    given = {**(options or {}), **({} if target is None else {"target": target}), "seed": seed, "folder": folder}
     result: Attack = CATALOGUE[method].function(model, taken.images, taken.labels, **given)
     return result
 
@@ -47,8 +48,7 @@ def attack_page(
     linf, l2 = (result.distance(norm).tolist() for norm in ("linf", "l2"))
     before, after = _predicted(model, result.before), _predicted(model, result.after)
     sure = [f"{value:.1%}" for value in result.confidence_after.tolist()]
-    states = ["fooled" if s else "misclassified before" if m else "not fooled"
-              for s, m in zip(result.success.tolist(), result.misclassified.tolist(), strict=True)]  # fmt: skip
+    states = _outcomes(model, result)
     rows = [
         [name, was, now, how_sure, state, f"{far * 255:.2f}/255", f"{long:.3f}"]
         for name, was, now, how_sure, state, far, long in zip(
@@ -56,26 +56,24 @@ def attack_page(
         )
     ]
     plates = []
-    for i in range(min(len(rows), MOST_PLATES)):
-        pair = torch.stack([result.originals[i], result.images[i]]).detach().float().cpu()
-        original, adversarial = displayable(pair)
-        change = adversarial - original
-        tiles = [
-            (f"{before[i]}, {float(result.confidence_before[i]):.1%}", original),
-            (f"{after[i]}, {sure[i]}", adversarial),
-            ("difference; grey is none", (0.5 + change).clamp(0, 1)),
-            (f"{AMPLIFIED} x difference", (0.5 + AMPLIFIED * change).clamp(0, 1)),
-        ]
+    # What was fooled first; what was wrong before any attack last.
+    order = sorted(range(len(rows)), key=lambda i: (bool(result.misclassified[i]), not bool(result.success[i])))
+    for i in order[:MOST_PLATES]:
+        pair = (result.originals[i], result.images[i])
+        names = (f"{before[i]}, {float(result.confidence_before[i]):.1%}", f"{after[i]}, {sure[i]}")
         facts = {"largest change of a value": rows[i][5], "l2": rows[i][6], "queries": str(int(result.queries[i]))}
-        plates.append(Plate(taken.names[i], tiles, states[i], facts))
+        if result.through is not None and not result.misclassified[i]:
+            facts["fooled in views"] = f"{float(result.through[i]):.0%}"
+        plates.append(Plate(taken.names[i], _tiles(*pair, *names), states[i], facts))
     attacked = int((~result.misclassified).sum())
     facts = {
         "Images": str(len(rows)),
         "Fooled": f"{int(result.success.sum())} of {attacked} that were seen rightly",
-        "Attack": f"{result.call.method}, {result.call.objective}",
+        "Attack": f"{result.call.method}, {result.call.objective}{_budget(result)}",
         "Cost": f"{result.call.seconds:.1f} s, {result.call.forward} forward, {result.call.backward} backward",
     }
-    head = ["image", "before", "after", "probability", "outcome", "linf", "l2"]
+    head = ["image", "before", "after", "probability", "outcome", "largest change", "l2"]
+    facts |= {"Not read": f"{len(taken.failures)}, at the end of the page"} if taken.failures else {}
     return gallery(
         path, plates, title=title or f"What fools {model.name}", model=model, facts=facts, table=[head, *rows],
         failures=taken.failures, command=command,
@@ -92,18 +90,12 @@ def robustness_page(
     plates = [Plate("Accuracy over budgets", [("", result.figure())], call=result.call)]
     order = result.broken.argsort()
     for i in [int(i) for i in order if 0 < float(result.broken[i]) < float("inf")][:MOST_PLATES]:
-        pair = torch.stack([result.originals[i], result.images[i]]).detach().float().cpu()
-        original, adversarial = displayable(pair)
-        change = adversarial - original
         after = _predicted(model, model.predict(result.images[i : i + 1], k=1).classes[:, 0])[0]
-        tiles = [
-            (model.label(int(taken.labels[i])), original),
-            (after, adversarial),
-            ("difference; grey is none", (0.5 + change).clamp(0, 1)),
-            (f"{AMPLIFIED} x difference", (0.5 + AMPLIFIED * change).clamp(0, 1)),
-        ]
+        tiles = _tiles(result.originals[i], result.images[i], model.label(int(taken.labels[i])), after)
         plates.append(Plate(taken.names[i], tiles, f"fooled within {_length(float(result.broken[i]), result.norm)}"))
-    facts = {"Images": str(len(taken.names)), "Seen rightly": f"{result.accuracy:.1%}", "Attack": result.call.method}
+    facts = {"Images": str(len(taken.names)), "Seen rightly": f"{result.accuracy:.1%}",
+             "Attack": result.call.method.removeprefix("robustness, ")}  # fmt: skip
+    facts |= {"Not read": f"{len(taken.failures)}, at the end of the page"} if taken.failures else {}
     return gallery(
         path, plates, title=title or f"How robust {model.name} is", model=model, facts=facts, table=table,
         failures=taken.failures, command=command,
@@ -135,8 +127,9 @@ def robust_photos(
     method: str = "auto_attack",
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
+    folder: str | Path | None = None,
 ) -> Robustness:
-    """Accuracy of photos over budgets.
+    """Accuracy of photos over budgets; with a folder, finished ones are kept there.
 
     Raises:
         ValueError: if the truth of some image is not known.
@@ -148,8 +141,42 @@ def robust_photos(
             "folders called like labels, or give a table with truth="
         )
     return robustness(
-        model, taken.images, taken.labels, eps=eps, norm=norm, method=method, seed=seed, **(options or {})
-    )
+        model, taken.images, taken.labels, eps=eps, norm=norm, method=method, seed=seed, folder=folder,
+        **(options or {}),
+    )  # fmt: skip
+
+
+def _tiles(original: Tensor, found: Tensor, before: str, after: str) -> list[tuple[str, Tensor]]:
+    """What is shown of an image: before, after, the difference and ten times it; one picture where nothing changed."""
+    original, adversarial = displayable(torch.stack([original, found]).detach().float().cpu())
+    change = adversarial - original
+    if not change.any():
+        return [(before, original)]
+    return [
+        (before, original),
+        (after, adversarial),
+        ("difference; grey is none", (0.5 + change).clamp(0, 1)),
+        (f"{AMPLIFIED} x difference", (0.5 + AMPLIFIED * change).clamp(0, 1)),
+    ]
+
+
+def _outcomes(model: Classifier, result: Attack) -> list[str]:
+    """What became of each image, in words."""
+    said = []
+    for i, label in enumerate(_predicted(model, result.labels)):
+        if result.misclassified[i]:
+            said.append(f"seen wrongly before: it is {label}" if result.targets is None else "of that class before")
+        else:
+            said.append("fooled" if result.success[i] else "not fooled")
+    return said
+
+
+def _budget(result: Attack) -> str:
+    assert result.call is not None
+    options = result.call.options
+    if "eps" not in options:
+        return ""
+    return f", within {_length(options['eps'], options.get('norm', 'linf'))} ({options.get('norm', 'linf')})"
 
 
 def _length(value: float, norm: str) -> str:

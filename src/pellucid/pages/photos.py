@@ -11,9 +11,9 @@ from torch import Tensor
 
 from ..batches import progress
 from ..classifier import Classifier
-from ..explain.outputs import short_names
-from ..explain.truth import Truth, true_classes
+from ..files import short_names
 from ..images import list_images
+from ..truth import Truth, true_classes
 
 
 @dataclass(frozen=True, eq=False)
