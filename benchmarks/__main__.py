@@ -10,11 +10,18 @@ import torch
 
 import pellucid
 
-from . import adversarial, cases, relevance, synthesis
+from . import adversarial, cases, importers, relevance, representation, synthesis
 from .memory import peak
 from .timing import in_turn, ratio
 
-CASES = {**cases.CASES, **relevance.CASES, **adversarial.CASES, **synthesis.CASES}
+CASES = {
+    **cases.CASES,
+    **relevance.CASES,
+    **adversarial.CASES,
+    **synthesis.CASES,
+    **representation.CASES,
+    **importers.CASES,
+}
 
 
 def main(names: list[str]) -> None:

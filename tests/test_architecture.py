@@ -21,7 +21,7 @@ FLOORS = [
     ["classifier"],
     ["importers"],
     ["run", "zoo"],
-    ["algebra", "layers", "pictures", "relevance", "runfolder"],
+    ["algebra", "layers", "pictures", "relevance", "runfolder", "truth"],
     ["objectives"],
     ["result"],
     ["method"],
@@ -116,5 +116,10 @@ def test_importing_pellucid_imports_torch_and_nothing_heavy():
         "pyarrow",
         "jinja2",
         "click",
+        "jax",
+        "keras",
+        "onnx",
+        "onnxruntime",
+        "tensorflow",
     }
     assert not modules & heavy

@@ -28,10 +28,7 @@ from pellucid.method import CATALOGUE
 from pellucid.shapes import CLASSES, scenes, trained_network
 
 SOURCE = Path(pellucid.__file__).parents[1]
-COMMANDS = (
-    "explain", "demo", "attack", "robustness", "visualize", "invert", "dream", "texture", "style", "methods", "models",
-    "layers",
-)  # fmt: skip
+COMMANDS = tuple(main.commands)
 
 
 def call(*arguments):
@@ -301,7 +298,7 @@ def test_python_becomes_flags(said, here):
 # What Python alone can do, or what no command can come to.
 NOT_HERE = (
     "bare network", "images[", "images.", ".eval()", "torch.export", "explain takes a Classifier", "ragged=True",
-    "the objective is a 'X'; expected", "objective=lambda", "use pellucid.wrap in Python", "pellucid.from_onnx",
+    "the objective is a 'X'; expected", "objective=lambda", "use pellucid.wrap in Python",
     "pellucid.colour.", "crop='X'", "Scenes(", "needs --option", "say bounds=", "with successes=True",
 )  # fmt: skip
 

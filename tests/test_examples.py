@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,29 @@ def test_a_photo_by_rules(tmp_path):
     text = said("lrp_photo.py", "", "", "", tmp_path)
     assert "a rule for each depth: relevance" in text
     assert (tmp_path / "lrp_photo.png").stat().st_size > 10_000
+
+
+def test_photos_as_a_network_sees_them(tmp_path):
+    lines = said("representation_photos.py", "", "", "", tmp_path).splitlines()
+    assert lines[0].startswith("40 images, 40 forward, 40 backward")
+    shares = {line.split(":")[0]: int(line.split()[1].rstrip("%")) for line in lines if "of the same class" in line}
+    assert shares["flatten"] > 90 > 50 > shares["pixels"]
+    for name in ("alike", "patches_activation", "patches_relevance"):
+        assert (tmp_path / f"{name}.png").stat().st_size > 10_000
+    again = said("representation_photos.py", "", "", "", tmp_path)
+    assert "1 of 1 chunks are finished already" in again and "40 images, 0 forward, 0 backward" in again
+
+
+def test_a_network_of_digits_in_torch(tmp_path):
+    text = said("torch_mnist.py", "", "", tmp_path)
+    line = text.partition("the neuron of the 6: ")[2].splitlines()[0]
+    ones, found = (float(word) for word in line.split() if word[-1].isdigit())
+    assert found > ones
+    assert (tmp_path / "torch_mnist.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not (find_spec("keras") and find_spec("jax")), reason="needs Keras and JAX")
+def test_a_keras_model_and_a_photo(tmp_path):
+    text = said("keras_photo.py", "", "", "", tmp_path)
+    assert "imported from " in text
+    assert (tmp_path / "keras_photo.png").stat().st_size > 10_000

@@ -19,11 +19,11 @@ from torch import nn
 import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
-from pellucid.explain.truth import true_classes
 from pellucid.images import MissingImage, write_image
 from pellucid.method import CATALOGUE
 from pellucid.runfolder import OtherRun
 from pellucid.shapes import CLASSES, MEAN, STD, scenes, trained_network
+from pellucid.truth import true_classes
 
 job = importlib.import_module("pellucid.explain.job")
 explain = job.explain

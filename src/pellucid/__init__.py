@@ -6,10 +6,12 @@
 >>> result = pellucid.saliency(model, scenes.images)
 """
 
+from . import metrics as metrics
 from . import rules as rules
 from . import shapes as shapes
 from . import synthesis as synthesis
 from .adversarial import Attack as Attack
+from .adversarial import Views as Views
 from .adversarial import adversarial_training as adversarial_training
 from .adversarial import apgd as apgd
 from .adversarial import auto_attack as auto_attack
@@ -21,6 +23,7 @@ from .adversarial import hop_skip_jump as hop_skip_jump
 from .adversarial import patch as patch
 from .adversarial import pgd as pgd
 from .adversarial import robustness as robustness
+from .adversarial import seen_through as seen_through
 from .adversarial import square as square
 from .adversarial import substitute as substitute
 from .adversarial import targeted as targeted
@@ -50,14 +53,20 @@ from .attribution import saliency as saliency
 from .attribution import score_cam as score_cam
 from .attribution import smoothgrad as smoothgrad
 from .attribution import xgrad_cam as xgrad_cam
+from .audit import SpectrumClassifier as SpectrumClassifier
+from .audit import clever_hans as clever_hans
+from .audit import log_spectrum as log_spectrum
+from .audit import mean_spectra as mean_spectra
 from .classifier import Classifier as Classifier
 from .classifier import wrap as wrap
 from .explain import explain as explain
 from .importers import from_jax as from_jax
 from .importers import from_keras as from_keras
+from .importers import from_onnx as from_onnx
 from .importers import from_tensorflow as from_tensorflow
 from .layers import layers as layers
 from .method import CATALOGUE as CATALOGUE
+from .metrics import compare as compare
 from .objectives import channel as channel
 from .objectives import contrast as contrast
 from .objectives import direction as direction
@@ -66,6 +75,18 @@ from .objectives import log_probability as log_probability
 from .objectives import logit as logit
 from .objectives import neuron as neuron
 from .objectives import probability as probability
+from .representation import Features as Features
+from .representation import activations as activations
+from .representation import deep_mds as deep_mds
+from .representation import features as features
+from .representation import filters as filters
+from .representation import intrinsic_dimension as intrinsic_dimension
+from .representation import neighbors as neighbors
+from .representation import pacmap as pacmap
+from .representation import pca as pca
+from .representation import top_patches as top_patches
+from .representation import tsne as tsne
+from .representation import umap as umap
 from .result import side_by_side as side_by_side
 from .rules import RuleError as RuleError
 from .run import run as run

@@ -1,1 +1,19 @@
 """Does a network rest on the right evidence, over a whole data set?"""
+
+from .clever_hans import clever_hans as clever_hans
+from .clever_hans_result import AuditedClass as AuditedClass
+from .clever_hans_result import CleverHans as CleverHans
+from .clever_hans_result import Cluster as Cluster
+from .confounds import Confounds as Confounds
+from .confounds import confounds as confounds
+from .evaluation import Evaluation as Evaluation
+from .labelled_files import halves as halves
+from .labelled_files import labelled_files as labelled_files
+from .labelled_files import split as split
+from .log_spectrum import log_spectrum as log_spectrum
+from .mean_spectra import MeanSpectra as MeanSpectra
+from .mean_spectra import mean_spectra as mean_spectra
+from .spectrum_audit import SpectrumAudit as SpectrumAudit
+from .spectrum_audit import spectrum_audit as spectrum_audit
+from .spectrum_classifier import SpectrumClassifier as SpectrumClassifier
+from .upsampled_photos import upsampled_photos as upsampled_photos

@@ -4,7 +4,11 @@ Nothing heavy is imported before a command needs it.
 """
 
 from . import attack as attack
+from . import audit as audit
+from . import embed as embed
 from . import explain as explain
 from . import listing as listing
+from . import representation as representation
+from . import spectrum as spectrum
 from . import synthesis as synthesis
 from .group import main as main

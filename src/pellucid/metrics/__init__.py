@@ -1,5 +1,18 @@
 """Is an explanation true? Measures of attributions."""
 
+from .compare import compare as compare
+from .comparison import Comparison as Comparison
+from .curves import Curves as Curves
+from .curves import deletion as deletion
+from .curves import insertion as insertion
+from .fidelity import completeness as completeness
+from .fidelity import infidelity as infidelity
 from .localization import mass_accuracy as mass_accuracy
 from .localization import pointing_game as pointing_game
 from .localization import rank_accuracy as rank_accuracy
+from .randomisation import Randomisation as Randomisation
+from .randomisation import label_randomisation as label_randomisation
+from .randomisation import randomisation as randomisation
+from .sensitivity import sensitivity_max as sensitivity_max
+from .similarity import spearman as spearman
+from .similarity import ssim as ssim

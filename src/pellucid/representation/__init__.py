@@ -1,1 +1,32 @@
 """How a network sees the world: what its layers hold, and where images lie among others."""
+
+from .activations import Activations as Activations
+from .activations import activations as activations
+from .deep_mds import DeepMDS as DeepMDS
+from .deep_mds import deep_mds as deep_mds
+from .embedding import Embedding as Embedding
+from .features import Features as Features
+from .features import features as features
+from .features import features_of as features_of
+from .filters import Filters as Filters
+from .filters import filters as filters
+from .intrinsic_dimension import IntrinsicDimension as IntrinsicDimension
+from .intrinsic_dimension import intrinsic_dimension as intrinsic_dimension
+from .measure import Measure as Measure
+from .measure import Seen as Seen
+from .neighbors import Neighbors as Neighbors
+from .neighbors import neighbors as neighbors
+from .pacmap import pacmap as pacmap
+from .pca import pca as pca
+from .receptive_field import Fields as Fields
+from .receptive_field import receptive_fields as receptive_fields
+from .sweep import Sweep as Sweep
+from .sweep import sweep as sweep
+from .top_patches import Patches as Patches
+from .top_patches import extremes as extremes
+from .top_patches import patches_of as patches_of
+from .top_patches import top_patches as top_patches
+from .tsne import tsne as tsne
+from .umap import umap as umap
+from .vectors import relevance_maps as relevance_maps
+from .vectors import vectors as vectors

@@ -1,0 +1,311 @@
+"""Relevance maps of a data set, small enough to keep: what an audit looks at, image by image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from .. import runfolder
+from ..batches import batched, progress
+from ..checks import UnknownName
+from ..method import CATALOGUE
+from ..pictures import displayable
+from ..representation.source import Source
+from ..representation.sweep import read_ahead
+from ..run import Model, device_of, run
+from ..runfolder import DamagedChunk, RunFolder
+
+THUMB = 96  # pixels of the longer side of the images that are kept to be shown
+CHUNK_BYTES, MOST_IN_CHUNK = 2**25, 128
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What maps are wanted: with the images, all that they depend on.
+
+    model: a network or a `Classifier`. method, options: of the catalogue. size: rows and columns of a map.
+    wanted: the classes that count, by index; all if it is empty.
+    """
+
+    model: Model
+    method: str
+    options: Mapping[str, Any]
+    size: int
+    wanted: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Maps:
+    """What is kept of M images.
+
+    maps: M x h x w, relevance summed over channels and averaged over windows. pictures: M x 3 x t x u, 8 bits.
+    classes: M, whose relevance. predictions, scores: M. items: M, which images of the source they are.
+    """
+
+    maps: Tensor
+    pictures: Tensor = field(repr=False)
+    classes: Tensor
+    predictions: Tensor
+    scores: Tensor
+    items: Tensor
+    failures: tuple[tuple[str, str], ...] = ()
+
+
+def map_rows(
+    asked: Asked, images: Tensor, classes: Sequence[int | None]
+) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
+    """Rows, small maps and small pictures of a batch: a pure function, which any engine may call on any batch.
+
+    Args:
+        asked: which maps. images: N x C x H x W.
+        classes: whose relevance; None is the predicted class. Of classes that are not wanted there is none.
+
+    Returns:
+        For each image its class, prediction and score; maps N x h x w; pictures N x 3 x t x u, 8 bits. Rows, maps and
+        pictures of images that are not wanted have the class -1 and zeros.
+
+    Raises:
+        ValueError: for a method that gives no map, and what the method refuses.
+    """
+    outputs: list[Tensor] = []
+
+    def step(part: slice) -> None:
+        output = run(asked.model, images[part]).output
+        if not isinstance(output, Tensor) or output.ndim != 2:
+            raise ValueError("the network does not return N x K, and an audit is about classes")
+        outputs.append(output.float().cpu())
+
+    with torch.no_grad():
+        batched(step, len(images), like=images, label="predict", device=device_of(asked.model))
+    probabilities = torch.cat(outputs).softmax(1)
+    score, predicted = probabilities.max(1)
+    chosen = torch.tensor([int(p) if c is None else c for c, p in zip(classes, predicted, strict=True)])
+    here = torch.tensor([not asked.wanted or int(c) in asked.wanted for c in chosen], dtype=torch.bool)
+    height, width = (min(asked.size, -(-side // 2)) for side in images.shape[2:])
+    maps = torch.zeros(len(images), height, width)
+    if here.any():
+        function = CATALOGUE[asked.method].function
+        values = function(asked.model, images[here], chosen[here], **asked.options).values
+        if values.ndim != 4:
+            raise ValueError(f"{asked.method} gives {tuple(values.shape[1:])} numbers an image, which is no map")
+        total = values.detach().float().sum(1, keepdim=True)
+        maps[here] = F.adaptive_avg_pool2d(total, (height, width))[:, 0].cpu()
+    rows = [
+        {"class": int(c) if h else -1, "prediction": int(p), "score": float(s)}
+        for c, h, p, s in zip(chosen, here, predicted, score, strict=True)
+    ]
+    return rows, maps, _small(images)
+
+
+def maps_of(
+    asked: Asked,
+    source: Source,
+    classes: Sequence[int | None],
+    *,
+    folder: str | Path | None = None,
+    overwrite: bool = False,
+    say: Say = lambda _: None,
+) -> Maps:
+    """The maps of many images, in memory that does not grow with their size; with a folder, kept as they come.
+
+    Args:
+        asked: which maps. source: of which images. classes: one for each, None for the predicted one.
+        folder: a run folder; what is finished there is not done again.
+        overwrite: throw away what it holds.
+        say: called with a line of text for what is worth knowing.
+
+    Raises:
+        ValueError: if no image gives a map.
+        OtherRun: the folder holds a run of another model, or with other files or options.
+    """
+    if folder is None:
+        blocks = []
+        with progress(len(source), "relevance") as advance:
+            for members in _spans(source):
+                rows, maps, pictures = _computed(asked, source, classes, members)
+                _stop_if_all_failed(members, rows, len(source))
+                blocks.append((rows, maps, pictures))
+                advance(len(members))
+        return _gathered(blocks)
+    options = {
+        "method": asked.method,
+        "options": dict(asked.options),
+        "size": asked.size,
+        "wanted": list(asked.wanted),
+        "classes": runfolder.hash_of(list(classes)),
+        "images": source.identity(),
+    }
+    with runfolder.begin(
+        folder,
+        verb="clever_hans",
+        model=runfolder.describe_model(asked.model),
+        items=source.items,
+        options=options,
+        seed=0,
+        chunk=_chunk(source),
+        overwrite=overwrite,
+    ) as opened:
+        _forget_changed(opened, source, say)
+        for _ in range(2):
+            waiting = runfolder.pending(opened)
+            if len(waiting) < opened.chunks:
+                say(f"{opened.chunks - len(waiting)} of {opened.chunks} chunks are finished already in {folder}")
+            with progress(sum(len(runfolder.span(opened, number)) for number in waiting), "relevance") as advance:
+                for number in waiting:
+                    map_chunk(asked, source, classes, opened, number)
+                    advance(len(runfolder.span(opened, number)))
+            try:
+                return _gathered(list(_read(opened)))
+            except DamagedChunk as damage:
+                say(f"{damage.file} is damaged: its images are done again")
+                runfolder.forget(opened, [damage.number])
+        return _gathered(list(_read(opened)))
+
+
+def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folder: RunFolder, number: int) -> None:
+    """Compute the maps of one chunk of a run folder and write it; any engine may call this, in any order."""
+    members = runfolder.span(folder, number)
+    rows, maps, pictures = _computed(asked, source, classes, members)
+    _stop_if_all_failed(members, rows, len(source))
+    arrays = {"map": maps, "picture": pictures}
+    runfolder.write_chunk(
+        folder, number, rows, {n: [None if v is None else v.numpy() for v in a] for n, a in arrays.items()}
+    )
+
+
+Block = tuple[list[dict[str, Any]], list[Tensor | None], list[Tensor | None]]
+
+
+def _computed(asked: Asked, source: Source, classes: Sequence[int | None], members: Sequence[int]) -> Block:
+    read = read_ahead(source, members)
+    rows = [{**source.row(number), "class": -1, "prediction": -1, "score": float("nan")} for number in members]
+    maps: list[Tensor | None] = [None] * len(rows)
+    pictures: list[Tensor | None] = [None] * len(rows)
+    by_size: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(read):
+        if isinstance(image, str):
+            rows[place]["problem"] = image
+        else:
+            by_size.setdefault(tuple(image.shape), []).append(place)
+
+    def compute(places: list[int]) -> None:
+        batch = torch.stack([image for place in places if isinstance(image := read[place], Tensor)])
+        try:
+            found, small, seen = map_rows(asked, batch, [classes[members[place]] for place in places])
+        except (ValueError, TypeError, RuntimeError, UnknownName) as error:
+            if len(places) > 1:
+                for place in places:
+                    compute([place])
+            else:
+                rows[places[0]]["problem"] = " ".join(str(error).split()) or type(error).__name__
+            return
+        for place, row, one, picture in zip(places, found, small, seen, strict=True):
+            rows[place].update(row)
+            maps[place], pictures[place] = one, picture
+
+    for places in by_size.values():
+        compute(places)
+    return rows, maps, pictures
+
+
+def _stop_if_all_failed(members: Sequence[int], rows: Sequence[Mapping[str, Any]], total: int) -> None:
+    """At the beginning: options that no image goes with are not tried on all of them."""
+    if members[0] == 0 and all(row["problem"] for row in rows):
+        raise ValueError(
+            f"no map can be made: {rows[0]['name']}: {rows[0]['problem']}"
+            + (f" ({len(rows)} of {total} images were tried)" if total > 1 else "")
+        )
+
+
+def _gathered(blocks: Sequence[Block]) -> Maps:
+    rows = [row for block in blocks for row in block[0]]
+    maps = [one for block in blocks for one in block[1]]
+    pictures = [one for block in blocks for one in block[2]]
+    good = [place for place, row in enumerate(rows) if not row["problem"] and row["class"] >= 0]
+    failures = tuple((row["name"], row["problem"]) for row in rows if row["problem"])
+    if not good:
+        reason = f": {failures[0][0]}: {failures[0][1]}" if failures else ": no image is of the class, or taken for it"
+        raise ValueError(f"none of {len(rows)} images can be used{reason}")
+
+    def of(name: str) -> list[Any]:
+        return [rows[place][name] for place in good]
+
+    kept = [one for place in good if (one := maps[place]) is not None]
+    shapes = {tuple(one.shape) for one in kept}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"images and maps differ in size ({sorted(shapes)}): give the model a size, or maps a smaller one"
+        )
+    return Maps(
+        torch.stack(kept),
+        torch.stack([one for place in good if (one := pictures[place]) is not None]),
+        torch.tensor(of("class")),
+        torch.tensor(of("prediction")),
+        torch.tensor(of("score")),
+        torch.tensor(good),
+        failures,
+    )
+
+
+def _read(folder: RunFolder) -> Iterator[Block]:
+    for number in runfolder.finished(folder):
+        rows, arrays = runfolder.read_chunk(folder, number)
+
+        def of(name: str, rows: Any = rows, arrays: Any = arrays) -> list[Tensor | None]:
+            values = arrays.get(name, [None] * len(rows))
+            return [
+                None if row["problem"] or value is None else torch.from_numpy(value)
+                for row, value in zip(rows, values, strict=True)
+            ]
+
+        yield rows, of("map"), of("picture")
+
+
+def _spans(source: Source) -> Iterator[range]:
+    size = _chunk(source)
+    return (range(start, min(start + size, len(source))) for start in range(0, len(source), size))
+
+
+def _chunk(source: Source) -> int:
+    """How many images make a chunk, by the size of the first that can be read."""
+    for number in range(len(source)):
+        (first,) = read_ahead(source, [number])
+        if isinstance(first, Tensor):
+            return max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // max(1, first.numel() * first.element_size())))
+    return MOST_IN_CHUNK
+
+
+def _forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
+    """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
+    changed: list[tuple[int, str]] = []
+    for number in runfolder.finished(folder):
+        try:
+            for row in runfolder.each_row(folder, [number]):
+                same = (row["bytes"], row["modified"]) == source.state(row["item"])
+                if not same or (row["problem"] and isinstance(read_ahead(source, [row["item"]])[0], Tensor)):
+                    changed.append((number, row["name"]))
+        except DamagedChunk as damage:
+            say(f"{damage.file} is damaged: its images are done again")
+            runfolder.forget(folder, [number])
+    if changed:
+        say(f"{len(changed)} files have changed since, such as {changed[0][1]}: they are done again")
+        runfolder.forget(folder, sorted({number for number, _ in changed}))
+
+
+def _small(images: Tensor) -> Tensor:
+    """Images as small pictures of 8 bits; one size for all that are larger than that."""
+    shown = displayable(images.cpu())
+    height, width = shown.shape[2:]
+    if max(height, width) > THUMB:
+        scale = THUMB / max(height, width)
+        size = (max(1, round(height * scale)), max(1, round(width * scale)))
+        shown = F.interpolate(shown, size, mode="bilinear", antialias=True, align_corners=False)
+    return (shown.clamp(0, 1) * 255).round().byte()

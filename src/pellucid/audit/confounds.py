@@ -1,0 +1,263 @@
+"""What gives classes away that has nothing to do with what is to be learnt: source, compression, framing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ..batches import progress
+from ..images import Size, UnreadableImage
+from ..pictures import plain
+from ..result import Call
+from .evaluation import Share, share
+from .file_traits import BYTES, file_traits
+from .labelled_files import LabelledFiles, Split
+from .pixels import Reading
+from .table_file import Tabular
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+SURE = 0.999  # of the intervals: about ten traits are looked at, and a false alarm should be rare
+THUMBNAIL = 8  # pixels: no eye, no edge, no up-sampling trace is left in it
+FILE, PICTURE, BOTH = "file", "picture", "file and picture"
+Words = list[dict[str, str | float]]
+
+
+@dataclass(frozen=True)
+class Confound:
+    """How well one trait alone tells the classes apart.
+
+    name: of the trait. kind: "file" (how it was written), "picture" (what it shows, coarsely), or "file and picture".
+    accuracy: on the test files, of a rule learnt on the training files. chance: what the most frequent class comes to.
+    detail: the commonest values in each class.
+    """
+
+    name: str
+    kind: str
+    accuracy: Share
+    chance: float
+    detail: str
+
+    @property
+    def called_out(self) -> bool:
+        """Whether it tells more than chance, beyond doubt."""
+        return self.accuracy.low > self.chance
+
+
+@dataclass(frozen=True, eq=False)
+class Confounds(Tabular):
+    """Traits that should say nothing of the class, and what they say.
+
+    found: all traits, the strongest first. classes: names. failures: files that could not be read, and why.
+    """
+
+    found: tuple[Confound, ...]
+    classes: tuple[str, ...]
+    failures: tuple[tuple[str, str], ...] = ()
+    call: Call | None = None
+
+    @property
+    def called_out(self) -> tuple[Confound, ...]:
+        """Those that tell the classes apart."""
+        return tuple(one for one in self.found if one.called_out)
+
+    def verdict(self, accuracy: float | None = None) -> str:
+        """What that means, in a sentence or two.
+
+        Args:
+            accuracy: of the classifier that is under suspicion.
+        """
+        if not self.called_out:
+            return "No trait that was looked at tells the classes apart: neither the files nor coarse colours."
+        names = ", ".join(f"{one.name} ({one.accuracy.value:.0%})" for one in self.called_out)
+        if all(one.kind == BOTH for one in self.called_out):
+            return (
+                f"Of the traits that were looked at only one tells the classes apart: {names}. Images with less detail "
+                "take less room, so that it may come from what is to be learnt."
+            )
+        said = f"The classes differ in more than what is to be learnt. What tells them apart alone: {names}."
+        best = self.called_out[0]
+        if accuracy is not None and best.accuracy.high >= accuracy:
+            said += (
+                f" {best.name[:1].upper()}{best.name[1:]} does as well as the classifier ({accuracy:.1%}): its "
+                "accuracy is no evidence that it knows fakes."
+            )
+        elif accuracy is not None:
+            said += f" How much of the classifier's {accuracy:.1%} rests on that is not known."
+        files = [one.name for one in self.called_out if one.kind == FILE]
+        if files:
+            said += " Bring all files to one format, size and compression first, from originals, and train again."
+        return said
+
+    def table(self) -> str:
+        """All traits as a table in Markdown."""
+        lines = ["| trait alone | seen rightly | chance | | values |", "|---|---|---|---|---|"]
+        for one in self.found:
+            mark = "**called out**" if one.called_out else ""
+            lines.append(f"| {one.name} | {one.accuracy} | {one.chance:.1%} | {mark} | {one.detail} |")
+        return "\n".join(lines)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One row for each trait, for a table file."""
+        return [
+            {
+                "trait": one.name, "kind": one.kind, "accuracy": one.accuracy.value, "low": one.accuracy.low,
+                "high": one.accuracy.high, "chance": one.chance, "called_out": one.called_out, "values": one.detail,
+            }
+            for one in self.found
+        ]  # fmt: skip
+
+    def figure(self, **options: Any) -> Figure:
+        """How well each trait alone tells the classes apart, with intervals; red ones are called out."""
+        if options:
+            raise TypeError(f"the figure has no option {next(iter(options))!r}; it has none")
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6.4, 0.6 + 0.3 * len(self.found)), dpi=130, layout="constrained")
+        axis = figure.subplots()
+        for place, one in enumerate(self.found[::-1]):
+            colour = "tab:red" if one.called_out else "tab:blue"
+            axis.plot([one.accuracy.low, one.accuracy.high], [place, place], color=colour, linewidth=2)
+            axis.plot([one.accuracy.value], [place], "o", color=colour)
+        names = [plain(one.name) for one in self.found[::-1]]
+        axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
+        if self.found:
+            axis.axvline(self.found[0].chance, color="0.6", linestyle=":", linewidth=1)
+        axis.set_xlim(min([0.3, *(one.accuracy.low - 0.02 for one in self.found)]), 1.02)
+        axis.tick_params(labelsize=8)
+        axis.set_xlabel(f"seen rightly by this alone, with {SURE:.1%} intervals; dotted: chance", fontsize=8)
+        axis.spines[["top", "right"]].set_visible(False)
+        return figure
+
+    def __repr__(self) -> str:
+        return f"Confounds({len(self.called_out)} of {len(self.found)} traits called out)"
+
+
+def confounds(
+    parts: Split,
+    *,
+    crop: Size | None = None,
+    resize: Size | None = None,
+    channels: int = 3,
+    most: int = 2000,
+    seed: int = 0,
+) -> Confounds:
+    """Look for what tells the classes apart without any spectrum.
+
+    For each trait a trivial rule is learnt on the training files and tried on the test files: of words (file format,
+    colour mode, size, JPEG tables and subsampling, metadata) the class in which a value is commonest; of numbers (bytes
+    a pixel, mean colour, a thumbnail of 8 x 8 pixels) a logistic regression. Beyond chance, with intervals of 99.9 %,
+    it is called out: then the source, the compression or the framing differ, and a classifier of the same files may
+    have learnt that.
+
+    Args:
+        parts: of `pellucid.audit.split`.
+        crop, resize, channels: as for `mean_spectra`; for colours and thumbnails.
+        most: files of each set that are looked at.
+        seed: of which ones, if there are more.
+
+    Raises:
+        ValueError: if no file can be read.
+    """
+    if most < 2:
+        raise ValueError(f"most is {most}, expected at least 2 files")
+    reading = Reading(crop, resize, channels)
+    draw = torch.Generator().manual_seed(seed)
+    sets = [_some(files, most, draw) for files in (parts.train, parts.test)]
+    failures: list[tuple[str, str]] = []
+    with progress(sum(map(len, sets)), "confounds") as advance:
+        (learnt, learnt_pixels, y), (tried, tried_pixels, z) = (_looked_at(s, reading, failures, advance) for s in sets)
+    if len(set(y.tolist())) < 2 or not len(z):
+        first = f" (the first: {': '.join(failures[0])})" if failures else ""
+        raise ValueError(
+            f"there are not enough readable images of each class to look for what tells them apart: {len(failures)} "
+            f"cannot be read{first}"
+        )
+    chance = float(np.bincount(z).max()) / len(z)
+    found = []
+    for name in learnt[0]:
+        if name == BYTES:
+            values = [np.log([[float(one[name])] for one in side]) for side in (learnt, tried)]
+            said = _by_regression(values[0], y, values[1])
+            found.append(_confound(name, BOTH, said, z, chance, _medians(tried, z, parts.classes)))
+            continue
+        words = [[str(one[name]) for one in side] for side in (learnt, tried)]
+        said = _by_value(words[0], y, words[1], len(parts.classes))
+        found.append(_confound(name, FILE, said, z, chance, _commonest(words[1], z, parts.classes)))
+    for name, columns in (("mean colour", slice(0, channels)), ("thumbnail of 8 x 8", slice(channels, None))):
+        said = _by_regression(learnt_pixels[:, columns], y, tried_pixels[:, columns])
+        found.append(_confound(name, PICTURE, said, z, chance, ""))
+    found.sort(key=lambda one: -one.accuracy.value)
+    return Confounds(tuple(found), parts.classes, tuple(failures))
+
+
+def _some(files: LabelledFiles, most: int, draw: torch.Generator) -> LabelledFiles:
+    return files.rows(sorted(torch.randperm(len(files), generator=draw)[:most].tolist()))
+
+
+def _looked_at(
+    files: LabelledFiles, reading: Reading, failures: list[tuple[str, str]], advance: Any
+) -> tuple[Words, np.ndarray, np.ndarray]:
+    """Of each file that can be read: its traits, its mean colour and thumbnail, and its class."""
+    traits: Words = []
+    pixels, labels = [], []
+    for file, label in zip(files.files, files.labels, strict=True):
+        try:
+            one = file_traits(Path(file))
+            image = reading.one(file)
+        except (UnreadableImage, OSError, MemoryError) as error:
+            failures.append((str(file), " ".join(str(error).split())))
+        else:
+            small = F.adaptive_avg_pool2d(image[None], THUMBNAIL)[0]
+            traits.append(one)
+            pixels.append(torch.cat([image.mean((1, 2)), small.flatten()]).numpy())
+            labels.append(label)
+        advance(1)
+    return traits, np.array(pixels), np.array(labels)
+
+
+def _by_value(learnt: Sequence[str], y: np.ndarray, tried: Sequence[str], classes: int) -> np.ndarray:
+    """The class in which each value is commonest, as a share of the class; of an unknown value the commonest class."""
+    sizes = np.bincount(y, minlength=classes).clip(1)
+    shares: dict[str, np.ndarray] = {}
+    for word, label in zip(learnt, y, strict=True):
+        shares.setdefault(word, np.zeros(classes))[label] += 1 / sizes[label]
+    usual = int(sizes.argmax())
+    return np.array([int(shares[word].argmax()) if word in shares else usual for word in tried])
+
+
+def _by_regression(learnt: np.ndarray, y: np.ndarray, tried: np.ndarray) -> np.ndarray:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    rule = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000, class_weight="balanced"))
+    return np.asarray(rule.fit(learnt, y).predict(tried))
+
+
+def _confound(name: str, kind: str, said: np.ndarray, z: np.ndarray, chance: float, detail: str) -> Confound:
+    return Confound(name, kind, share(int((said == z).sum()), len(z), SURE), chance, detail)
+
+
+def _commonest(words: Sequence[str], z: np.ndarray, classes: Sequence[str]) -> str:
+    told = []
+    for number, name in enumerate(classes):
+        here = Counter(word for word, label in zip(words, z, strict=True) if label == number)
+        if here:
+            word, count = here.most_common(1)[0]
+            told.append(f"{name}: {word} {count / here.total():.0%}")
+    return "; ".join(told)
+
+
+def _medians(traits: Words, z: np.ndarray, classes: Sequence[str]) -> str:
+    values = np.array([float(one[BYTES]) for one in traits])
+    medians = [(name, np.median(values[z == i])) for i, name in enumerate(classes) if (z == i).any()]
+    return "; ".join(f"{name}: median {value:.2g}" for name, value in medians)

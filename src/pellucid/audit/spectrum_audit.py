@@ -1,0 +1,200 @@
+"""Real and fake images by their spectra, all in one go: means, a classifier, and whether to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..images import Size
+from ..result import Attribution, Call
+from .average_spectrum import AverageSpectrum, average_spectrum
+from .confounds import Confounds, confounds
+from .evaluation import Evaluation
+from .labelled_files import Classes, LabelledFiles, Split, halves, labelled_files, split
+from .mean_spectra import PAPER, MeanSpectra
+from .pixels import Reading
+from .spectrum_classifier import SpectrumClassifier
+from .spectrum_net import Features, Head
+
+_OF_EACH = 2  # examples of each origin that are seen rightly
+_WRONG = 4  # and as many that are not, in all
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """An image of the test set explained.
+
+    image: C x H x W. file, origin, true, predicted: what it is and was taken for, with probability.
+    attribution: of the predicted class, to the pixels. frequencies: what each frequency adds, H x W or None.
+    """
+
+    image: Tensor = field(repr=False)
+    file: str
+    origin: str
+    true: str
+    predicted: str
+    probability: float
+    attribution: Attribution = field(repr=False)
+    frequencies: Tensor | None = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class SpectrumAudit:
+    """What `spectrum_audit` found.
+
+    parts: the split. spectra: for each generator, its mean spectrum beside that of the real images.
+    classifier, evaluation: trained, and measured on the test files. control: the evaluation of the same training on two
+    halves of the real images, or None. confounds: traits that give the classes away without a spectrum.
+    examples: images of the test set explained.
+    """
+
+    parts: Split
+    spectra: dict[str, MeanSpectra]
+    classifier: SpectrumClassifier
+    evaluation: Evaluation
+    control: Evaluation | None
+    confounds: Confounds
+    examples: tuple[Example, ...]
+
+    @property
+    def failures(self) -> tuple[tuple[str, str], ...]:
+        """Files that could not be read, each once."""
+        about = [tuple(pair) for pair in self.classifier.about.get("failures", ())]
+        sides = [pair for one in self.spectra.values() for pair in one.failures]
+        found = dict([*about, *sides, *self.evaluation.failures, *self.confounds.failures])
+        return tuple(sorted(found.items()))
+
+    @property
+    def control_holds(self) -> bool | None:
+        """Whether chance lies in the control's interval; None without a control."""
+        if self.control is None:
+            return None
+        return self.control.accuracy.low <= self.control.chance <= self.control.accuracy.high
+
+    def verdict(self) -> str:
+        """What the numbers mean, in a few sentences."""
+        share = self.evaluation.accuracy
+        if share.low > self.evaluation.chance:
+            said = f"The classes can be told apart: {share} of {share.count} test images are seen rightly."
+        else:
+            said = f"The classes cannot be told apart: {share} of {share.count} test images are seen rightly."
+        if self.control is not None:
+            half = self.control.accuracy
+            said += (
+                f" Two halves of the real images are not told apart ({half}), as it should be."
+                if self.control_holds
+                else f" But two halves of the real images are told apart too, or confused beyond chance ({half}): "
+                "look for duplicates and for series of the same scene."
+            )
+        return f"{said} {self.confounds.verdict(share.value)}"
+
+
+def spectrum_audit(
+    *folders: str | Path,
+    train: int | None = None,
+    validation: int | None = None,
+    test: int | None = None,
+    classes: Classes = "binary",
+    features: Features = "spectrum",
+    network: Head = "linear",
+    classifier: SpectrumClassifier | None = None,
+    crop: Size | None = None,
+    resize: Size | None = None,
+    channels: int = 3,
+    epochs: int = 100,
+    control: bool = True,
+    checkpoint: str | Path | None = None,
+    seed: int = 0,
+) -> SpectrumAudit:
+    """Mean spectra, a classifier measured on files that it has not seen, a negative control, and confounds.
+
+    Args:
+        folders: as for `labelled_files`: one with sub-folders `A_...` (real) and other letters, or real and fake ones.
+        train, validation, test, classes: as for `split`.
+        features, network, epochs: as for `SpectrumClassifier.fit`.
+        classifier: one that was trained before; nothing is trained then, and it is measured on all files.
+        crop, resize, channels: as for `mean_spectra`; those of the classifier where one is given.
+        control: train on two halves of the real images too, which nothing should tell apart.
+        checkpoint: a folder to keep the sums of the mean spectra in.
+        seed: of the split, the training and the control.
+
+    Raises:
+        FileNotFoundError, ValueError: as those functions do.
+    """
+    files = labelled_files(*folders, classes=classes)
+    parts = split(files, train, validation, test, seed=seed)
+    reading = classifier.reading if classifier else Reading(crop, resize, channels)
+    how: dict[str, Any] = {"crop": reading.crop, "resize": reading.resize, "channels": reading.channels}
+    found = confounds(parts, **how, seed=seed)
+    spectra = _spectra(files, reading, checkpoint)
+    half: Evaluation | None = None
+    if classifier is None:
+        options: dict[str, Any] = {"features": features, "network": network, "epochs": epochs, "seed": seed, **how}
+        classifier = SpectrumClassifier.fit(parts, **options)
+        measured = classifier.evaluate(parts.test)
+        if control:
+            half = _control(files, parts, options, seed)
+    else:
+        measured = classifier.evaluate(files)
+    return SpectrumAudit(parts, spectra, classifier, measured, half, found, _examples(classifier, measured))
+
+
+def _spectra(files: LabelledFiles, reading: Reading, checkpoint: str | Path | None) -> dict[str, MeanSpectra]:
+    """The mean spectrum of each generator beside that of all real images."""
+    found: dict[str, MeanSpectra] = {}
+    real: AverageSpectrum | None = None
+    generators = list(dict.fromkeys(o for o, label in zip(files.origins, files.labels, strict=True) if label))
+    for number, name in enumerate(["real", *generators]):
+        wanted = [
+            i for i, (origin, label) in enumerate(zip(files.origins, files.labels, strict=True))
+            if (label == 0 if number == 0 else origin == name)
+        ]  # fmt: skip
+        kept = None if checkpoint is None else Path(checkpoint) / f"spectra-{number}.safetensors"
+        size = None if real is None else (real.mean.shape[1], real.mean.shape[2])
+        one = average_spectrum(
+            files.rows(wanted).files, reading=reading, size=size, checkpoint=kept, label=f"spectra, {name}"
+        )
+        if real is None:
+            real = one
+        else:
+            call = Call("mean_spectra", {}, name, files.classes[0], PAPER, 0, 0, 0)
+            found[name] = MeanSpectra(real, one, (files.classes[0], name), call)
+    return found
+
+
+def _control(files: LabelledFiles, parts: Split, options: dict[str, Any], seed: int) -> Evaluation | None:
+    """The same training on two halves of the real images; None where there are too few."""
+    real = files.of(0)
+    if len(real) < 6:
+        return None
+    sizes = [max(1, one.labels.count(0) // 2) for one in (parts.train, parts.validation, parts.test)]
+    cut = split(halves(real, seed), sizes[0], sizes[1], sizes[2], seed=seed)
+    return SpectrumClassifier.fit(cut, **options).evaluate(cut.test)
+
+
+def _examples(model: SpectrumClassifier, measured: Evaluation) -> tuple[Example, ...]:
+    """Of each origin those that it is surest of, and those that it is wrong about most surely."""
+    sure = measured.probabilities.max(1).values
+    order = sure.argsort(descending=True, stable=True).tolist()
+    right = measured.right.tolist()
+    rows: list[int] = []
+    for origin in dict.fromkeys(measured.origins):
+        rows += [row for row in order if right[row] and measured.origins[row] == origin][:_OF_EACH]
+    rows += [row for row in order if not right[row]][:_WRONG]
+    return tuple(_example(model, measured, row) for row in rows)
+
+
+def _example(model: SpectrumClassifier, measured: Evaluation, row: int) -> Example:
+    image = model.read_one(measured.files[row])[None]
+    said = int(measured.predicted[row])
+    linear = model.net.kind == "linear" and model.net.features == "spectrum"
+    frequencies = model.contributions(image, said)[0].sum(0).cpu() if linear else None
+    return Example(
+        image[0], measured.files[row], measured.origins[row], measured.classes[int(measured.labels[row])],
+        measured.classes[said], float(measured.probabilities[row, said]),
+        model.explain(image, torch.tensor([said])), frequencies,
+    )  # fmt: skip

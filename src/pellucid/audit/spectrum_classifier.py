@@ -1,0 +1,377 @@
+"""Real or fake, by the spectrum: a small classifier whose every weight is a frequency."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from ..attribution.integrated_gradients import integrated_gradients
+from ..checks import check_images
+from ..classifier import Classifier, Preprocessing
+from ..colour import colourise
+from ..images import Size
+from ..pictures import grid
+from ..result import Attribution, Call
+from ..settings import current
+from .evaluation import Evaluation
+from .labelled_files import Classes, LabelledFiles, Split, labelled_files, split
+from .log_spectrum import check_eps, half_spectrum, mirrored_sum, radii
+from .mean_spectra import PAPER
+from .pixels import Reading, check_size, each_image
+from .spectrum_net import FEATURES, HEADS, Features, Head, SpectrumNet
+from .spectrum_training import Epoch, train
+from .split_pixels import read_apart
+from .tensor_file import read_tensor_file, write_tensor_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Files = LabelledFiles | str | Path | Sequence[str | Path]
+_KIND = "a spectrum classifier"
+_BATCH = 64
+
+
+class SpectrumClassifier(Classifier):
+    """Tells real images from fake ones, or generators from one another, by their frequencies.
+
+    logits = W (log(|F(image)| + eps) - mean) / std + b, with the mean and the standard deviation of each frequency over
+    the training images. It is a `Classifier`: images in [0, 1] in, logits out, so that every attribution works on it
+    and goes back through the Fourier transform to the pixels. Made by `SpectrumClassifier.fit` or `.load`.
+
+    Attributes:
+        labels: names of the classes, real first.
+        reading: how files become pixels.
+        history: of the training, an `Epoch` each. best: the number of the one whose weights these are.
+        about: how it was trained.
+
+    Paper:
+        Frank, Eisenhofer, Schönherr, Fischer, Kolossa & Holz 2020, Leveraging frequency analysis for deep fake image
+        recognition; Durall, Keuper & Keuper 2020 for the azimuthal average.
+    """
+
+    net: SpectrumNet
+
+    def __init__(self, net: SpectrumNet, reading: Reading, classes: Sequence[str], name: str = "") -> None:
+        how = Preprocessing(size=(net.shape[1], net.shape[2]), channels=reading.channels)
+        super().__init__(net.eval(), how, classes, name or f"{net.features}, {net.kind}")
+        self.reading = reading
+        self.history: tuple[Epoch, ...] = ()
+        self.best = 0
+        self.about: dict[str, Any] = {}
+
+    @classmethod
+    def fit(
+        cls,
+        files: Split | Files,
+        *,
+        features: Features = "spectrum",
+        network: Head = "linear",
+        classes: Classes = "binary",
+        eps: float | None = None,
+        crop: Size | None = None,
+        resize: Size | None = None,
+        channels: int = 3,
+        epochs: int = 100,
+        patience: int = 5,
+        rate: float | None = None,
+        weight_decay: float = 0.0,
+        batch: int = 64,
+        seed: int = 0,
+    ) -> SpectrumClassifier:
+        """Train a classifier on folders of real and fake images.
+
+        Cross-entropy, AdamW, each class counting alike; it stops when the validation loss no longer falls and keeps the
+        weights of the best epoch. The test files are looked at only to keep what is the same picture out of the others.
+
+        Args:
+            files: a `pellucid.audit.split`, or folders for it, which are split by its defaults.
+            features: "spectrum" (log-amplitudes), "azimuthal" (their mean over directions), or "pixels".
+            network: "linear", one layer; or "cnn", three convolutions and one layer.
+            classes: as for `labelled_files`, where folders are given.
+            eps: added to amplitudes; by default sqrt(H W / 12) / 255, the amplitude of rounding to 8 bits, for what is
+                below that is noise.
+            crop, resize, channels: as for `mean_spectra`.
+            epochs: passes over the training images, at most. patience: how many without a better one.
+            rate: of learning; 3e-4 for one layer and 1e-3 for convolutions by default. weight_decay: of AdamW.
+            batch: images in a step.
+            seed: of the order and, for convolutions, the first weights; where folders are given also of their split.
+
+        Returns:
+            The classifier in evaluation mode, on the device of `pellucid.settings`.
+
+        Raises:
+            FileNotFoundError: for a folder that does not exist.
+            ValueError: for options out of their range, images of different sizes, or classes without an image.
+
+        Warns:
+            UserWarning: of files that cannot be read, and of pictures that are in more than one of the three sets: they
+                are left out of training.
+
+        >>> import tempfile
+        >>> from pellucid.images import write_image
+        >>> from pellucid.shapes import scenes
+        >>> root = Path(tempfile.mkdtemp())
+        >>> for number, image in enumerate(scenes(12).images[:, :, :32, :32]):
+        ...     write_image(image, root / "A_scenes" / f"{number}.png")
+        ...     twice = image[:, ::2, ::2].repeat_interleave(2, 1).repeat_interleave(2, 2)
+        ...     write_image(twice, root / "B_upsampled" / f"{number}.png")
+        >>> model = SpectrumClassifier.fit(split(root, 8, 2, 2), epochs=3)
+        >>> model.labels, model(scenes(1).images[:, :, :32, :32]).shape
+        (('real', 'fake'), torch.Size([1, 2]))
+        """
+        _check_fit(features, network, eps, epochs, patience, rate, batch)
+        parts = files if isinstance(files, Split) else split(files, classes=classes, seed=seed)
+        reading = Reading(crop, resize, channels)
+        learnt, held_out, failures, duplicates = read_apart(parts, reading)
+        shape = (learnt[0].values.shape[1], learnt[0].values.shape[2], learnt[0].values.shape[3])
+        eps = math.sqrt(shape[1] * shape[2] / 12) / 255 if eps is None else float(eps)
+        rate = (3e-4 if network == "linear" else 1e-3) if rate is None else rate
+        start = time.perf_counter()
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            net = SpectrumNet(features, network, shape, len(parts.classes), eps).eval()
+        history, best = train(
+            net, learnt, held_out, epochs=epochs, patience=patience, rate=rate, weight_decay=weight_decay, batch=batch,
+            seed=seed, device=torch.device(current().device),
+        )  # fmt: skip
+        model = cls(net, reading, parts.classes)
+        model.history, model.best = tuple(history), best
+        model.about = {
+            "trained_on": len(learnt[0]), "validated_on": len(held_out[0]), "epochs": epochs, "patience": patience,
+            "rate": rate, "weight_decay": weight_decay, "batch": batch, "seed": seed, "split_seed": parts.seed,
+            "seconds": time.perf_counter() - start, "failures": failures, "duplicates": duplicates,
+        }  # fmt: skip
+        return model
+
+    def evaluate(self, files: Files, *, classes: Classes | None = None) -> Evaluation:
+        """What it says of files whose classes are known.
+
+        Args:
+            files: the test part of a split, or folders as for `labelled_files`.
+            classes: as for `labelled_files`, where folders are given; by default what fits the classes.
+
+        Returns:
+            An `Evaluation`: .accuracy and .by_origin with confidence intervals, .confusion, .auc, .table().
+
+        Raises:
+            ValueError: for files of other classes or sizes.
+        """
+        if not isinstance(files, LabelledFiles):
+            paths = [files] if isinstance(files, (str, Path)) else list(files)
+            usual: Classes = "binary" if len(self.labels) == 2 else "folders"
+            files = labelled_files(*paths, classes=classes or usual)
+        if tuple(files.classes) != self.labels:
+            raise ValueError(
+                f"the files are of {', '.join(files.classes)}; the classifier knows {', '.join(self.labels)}"
+            )
+        start = time.perf_counter()
+        device = self.net.mean.device
+        rows: list[int] = []
+        group: list[Tensor] = []
+        parts: list[Tensor] = []
+        failures: list[tuple[str, str]] = []
+
+        def look() -> None:
+            with torch.no_grad():
+                parts.append(self(torch.stack(group).to(device)).double().softmax(1).cpu())
+            group.clear()
+
+        size = (self.net.shape[1], self.net.shape[2])
+        for number, image, reason in each_image(files.files, self.reading, size=size, label="evaluate"):
+            if image is None:
+                failures.append((str(files.files[number]), reason))
+                continue
+            rows.append(number)
+            group.append(image)
+            if len(group) == _BATCH:
+                look()
+        if group:
+            look()
+        if not rows:
+            raise ValueError(f"none of {len(files)} images can be read: {failures[0][1] if failures else 'no files'}")
+        seen = files.rows(rows)
+        call = Call("evaluate", {}, "class", self.name, PAPER, time.perf_counter() - start, len(rows), 0)
+        return Evaluation(
+            torch.tensor(seen.labels), torch.cat(parts), seen.classes, tuple(map(str, seen.files)), seen.origins,
+            tuple(failures), call=call,
+        )  # fmt: skip
+
+    def explain(self, images: Tensor, objective: Any = None, *, steps: int = 32) -> Attribution:
+        """Which pixels make an image's spectrum what it is: integrated gradients through the Fourier transform.
+
+        The path goes from an image with the same phases and the mean amplitudes of the training images to the image
+        itself. Amplitudes then change along a line and phases stay, so that few steps add up to the change of the
+        objective; from black or grey they would not, since log |F| falls without end where nothing is left.
+
+        Args:
+            images: N x C x H x W in [0, 1].
+            objective: what to explain; None is the predicted class.
+            steps: along the path.
+
+        Returns:
+            An `Attribution` with its completeness gap.
+
+        Paper:
+            Sundararajan, Taly & Yan 2017, Axiomatic attribution for deep networks.
+        """
+        found: Attribution = integrated_gradients(
+            self, images, objective, baseline=self.baseline(images), steps=steps, gap=True
+        )
+        assert found.call is not None
+        options = {**found.call.options, "baseline": "phases of the image, mean amplitudes"}
+        return replace(found, call=replace(found.call, options=options))
+
+    def baseline(self, images: Tensor) -> Tensor:
+        """The images with the mean amplitudes of the training images and their own phases; of pixels, their mean."""
+        check_images(images, channels=self.net.shape[0])
+        mean = self.net.mean.detach().to(images)
+        if self.net.features == "pixels":
+            return mean.expand_as(images)
+        width = images.shape[3]
+        spectrum = torch.fft.rfft2(images.detach())
+        if self.net.features == "azimuthal":
+            own = half_spectrum(images, self.net.eps)
+            circles = radii(images.shape[2], width).to(images.device)
+            wanted = own + (mean - self.net.seen(images))[..., circles]
+        elif self.net.kind == "cnn":
+            wanted = torch.fft.ifftshift(mean, (1, 2))[..., : width // 2 + 1]
+        else:
+            wanted = mean
+        amplitudes = (wanted.exp() - self.net.eps).clamp(min=0)
+        phases = torch.where(spectrum.abs() > 0, spectrum / spectrum.abs().clamp(min=1e-30), 1)
+        made: Tensor = torch.fft.irfft2(amplitudes * phases, s=images.shape[2:])
+        return made
+
+    def weights(self) -> Tensor:
+        """What each normalised element adds to a class, less the mean over classes.
+
+        Returns:
+            K x C x H x W: of the spectrum by frequency, with 0 in the middle; of pixels by place. K x C x R of the
+            azimuthal average, by frequency.
+
+        Raises:
+            ValueError: for a network of convolutions.
+        """
+        return self.net.weight_pictures().cpu()
+
+    def contributions(self, images: Tensor, objective: int | None = None) -> Tensor:
+        """What each frequency (or pixel) of an image adds to a class: weights x normalised elements.
+
+        Their sum, with what the biases add, is the logit less the mean of all logits.
+
+        Args:
+            images: N x C x H x W in [0, 1].
+            objective: a class, of all images; None is the predicted class of each.
+
+        Returns:
+            N x C x H x W (frequency 0 in the middle), or N x C x R.
+        """
+        check_images(images, channels=self.net.shape[0], pixels=True)
+        with torch.no_grad():
+            images = images.to(self.net.mean)
+            seen = (self.net.seen(images) - self.net.mean) / self.net.std
+            if self.net.kind != "linear":
+                raise ValueError("a network of convolutions adds nothing frequency by frequency: use explain")
+            weight = self.net.linear.weight.reshape(-1, *self.net.size)
+            weight = weight - weight.mean(0)
+            classes = self(images).argmax(1) if objective is None else torch.full((len(images),), objective)
+            found = weight[classes] * seen
+        return mirrored_sum(found, images.shape[3]) if self.net.features == "spectrum" else found
+
+    def figure(self) -> Figure:
+        """Its weights as pictures, one for each class: red speaks for it, blue against it."""
+        weights = self.weights()
+        if weights.ndim == 3:
+            return self._curves(weights)
+        pictures = list(colourise(weights.float(), signed=True, shared=True))
+        where = "frequency 0 in the middle" if self.net.features == "spectrum" else "pixels"
+        return grid(pictures, list(self.labels), columns=4, caption=f"weights of {self.name}; {where}", inches=3.0)
+
+    def _curves(self, weights: Tensor) -> Figure:
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(6, 3.4), dpi=130, layout="constrained")
+        axis = figure.subplots()
+        for name, curve in zip(self.labels, weights.mean(1), strict=True):
+            axis.plot([i / min(self.net.shape[1:]) for i in range(len(curve))], curve, label=name)
+        axis.axhline(0, color="0.6", linewidth=0.6)
+        axis.set_xlabel("frequency, cycles per pixel", fontsize=8)
+        axis.set_ylabel("weight, mean over channels", fontsize=8)
+        for text in axis.legend(fontsize=8, frameon=False).get_texts():
+            text.set_parse_math(False)
+        return figure
+
+    def read_one(self, path: str | Path) -> Tensor:
+        """One file as it was read in training: C x H x W in [0, 1].
+
+        Raises:
+            ValueError: for another size.
+        """
+        image = self.reading.one(Path(path))
+        check_size(Path(path), (image.shape[1], image.shape[2]), (self.net.shape[1], self.net.shape[2]))
+        return image
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to a .safetensors file, whole or not at all.
+
+        Raises:
+            ValueError: for another ending.
+        """
+        net = self.net
+        about = {
+            "features": net.features, "network": net.kind, "shape": net.shape, "eps": net.eps, "classes": self.labels,
+            "reading": asdict(self.reading), "name": self.name, "best": self.best, "about": self.about,
+            "history": [asdict(epoch) for epoch in self.history],
+        }  # fmt: skip
+        return write_tensor_file(path, _KIND, net.state_dict(), about)
+
+    @classmethod
+    def load(cls, path: str | Path) -> SpectrumClassifier:
+        """A classifier from a file that `save` wrote; no code in the file is run.
+
+        Raises:
+            FileNotFoundError: if there is none.
+            ValueError: if the file is damaged or something else.
+        """
+        tensors, about = read_tensor_file(path, _KIND)
+        try:
+            channels, height, width = about["shape"]
+            with torch.random.fork_rng(devices=[]):
+                net = SpectrumNet(
+                    about["features"], about["network"], (channels, height, width), len(about["classes"]), about["eps"]
+                )
+            net.load_state_dict(tensors)
+            how = about["reading"]
+            crop, resize = (tuple(how[k]) if isinstance(how[k], list) else how[k] for k in ("crop", "resize"))
+            model = cls(net, Reading(crop, resize, how["channels"]), about["classes"], about["name"])
+            model.history = tuple(Epoch(**epoch) for epoch in about["history"])
+            model.best, model.about = about["best"], about["about"]
+        except (KeyError, TypeError, RuntimeError, ValueError) as error:
+            raise ValueError(f"{path} does not fit together: {' '.join(str(error).split())[:200]}") from error
+        model.to(current().device)
+        return model.eval()
+
+
+def _check_fit(
+    features: str, network: str, eps: float | None, epochs: int, patience: int, rate: float | None, batch: int
+) -> None:
+    if features not in FEATURES:
+        raise ValueError(f"features is {features!r}, expected one of {', '.join(FEATURES)}")
+    if network not in HEADS:
+        raise ValueError(f"network is {network!r}, expected one of {', '.join(HEADS)}")
+    if features == "azimuthal" and network == "cnn":
+        raise ValueError("the azimuthal average is a curve, and the convolutions here take pictures: network 'linear'")
+    if eps is not None:
+        check_eps(eps)
+    for name, value in (("epochs", epochs), ("patience", patience), ("batch", batch)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}, expected at least 1")
+    if rate is not None and not rate > 0:
+        raise ValueError(f"rate is {rate}, expected a number above 0")

@@ -1,0 +1,234 @@
+"""`pellucid audit` and `pellucid compare`: does a model look at the right evidence, and which method tells?"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..console import CODES, FAILED, STOPPED, print_json, say
+from .group import computing, json_option, load, main, target, values_of, with_model
+
+MEASURES = "deletion,insertion,infidelity,sensitivity,mass,pointing"
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid audit photos/ --model resnet50
+  pellucid audit photos/ --model mine.pt2 --class horse --method integrated_gradients --option steps=20
+  pellucid audit photos/ --model resnet50 --truth truth.csv --output audit.html --table audit.parquet
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="FOLDER...")
+@click.option(
+    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
+)
+@click.option("--class", "classes", multiple=True, metavar="LABEL|INDEX",
+              help="The class to audit; repeatable.  [default: all with enough images]")  # fmt: skip
+@click.option("--method", default="lrp", show_default=True, metavar="NAME", help="Of `pellucid methods`.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
+@click.option("--maps", type=click.IntRange(2), default=16, show_default=True, metavar="N",
+              help="Rows and columns that maps are averaged down to.")  # fmt: skip
+@click.option("--transform", type=click.Choice(["places", "frequencies"]), default="places", show_default=True,
+              help="Compare where relevance lies, or patterns wherever they are.")  # fmt: skip
+@click.option("--threshold", type=click.FloatRange(0, min_open=True), metavar="T",
+              help="Surprise of an alarm; the documented one by default.")  # fmt: skip
+@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
+              help="True classes: a .csv or .json of files and labels, or the names of folders.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), default=Path("audit.html"), show_default=True,
+              metavar="PATH", help="The page.")  # fmt: skip
+@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
+              help="A row for each image: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
+@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where maps are kept; else beside.")
+@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@with_model
+@json_option
+@click.pass_context
+def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Find groups of images that a model judges by evidence of their own, such as a mark in a corner.
+
+    Looks where the evidence for the class lies in each image, clusters that, and ranks clusters by how unlike the rest
+    they are. Writes a page with the clusters, and a table of all images. Maps are kept in a run folder beside it: if
+    it is stopped, however, the same command goes on where it was.
+    """
+    output, table = _places(given, images)
+    from ..audit import clever_hans
+    from ..audit.clever_hans_clusters import THRESHOLD
+    from ..method import CATALOGUE
+    from ..pages import audit_page, kept
+
+    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    _known(given["method"], known)
+    entry = known[given["method"]]
+    options = values_of(entry.name, given["options"], entry.options, entry.kinds)
+    place: Path = given["run"] or output.with_suffix(".run")
+    with computing(given), _stopping(context, place):
+        model = load(given["model"], given)
+        classes = [chosen for text in given["classes"] if (chosen := target(text, model)) is not None]
+        result = kept(
+            lambda: clever_hans(
+                model, list(images), None if given["truth"] == "none" else given["truth"], class_=classes or None,
+                method=entry.name, options=options, size=given["maps"], transform=given["transform"],
+                threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=place, say=say,
+            ),
+            place,
+            overwrite=given["overwrite"],
+            replace=given["run"] is None,
+            say=say,
+        )  # fmt: skip
+        audit_page(output, model, result, command=shlex.join(["pellucid", *context.obj]), seed=given["seed"])
+        result.save(table)
+    for name, reason in result.failures:
+        say(f"{name}: {reason}")
+    if as_json:
+        print_json(
+            {
+                "output": str(output), "table": str(table), "run": str(place), "images": len(result.names),
+                "threshold": result.threshold,
+                "clusters": [
+                    {"class": c.label, "images": [result.names[row] for row in c.members], "share": c.share,
+                     "surprise": c.surprise, "score": c.score, "alarm": c.alarm}
+                    for c in result.clusters
+                ],
+                "skipped": dict(result.skipped),
+                "failed": [{"name": name, "reason": reason} for name, reason in result.failures],
+            }
+        )  # fmt: skip
+    else:
+        click.echo(result.verdict())
+        for cluster in result.alarms:
+            click.echo(f"  {result.words(cluster)}")
+        click.echo(f"wrote {output} and {table} ({len(result.names)} images, maps in {place})")
+    context.exit(FAILED if result.failures else 0)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid compare castle.jpg --model resnet50 --methods lrp,grad_cam,saliency
+  pellucid compare photos/ --model mine.pt2 --methods all --masks masks/ --table compare.parquet
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option(
+    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
+)
+@click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
+@click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
+@click.option("--masks", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Pictures named like the images, bright where the evidence is.")  # fmt: skip
+@click.option("--measures", metavar="A,B", help=f"Some of {MEASURES}.  [default: all that can be computed]")
+@click.option("--steps", type=click.IntRange(1), default=25, show_default=True, metavar="N", help="Of the curves.")
+@click.option("--samples", type=click.IntRange(1), default=25, show_default=True, metavar="N", help="Squares covered.")
+@click.option("--around", type=click.IntRange(1), default=3, show_default=True, metavar="N",
+              help="Images around each, for sensitivity.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), default=Path("compare.html"), show_default=True,
+              metavar="PATH", help="The page.")  # fmt: skip
+@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
+              help="A row for each image and method: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
+@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where numbers are kept; else beside.")
+@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@with_model
+@json_option
+@click.pass_context
+def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Compare methods on images: what a map costs, and how true it is, in one table.
+
+    Writes a page with the table and all maps, and the numbers of each image and method. Numbers are kept in a run
+    folder beside it: if it is stopped, however, the same command goes on where it was.
+    """
+    output, table = _places(given, images)
+    from ..method import CATALOGUE
+    from ..metrics import compare as job
+    from ..metrics.compare import DEFAULTS
+    from ..pages import compare_page, kept
+
+    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    names = list(known) if given["methods"] == "all" else _names(given["methods"]) or list(DEFAULTS)
+    for name in names:
+        _known(name, known)
+    place: Path = given["run"] or output.with_suffix(".run")
+    with computing(given), _stopping(context, place):
+        model = load(given["model"], given)
+        result = kept(
+            lambda: job(
+                model, list(images), names, target(given["target"], model), given["masks"],
+                measures=_names(given["measures"]), steps=given["steps"], samples=given["samples"],
+                around=given["around"], seed=given["seed"], folder=place, say=say,
+            ),
+            place,
+            overwrite=given["overwrite"],
+            replace=given["run"] is None,
+            say=say,
+        )  # fmt: skip
+        compare_page(output, model, result, command=shlex.join(["pellucid", *context.obj]))
+        result.save(table)
+    for name, reason in result.failures:
+        say(f"{name}: {reason}")
+    for name, (count, reason) in result.problems.items():
+        say(f"{name} failed on {count} of {len(result.names)} images: {reason}")
+    if as_json:
+        methods = [
+            {
+                "method": name, "seconds": float(result.seconds[number].nanmean()),
+                "forward": float(result.forward[number].nanmean()),
+                "backward": float(result.backward[number].nanmean()),
+                **{measure: float(result.mean(measure)[number]) for measure in result.scores},
+            }
+            for number, name in enumerate(result.methods)
+        ]  # fmt: skip
+        print_json(
+            {
+                "output": str(output), "table": str(table), "run": str(place), "images": len(result.names),
+                "methods": methods,
+                "failed": [{"name": name, "reason": reason} for name, reason in result.failures],
+                "problems": {name: {"images": count, "reason": why} for name, (count, why) in result.problems.items()},
+            }
+        )  # fmt: skip
+    else:
+        click.echo(result.table())
+        click.echo(f"wrote {output} and {table} ({len(result.names)} images, numbers in {place})")
+    context.exit(FAILED if result.failures or result.problems else 0)
+
+
+def _places(given: dict[str, Any], images: tuple[str, ...]) -> tuple[Path, Path]:
+    """The page and the table, both with names that can be written."""
+    from ..explain.outputs import check_output
+
+    output: Path = given["output"]
+    table: Path = given["table"] or output.with_suffix(".csv")
+    check_output(output, "html", [Path(image) for image in images])
+    if table.suffix.lower() not in (".csv", ".parquet"):
+        raise click.BadParameter(f"{table} is no name for a table: let it end in .csv or .parquet")
+    return output, table
+
+
+def _known(name: str, known: dict[str, Any]) -> None:
+    from ..checks import UnknownName, nearest
+
+    if name not in known:
+        raise UnknownName(f"there is no method {name!r}; {nearest(name, known)} (`pellucid methods` lists all)")
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+@contextmanager
+def _stopping(context: click.Context, place: Path) -> Iterator[None]:
+    """Ctrl-C ends the command with the words how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+        say(f"stopped{there}")
+        context.exit(STOPPED)

@@ -1,0 +1,224 @@
+"""`pellucid embed` and `pellucid dimension`: where images lie among each other, and in how many dimensions."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..console import CODES, FAILED, STOPPED, print_json, say
+from .group import computing, json_option, load, main, values_of, with_model
+
+if TYPE_CHECKING:
+    from ..representation import Features, IntrinsicDimension
+
+NAMES = ("tsne", "pca", "umap", "pacmap", "deep_mds")
+SWEEPS = ("graph", "mle", "twonn")
+
+
+def _seen(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What all verbs over vectors of images take."""
+    options = (
+        click.argument("images", nargs=-1, required=True, metavar="FOLDER|RUN-FOLDER"),
+        click.option("--model", metavar="NAME|FILE", help="Of `pellucid models`, or a file; not for a run folder."),
+        click.option("--layer", metavar="NAME", help="Of `pellucid layers`, or 'pixels'; else the last but one."),
+        click.option(
+            "--truth", default="folders", metavar="FILE|folders|none", show_default=True,
+            help="True classes: a .csv or .json of files and labels, or the names of folders.",
+        ),
+        click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
+                     help="Where the vectors are kept; else beside the output."),
+        click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew."),
+        click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random."),
+    )  # fmt: skip
+    command = json_option(with_model(command))
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid embed photos/ --model resnet50
+  pellucid embed photos/ --model resnet50 --layer layer3 --method pca --dimensions 5
+  pellucid embed photos.run/ --layer avgpool --method umap --option neighbours=30 --output photos.html
+  pellucid embed digits/ --model mine.pt2 --method deep_mds --dimensions 10 --dimension --table digits.parquet
+
+{CODES}"""
+)
+@click.option("--method", type=click.Choice(NAMES), default="tsne", show_default=True, help="How places are found.")
+@click.option("--dimensions", type=click.IntRange(1), default=2, metavar="N", show_default=True, help="Of the map.")
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
+@click.option("--dimension", is_flag=True, help="Estimate the intrinsic dimension as well, and show it on the page.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("embedding.html"), show_default=True,
+              metavar="PATH", help="The page.")  # fmt: skip
+@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
+              help="The places: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
+@_seen
+@click.pass_context
+def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show where images lie among each other, as a layer of a model sees them.
+
+    Writes a page with a map to move and to come closer to, with images, names and classes, and a table of the places.
+    The vectors are kept in a run folder: other methods and layers that it holds need no model.
+    """
+    from ..explain.outputs import check_output
+
+    output: Path = given["output"]
+    table: Path = given["table"] or output.with_suffix(".csv")
+    check_output(output, "html", [Path(image) for image in images])
+    if table.suffix.lower() not in (".csv", ".parquet"):
+        raise click.BadParameter(f"{table} is no name for a table: let it end in .csv or .parquet")
+    from ..method import CATALOGUE
+    from ..pages import embedding_page
+
+    found = _features(context, images, given, output)
+    entry = CATALOGUE[given["method"]]
+    elsewhere = ("labels", "names", "images", "seed")
+    options = values_of(entry.name, given["options"], entry.options, entry.kinds, elsewhere, "perplexity=20")
+    with computing(given):
+        result = entry.function(found, given["dimensions"], seed=given["seed"], **options)
+        sweeps = _sweeps(found, SWEEPS, None, given) if given["dimension"] else []
+        embedding_page(
+            output, result, dimensions=sweeps, failures=found.failures, command=shlex.join(["pellucid", *context.obj])
+        )
+        result.save(table)
+    for name, reason in found.failures:
+        say(f"{name}: {reason}")
+    if as_json:
+        about = {"output": str(output), "table": str(table), "method": entry.name, "layer": found.layers[0]}
+        print_json({**about, "points": len(result.values), **_told(sweeps), "failed": _failed(found)})
+    else:
+        for sweep in sweeps:
+            click.echo(f"{sweep.method}\n{sweep.table()}\n")
+        click.echo(f"wrote {output} and {table} ({len(result.values)} images, {found.layers[0]})")
+    context.exit(FAILED if found.failures else 0)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid dimension photos/ --model resnet50
+  pellucid dimension photos.run/ --layer avgpool --method mle --k 5,10,20,40
+
+{CODES}"""
+)
+@click.option("--method", type=click.Choice([*SWEEPS, "all"]), default="all", show_default=True, help="Which estimate.")
+@click.option("--k", metavar="K,K", help="Numbers of neighbours, two or more.  [default: some of each method]")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("dimension.png"), show_default=True,
+              metavar="PATH", help="The picture: .png, .svg or .pdf.")  # fmt: skip
+@_seen
+@click.pass_context
+def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Estimate how many numbers it takes to say where an image lies among others, as a layer of a model sees them.
+
+    One number of neighbours misleads: estimates are made over several, and drawn.
+    """
+    output: Path = given["output"]
+    if output.suffix.lower() not in (".png", ".svg", ".pdf"):
+        raise click.BadParameter(f"{output} is no name for a picture: let it end in .png, .svg or .pdf")
+    ks = None
+    if given["k"] is not None:
+        try:
+            ks = [int(part) for part in given["k"].split(",")]
+        except ValueError:
+            raise click.BadParameter(
+                f"{given['k']!r}: expected whole numbers with commas between, as in 4,8,16"
+            ) from None
+    from ..files import whole
+    from ..representation.intrinsic_dimension import sweeps_figure
+
+    found = _features(context, images, given, output)
+    with computing(given):
+        sweeps = _sweeps(found, SWEEPS if given["method"] == "all" else [given["method"]], ks, given)
+    figure = sweeps_figure(sweeps)
+    with whole(output) as part:
+        figure.savefig(part, format=output.suffix[1:].lower(), bbox_inches="tight")
+    for name, reason in found.failures:
+        say(f"{name}: {reason}")
+    if as_json:
+        print_json({"output": str(output), "layer": found.layers[0], **_told(sweeps), "failed": _failed(found)})
+    else:
+        for sweep in sweeps:
+            click.echo(f"{sweep.method}, {sweep.count} images: {sweep.dimension:.1f}\n{sweep.table()}\n")
+        click.echo(f"wrote {output} ({found.layers[0]})")
+    context.exit(FAILED if found.failures else 0)
+
+
+def _features(context: click.Context, images: Sequence[str], given: dict[str, Any], output: Path) -> Features:
+    """The vectors of one layer, from a run folder or of a model."""
+    from ..checks import UnknownName, nearest
+    from ..representation import features
+    from ..representation.stored_features import stored_features
+    from ..representation.vectors import stored
+
+    layer = given["layer"]
+    if len(images) == 1 and (Path(images[0]) / "manifest.json").is_file():
+        if given["model"] is not None:
+            raise click.BadParameter(f"{images[0]} is a run folder, which has its vectors already: leave --model out")
+        kept_there = stored_features(images[0])
+        if layer is None and len(kept_there.layers) > 1:
+            raise click.BadParameter(
+                f"{images[0]} has several layers: give --layer, one of {', '.join(kept_there.layers)}"
+            )
+        name = kept_there.layers[0] if layer is None else stored("vectors", layer).removeprefix("vectors.")
+        if name not in kept_there.layers:
+            raise UnknownName(f"{images[0]} has no vectors of layer {layer!r}; {nearest(name, kept_there.layers)}")
+        return kept_there[name]
+    if given["model"] is None:
+        raise click.BadParameter("give --model, whose layers are to look at the images; only a run folder needs none")
+    from ..pages import kept
+
+    place: Path = given["run"] or output.with_suffix(".run")
+    with computing(given), _stopping(context, place):
+        model = load(given["model"], given)
+        truth = None if given["truth"] == "none" else given["truth"]
+        return kept(
+            lambda: features(model, images, layer, truth=truth, folder=place, say=say),
+            place,
+            overwrite=given["overwrite"],
+            replace=given["run"] is None,
+            say=say,
+        )
+
+
+def _sweeps(
+    found: Features, methods: Sequence[str], ks: Sequence[int] | None, given: dict[str, Any]
+) -> list[IntrinsicDimension]:
+    from ..representation import intrinsic_dimension
+
+    return [intrinsic_dimension(found, name, ks, seed=given["seed"]) for name in methods]  # type: ignore[arg-type]
+
+
+def _told(sweeps: Sequence[IntrinsicDimension]) -> dict[str, Any]:
+    """Sweeps for machines."""
+    told = {
+        sweep.method: {
+            "dimension": sweep.dimension,
+            "k": sweep.k.tolist(),
+            "values": sweep.values.tolist(),
+            "intervals": sweep.intervals.tolist(),
+        }
+        for sweep in sweeps
+    }
+    return {"dimensions": told} if told else {}
+
+
+def _failed(found: Features) -> list[dict[str, str]]:
+    return [{"name": name, "reason": reason} for name, reason in found.failures]
+
+
+@contextmanager
+def _stopping(context: click.Context, place: Path) -> Iterator[None]:
+    """Ctrl-C ends the command with the words how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+        say(f"stopped{there}")
+        context.exit(STOPPED)

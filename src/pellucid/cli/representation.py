@@ -1,0 +1,307 @@
+"""`pellucid features`, `neighbors`, `patches` and `activations`: what the layers of a model hold for many images."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..console import CODES, FAILED, STOPPED, print_json, say
+from .group import computing, json_option, load, main, target, with_model
+
+if TYPE_CHECKING:
+    from ..classifier import Classifier
+    from ..representation import Features
+
+TABLES = (".csv", ".parquet")
+
+
+def _over_images(output: str, tables: str = ".csv or .parquet") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """The options of verbs that go over many images."""
+    options = (
+        click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER..."),
+        click.option("--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or a file."),
+        click.option("--output", type=click.Path(path_type=Path), default=Path(f"{output}.html"), show_default=True,
+                     metavar="PATH", help="The page."),
+        click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
+                     help=f"The numbers: {tables}.  [default: .parquet beside the page]"),
+        click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
+                     help="Where work is kept as it goes; else beside the page."),
+        click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew."),
+    )  # fmt: skip
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        command = json_option(with_model(command))
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+TRUTH = click.option(
+    "--truth", default="folders", metavar="FILE|folders|none", show_default=True,
+    help="True classes: a .csv or .json of files and labels, or the names of folders.",
+)  # fmt: skip
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid features photos/ --model resnet50
+  pellucid features photos/ --model resnet50 --layers layer2,layer4 --table photos.h5
+  pellucid features photos/ --model mine.pt2 --layers conv3 --places flatten --truth truth.csv
+
+{CODES}"""
+)
+@click.option("--layers", metavar="A,B", help="Of `pellucid layers`, or 'pixels'; else what the last one looks at.")
+@click.option("--places", type=click.Choice(["mean", "max", "flatten", "token"]), default="mean", show_default=True,
+              help="What becomes of a layer's places.")  # fmt: skip
+@TRUTH
+@_over_images("features", ".parquet, .csv, .npz or .h5")
+@click.pass_context
+def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Write what layers of a model hold for each image, as vectors.
+
+    Work is kept in a run folder as it goes: if it is stopped, however, the same command goes on where it was.
+    """
+    output, table = _places(given, images, (*TABLES, ".npz", ".h5", ".hdf5"))
+    from ..pages.representation import features_page
+
+    with computing(given):
+        model = load(given["model"], given)
+        found = _features(context, model, images, given, _names(given["layers"]))
+        features_page(output, model, found, command=shlex.join(["pellucid", *context.obj]))
+        found.save(table)
+    told = {layer: list(found[layer].shape) for layer in found.layers}
+    _tell(context, given, found.failures, as_json, {"layers": told}, f"{len(found)} images", table)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid neighbors photos/ --model resnet50
+  pellucid neighbors photos/ --model resnet50 --query photos/castle.jpg --query photos/koala.jpg --k 8
+  pellucid neighbors photos/ --model resnet50 --layer layer3 --metric cosine --output alike.html
+
+{CODES}"""
+)
+@click.option("--layer", metavar="NAME", help="Of `pellucid layers`; else what the last one looks at.")
+@click.option("--query", "queries", multiple=True, metavar="IMAGE", help="Whose neighbours; repeatable.  [default: 12]")
+@click.option("--k", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many neighbours.")
+@click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
+@TRUTH
+@_over_images("neighbors")
+@click.pass_context
+def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show which images a layer takes for alike, beside those whose pixels are."""
+    output, table = _places(given, images, TABLES)
+    from ..pages.representation import neighbors_page
+    from ..representation import neighbors as nearest
+    from ..representation.features import chosen_layers
+    from ..representation.measure import PIXELS
+
+    with computing(given):
+        model = load(given["model"], given)
+        layer = chosen_layers(model, list(images), given["layer"])[0]
+        found = _features(context, model, images, given, [layer, PIXELS] if layer != PIXELS else [layer])
+        if given["k"] >= len(found):
+            raise ValueError(f"--k is {given['k']}, but an image has only {len(found) - 1} others: ask for fewer")
+        rows = _rows(found, given["queries"])
+        near = nearest(found[layer], rows, given["k"], metric=given["metric"], itself=False)
+        beside = None
+        if layer != PIXELS:
+            beside = nearest(found[PIXELS], rows, given["k"], metric=given["metric"], itself=False)
+        neighbors_page(output, model, near, beside=beside, command=shlex.join(["pellucid", *context.obj]))
+        near.save(table)
+    told = {"layer": layer, "neighbors": near.rows()}
+    _tell(context, given, found.failures, as_json, told, f"{len(rows)} queries among {len(found)} images", table)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid patches photos/ --model resnet50 --layer layer3 --channels 0,5,17
+  pellucid patches photos/ --model resnet50 --layer layer4 --by relevance --target castle
+  pellucid patches photos/ --model mine.pt2 --layer conv2 --steps 0
+
+{CODES}"""
+)
+@click.option("--layer", required=True, metavar="NAME", help="Of `pellucid layers`.")
+@click.option("--channels", metavar="A,B", help="Their numbers; the first 16 by default, and 'all' for all.")
+@click.option("--k", type=click.IntRange(1), default=9, show_default=True, metavar="K", help="Patches of a channel.")
+@click.option("--by", type=click.Choice(["activation", "relevance"]), default="activation", show_default=True,
+              help="Where it is most active, or most relevant for a class.")  # fmt: skip
+@click.option("--target", metavar="LABEL|INDEX", help="Relevant for what; else each image's predicted class.")
+@click.option("--steps", type=click.IntRange(0), default=128, show_default=True, metavar="N",
+              help="Of the synthesis of an image for each channel; 0 leaves it out.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the synthesis.")
+@_over_images("patches")
+@click.pass_context
+def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show which patches of images excite the channels of a layer most, beside what they want to see.
+
+    Patches are cut to what the place can see. One pass over the images serves all channels.
+    """
+    output, table = _places(given, images, TABLES)
+    from ..pages import kept
+    from ..pages.representation import patches_page
+    from ..representation import top_patches
+
+    if given["target"] is not None and given["by"] != "relevance":
+        raise click.BadParameter("--target goes with --by relevance: where a channel is most active knows no class")
+    place: Path = given["run"] or output.with_suffix(".run")
+    with computing(given), _stopping(context, place):
+        model = load(given["model"], given)
+        found = kept(
+            lambda: top_patches(
+                model, list(images), given["layer"], k=given["k"], by=given["by"],
+                objective=target(given["target"], model), folder=place, say=say,
+            ),
+            place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
+        )  # fmt: skip
+        found = found.chosen(_channels(given["channels"], len(found.channels)))
+        command = shlex.join(["pellucid", *context.obj])
+        patches_page(output, model, found, steps=given["steps"], seed=given["seed"], command=command)
+        found.save(table)
+    told = {"layer": found.layer, "patches": found.rows()}
+    _tell(context, given, found.failures, as_json, told, f"{len(found.channels)} channels", table)
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid activations castle.jpg --model resnet50
+  pellucid activations castle.jpg --model resnet50 --layers layer1,layer2 --filters conv1,layer1.0.conv1
+
+{CODES}"""
+)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
+@click.option("--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or a file.")
+@click.option("--layers", metavar="A,B", help="Whose channels; the first convolution by default.")
+@click.option("--filters", metavar="A,B", help="Whose weights; the first convolution by default.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("activations.html"), show_default=True,
+              metavar="PATH", help="The page.")  # fmt: skip
+@with_model
+@json_option
+@click.pass_context
+def activations(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Show the weights of layers as pictures, and what all their channels say of images."""
+    from ..explain.outputs import check_output
+
+    output: Path = given["output"]
+    check_output(output, "html", [Path(image) for image in images])
+    from ..pages.representation import activations_page
+    from ..representation import activations as channels_of
+    from ..representation import filters
+
+    with computing(given):
+        model = load(given["model"], given)
+        photos = model.read(*images)
+        named = _names(given["filters"])
+        weights = [filters(model, name) for name in named] if named else [filters(model)]
+        layers = _names(given["layers"]) or [weights[0].layer]
+        found = [channels_of(model, photos, layer) for layer in layers]
+        activations_page(output, model, found, weights, command=shlex.join(["pellucid", *context.obj]))
+    if as_json:
+        print_json({"output": str(output), "layers": {one.layer: list(one.values.shape) for one in found}})
+    else:
+        click.echo(f"wrote {output} ({', '.join(one.layer for one in found)})")
+
+
+def _features(
+    context: click.Context, model: Classifier, images: Sequence[str], given: dict[str, Any], layers: list[str] | None
+) -> Features:
+    """The vectors of some layers, from the run folder as far as it has them."""
+    from ..pages import kept
+    from ..representation import features
+
+    place: Path = given["run"] or given["output"].with_suffix(".run")
+    truth = None if given["truth"] == "none" else given["truth"]
+    places = given.get("places", "mean")
+    with _stopping(context, place):
+        return kept(
+            lambda: features(model, list(images), layers, places=places, truth=truth, folder=place, say=say),
+            place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
+        )  # fmt: skip
+    raise AssertionError  # _stopping leaves the command
+
+
+def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]) -> tuple[Path, Path]:
+    """The page and the table, refused before any work if they cannot be written."""
+    from ..explain.outputs import check_output
+
+    output: Path = given["output"]
+    table: Path = given["table"] or output.with_suffix(".parquet")
+    check_output(output, "html", [Path(image) for image in images])
+    if table.suffix.lower() not in endings:
+        known = f"{', '.join(endings[:-1])} or {endings[-1]}"
+        raise click.BadParameter(f"{table} is no name for a table: let it end in {known}")
+    return output, table
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _channels(text: str | None, count: int) -> list[int]:
+    if text is None:
+        return list(range(min(16, count)))
+    if text == "all":
+        return list(range(count))
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected numbers of channels with commas between, or all") from None
+
+
+def _rows(found: Features, queries: Sequence[str]) -> list[int]:
+    """Which of the images the queries are; by default twelve, evenly taken."""
+    from ..checks import UnknownName, nearest
+
+    if not queries:
+        count = min(12, len(found))
+        return [round(place * (len(found) - 1) / max(1, count - 1)) for place in range(count)]
+    known = {name: row for row, name in enumerate(found.names)}
+    known |= {str(Path(file).resolve()): row for row, file in enumerate(found.files)}
+    rows = []
+    for query in queries:
+        row = known.get(query, known.get(str(Path(query).resolve())))
+        if row is None:
+            raise UnknownName(f"--query {query} is not among the images; {nearest(Path(query).name, found.names)}")
+        rows.append(row)
+    return rows
+
+
+def _tell(
+    context: click.Context,
+    given: dict[str, Any],
+    failures: Sequence[tuple[str, str]],
+    as_json: bool,
+    told: dict[str, Any],
+    text: str,
+    table: Path,
+) -> None:
+    for name, reason in failures:
+        say(f"{name}: {reason}")
+    if as_json:
+        failed = [{"name": name, "reason": reason} for name, reason in failures]
+        print_json({"output": str(given["output"]), "table": str(table), **told, "failed": failed})
+    else:
+        click.echo(f"wrote {given['output']} and {table} ({text})")
+    context.exit(FAILED if failures else 0)
+
+
+@contextmanager
+def _stopping(context: click.Context, place: Path) -> Iterator[None]:
+    """Ctrl-C ends the command with the words how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+        say(f"stopped{there}")
+        context.exit(STOPPED)

@@ -1,0 +1,110 @@
+"""`pellucid spectrum`: whether images are fake, by their frequencies, and what else gives them away."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..console import CODES, FAILED, print_json, say
+from .group import json_option, main
+
+_MOST_NAMED = 10
+
+
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid spectrum photos/ generated/
+  pellucid spectrum faces/ --train 700 --validation 100 --test 200
+  pellucid spectrum faces/ --classes folders --network cnn --output generators.html
+  pellucid spectrum others/ --classifier spectrum.safetensors --output others.html
+
+{CODES}"""
+)
+@click.argument("folders", nargs=-1, required=True, metavar="REAL FAKE... | FOLDER")
+@click.option("--train", type=click.IntRange(1), metavar="N", help="Images of each folder to learn from.  [70 %]")
+@click.option("--validation", type=click.IntRange(1), metavar="N", help="And to stop by.  [10 %]")
+@click.option("--test", type=click.IntRange(1), metavar="N", help="And to measure on.  [the rest]")
+@click.option("--classes", type=click.Choice(["binary", "folders"]), default="binary", show_default=True,
+              help="Real or fake; or each folder a class.")  # fmt: skip
+@click.option("--features", type=click.Choice(["spectrum", "azimuthal", "pixels"]), default="spectrum",
+              show_default=True, help="What the classifier sees.")  # fmt: skip
+@click.option("--network", type=click.Choice(["linear", "cnn"]), default="linear", show_default=True,
+              help="One layer, or three convolutions and one layer.")  # fmt: skip
+@click.option("--classifier", type=click.Path(path_type=Path), metavar="FILE",
+              help="One that was trained before: measure it on all files, and train none.")  # fmt: skip
+@click.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the centre.")
+@click.option("--resize", type=click.IntRange(2), metavar="N", help="Scale the shorter side to N; leaves traces.")
+@click.option("--grey", is_flag=True, help="One channel instead of three.")
+@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="At most.")
+@click.option("--control/--no-control", default=True, show_default=True,
+              help="Try to tell two halves of the real images apart.")  # fmt: skip
+@click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Keep the sums of the mean spectra, and go on from them.")  # fmt: skip
+@click.option("--output", type=click.Path(path_type=Path), default=Path("spectrum.html"), show_default=True,
+              metavar="PATH", help="The page; numbers and classifier are written beside it.")  # fmt: skip
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the split and the training.")
+@click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@json_option
+@click.pass_context
+def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool, **given: Any) -> None:
+    """Tell real images from fake ones by their frequencies, and say whether to believe it.
+
+    Give the folder of the real images and one for each generator; or one folder with sub-folders A_... (real) and
+    B_..., C_... (fake). Writes a page with mean spectra, a classifier measured on images that it has not seen, its
+    weights and examples explained, a control on two halves of the real images, and whether file format, compression,
+    size, colours or framing alone give the classes away. Beside it: predictions, curves and confounds as tables, and
+    the classifier.
+    """
+    from ..explain.outputs import check_output
+
+    output: Path = given["output"]
+    check_output(output, "html", [Path(folder) for folder in folders])
+    from ..audit import SpectrumClassifier, spectrum_audit
+    from ..pages import save_spectrum_numbers, spectrum_page
+    from ..settings import settings
+
+    with settings(device=given["device"]):
+        saved = given["classifier"]
+        if saved is not None and saved.resolve() == output.with_suffix(".safetensors").resolve():
+            raise ValueError(f"{saved} would be written over: give the page another name with --output")
+        classifier = SpectrumClassifier.load(saved) if saved is not None else None
+        done = spectrum_audit(
+            *folders, train=given["train"], validation=given["validation"], test=given["test"],
+            classes=given["classes"], features=given["features"], network=given["network"], classifier=classifier,
+            crop=given["crop"], resize=given["resize"], channels=1 if given["grey"] else 3, epochs=given["epochs"],
+            control=given["control"], checkpoint=given["keep"], seed=given["seed"],
+        )  # fmt: skip
+        spectrum_page(output, done, command=shlex.join(["pellucid", *context.obj]))
+        files = save_spectrum_numbers(output, done)
+    failures = done.failures
+    for name, reason in failures[:_MOST_NAMED]:
+        say(f"{name}: {reason}")
+    if len(failures) > _MOST_NAMED:
+        say(f"and {len(failures) - _MOST_NAMED} more files could not be read; the page names all")
+    if as_json:
+        share, control = done.evaluation.accuracy, done.control
+        print_json(
+            {
+                "output": str(output), "files": [str(file) for file in files], "verdict": done.verdict(),
+                "accuracy": share.value, "interval": [share.low, share.high], "chance": done.evaluation.chance,
+                "origins": {name: one.value for name, one in done.evaluation.by_origin.items()},
+                "control": None if control is None else {
+                    "accuracy": control.accuracy.value, "interval": [control.accuracy.low, control.accuracy.high],
+                    "holds": done.control_holds,
+                },
+                "confounds": [
+                    {"trait": one.name, "accuracy": one.accuracy.value, "called_out": one.called_out}
+                    for one in done.confounds.found
+                ],
+                "failed": [{"name": name, "reason": reason} for name, reason in failures],
+            }
+        )  # fmt: skip
+    else:
+        click.echo(done.evaluation.table())
+        click.echo(f"\n{done.verdict()}\n")
+        click.echo(f"wrote {output} (numbers: {', '.join(file.name for file in files)})")
+    context.exit(FAILED if failures else 0)

@@ -1,0 +1,96 @@
+"""t-SNE: a map on which neighbours stay together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..batches import progress
+from .embedding import Embedding, embedding_of
+from .points import Array, Points
+from .projection import projection
+
+EARLY, LATE, USUAL = 250, 500, 30.0
+
+
+def fitting_perplexity(perplexity: float, count: int) -> float:
+    """The perplexity, as far as there are points for the default."""
+    most = (count - 1) / 3
+    if count < 5:
+        raise ValueError(f"there are {count} points: t-SNE needs 5 or more for neighbours to mean anything")
+    if perplexity == USUAL:
+        return min(USUAL, most)
+    if not 1 < perplexity <= most:
+        raise ValueError(
+            f"perplexity is {perplexity:g}, and there are {count} points: expected above 1 and at most {most:.3g}, a "
+            "third of the others"
+        )
+    return perplexity
+
+
+@projection(
+    paper="van der Maaten & Hinton 2008, Visualizing Data using t-SNE", fitted={"perplexity": fitting_perplexity}
+)
+def tsne(
+    given: Points, dimensions: int = 2, *, perplexity: float = USUAL, steps: int = LATE, seed: int = 0
+) -> Embedding:
+    """A map on which neighbours stay together.
+
+    Minimises KL(P || Q) = sum_ij p_ij log(p_ij / q_ij), with p_ij Gaussian in the points' distances, each with a width
+    that gives its neighbours the perplexity, and q_ij = (1 + |y_i - y_j|^2)^-1 / sum_kl (1 + |y_k - y_l|^2)^-1.
+    It begins with the principal components, exaggerates P twelvefold for 250 steps, and is made by openTSNE, by
+    interpolation (FIt-SNE) for many points. Distances between clusters, and their sizes, mean little.
+
+    Args:
+        features: `Features` of one layer, or N x D numbers.
+        dimensions: 1 or 2.
+        perplexity: about how many neighbours count, above 1 and at most (N - 1) / 3; the default of 30 becomes that
+            where there are fewer than 91 points.
+        steps: of the descent after the exaggeration.
+        seed: of the search for neighbours; the same seed gives the same map.
+        labels: N classes; those of the features by default. names: N texts. images: N x C x H x W, for thumbnails.
+
+    Returns:
+        An `Embedding`; `place` finds places of others among these, which stay where they are.
+
+    Raises:
+        TypeError, ValueError: for what holds no points, NaN, points that are all the same, or a perplexity that there
+            are too few points for.
+
+    Paper:
+        van der Maaten & Hinton 2008, Visualizing Data using t-SNE; Poličar, Stražar & Zupan 2024, openTSNE.
+
+    >>> import torch
+    >>> points = torch.cat([torch.randn(20, 5), torch.randn(20, 5) + 20])
+    >>> found = tsne(points, perplexity=5)
+    >>> bool((found.values[:20].mean(0) - found.values[20:].mean(0)).norm() > 5)
+    True
+    """
+    count = len(given.values)
+    if dimensions > 2:
+        raise ValueError(f"t-SNE makes maps of 1 or 2 dimensions, asked for {dimensions}: use pca, umap or deep_mds")
+    if steps < 1:
+        raise ValueError(f"steps is {steps}, expected 1 or more")
+    import openTSNE
+
+    values = given.values.astype(np.float64)
+    with progress(EARLY + steps, "t-SNE", unit="step") as advance:
+
+        def tick(*_: Any) -> None:
+            advance(10)
+
+        maker = openTSNE.TSNE(
+            n_components=dimensions, perplexity=perplexity, early_exaggeration_iter=EARLY, n_iter=steps,
+            initialization="pca", random_state=seed, n_jobs=1, callbacks=tick, callbacks_every_iters=10,
+            neighbors="exact" if count <= 5000 else "auto",
+        )  # fmt: skip
+        fitted = maker.fit(values)
+
+    def place(others: Array) -> Array:
+        if others.shape[1] != values.shape[1]:
+            raise ValueError(f"got points of {others.shape[1]} numbers, this embedding is of {values.shape[1]}")
+        among = min(5.0, (count - 1) / 3)
+        return np.asarray(fitted.transform(others.astype(np.float64), perplexity=among))
+
+    return embedding_of(given, np.asarray(fitted), mapping=place)
