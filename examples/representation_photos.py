@@ -17,11 +17,11 @@ folder, name, layer, output = (sys.argv[1:] + [""] * 4)[:4]
 output = Path(output or "representation")
 model = pellucid.load(name or "shapes")
 layer = layer or "features.3"
-if not folder:
-    folder = output / "scenes"
+drawn_to, folder = output / "scenes", folder or output / "scenes"
+if folder == drawn_to and not drawn_to.exists():
     drawn = pellucid.shapes.scenes(40, seed=1)
     for number, (image, label) in enumerate(zip(drawn.images, drawn.labels.tolist(), strict=True)):
-        place = folder / pellucid.shapes.CLASSES[label]
+        place = drawn_to / pellucid.shapes.CLASSES[label]
         place.mkdir(parents=True, exist_ok=True)
         write_image(image, place / f"{number}.png")
 

@@ -36,7 +36,7 @@ def test_photos_as_a_network_sees_them(tmp_path):
     lines = said("representation_photos.py", "", "", "", tmp_path).splitlines()
     assert lines[0].startswith("40 images, 40 forward, 40 backward")
     shares = {line.split(":")[0]: int(line.split()[1].rstrip("%")) for line in lines if "of the same class" in line}
-    assert shares["flatten"] > 90 > 50 > shares["pixels"]
+    assert shares["flatten"] > 60 > 40 > shares["pixels"]
     for name in ("alike", "patches_activation", "patches_relevance"):
         assert (tmp_path / f"{name}.png").stat().st_size > 10_000
     again = said("representation_photos.py", "", "", "", tmp_path)

@@ -81,7 +81,7 @@ def test_a_wrong_type_is_told_by_every_method(name):
         if option not in CATALOGUE[name].options or fits(Strange(), kind):
             continue
         with pytest.raises(TypeError, match=rf"^{name}: {option} is .*Strange.*, expected ['\w]"):
-            getattr(pellucid, name)(model, images, **{option: Strange()})
+            getattr(pellucid, name)(model, images, *(["conv1"] if name == "top_patches" else []), **{option: Strange()})
 
 
 @pytest.mark.parametrize("name", METHODS)

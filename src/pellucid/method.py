@@ -25,6 +25,7 @@ from .rules.presets import written
 from .run import Model, counted, device_of, run
 
 R = TypeVar("R", bound=Attribution)
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,9 @@ class Method:
     @property
     def kinds(self) -> Mapping[str, Any]:
         """Of what type its options are, by name, as far as its annotations say."""
-        return kinds_of(inspect.unwrap(self.function))
+        given = inspect.signature(self.function).parameters.values()
+        added = {p.name: p.annotation for p in given if p.kind is p.KEYWORD_ONLY and not isinstance(p.annotation, str)}
+        return added | kinds_of(inspect.unwrap(self.function))
 
 
 CATALOGUE: dict[str, Method] = {}
@@ -142,6 +145,20 @@ def checked(
         if value is not defaults[option] and not fits(value, kind):
             raise TypeError(f"{name}: {option} is {of_kind(value)}, expected {in_words(kind)}")
     return given
+
+
+def options_checked(function: F) -> F:
+    """A function whose options are refused in words if there are none of that name, or of another type."""
+    parameters = inspect.signature(function).parameters.values()
+    defaults = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
+    places = {p.name for p in parameters if p.kind is not p.KEYWORD_ONLY}  # which may be given by name, too
+
+    @functools.wraps(function)
+    def call(*args: Any, **given: Any) -> Any:
+        options = {name: value for name, value in given.items() if name not in places}
+        return function(*args, **given | checked(function.__name__, options, defaults, kinds_of(function)))
+
+    return call  # type: ignore[return-value]
 
 
 @functools.cache

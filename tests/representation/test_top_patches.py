@@ -168,7 +168,7 @@ def test_a_layer_without_places_shows_whole_images():
         ({"channels": [4]}, ValueError, "layer 'relu1' has 4 channels, counted from 0; there is no channel 4"),
         ({"k": 0}, ValueError, "k is 0"),
         ({"each": 0}, ValueError, "each is 0"),
-        ({"by": "size"}, ValueError, "by is 'size', expected 'activation' or 'relevance'"),
+        ({"by": "size"}, TypeError, "by is .*'size'.*, expected 'activation' or 'relevance'"),
         ({"layer": "relu9"}, KeyError, "no layer 'relu9'"),
         ({"layer": ["relu1"]}, TypeError, "expected the name of one layer"),
     ],

@@ -49,6 +49,17 @@ TRUTH = click.option(
 )  # fmt: skip
 
 
+def _channels(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | str | None:
+    """What --channels says, read before any work: numbers, "all" or nothing."""
+    if text is None or text == "all":
+        return text
+    try:
+        ranges = [[int(end) for end in part.split("-")] for part in text.split(",")]
+        return [number for first, *last in ranges for number in range(first, (last or [first])[-1] + 1)]
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: expected numbers of channels, as in 0,5,8-11, or all") from None
+
+
 @main.command(
     epilog=f"""\b
 Examples:
@@ -125,14 +136,15 @@ def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool,
 @main.command(
     epilog=f"""\b
 Examples:
-  pellucid patches photos/ --model resnet50 --layer layer3 --channels 0,5,17
+  pellucid patches photos/ --model resnet50 --layer layer3 --channels 0,5,8-11
   pellucid patches photos/ --model resnet50 --layer layer4 --by relevance --target castle
   pellucid patches photos/ --model mine.pt2 --layer conv2 --steps 0
 
 {CODES}"""
 )
 @click.option("--layer", required=True, metavar="NAME", help="Of `pellucid layers`.")
-@click.option("--channels", metavar="A,B", help="Their numbers; the first 16 by default, and 'all' for all.")
+@click.option("--channels", metavar="A,B-C", callback=_channels,
+              help="Their numbers; the first 16 by default, and 'all' for all.")  # fmt: skip
 @click.option("--k", type=click.IntRange(1), default=9, show_default=True, metavar="K", help="Patches of a channel.")
 @click.option("--by", type=click.Choice(["activation", "relevance"]), default="activation", show_default=True,
               help="Where it is most active, or most relevant for a class.")  # fmt: skip
@@ -164,7 +176,10 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
             ),
             place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
         )  # fmt: skip
-        found = found.chosen(_channels(given["channels"], len(found.channels)))
+        channels, count = given["channels"], len(found.channels)
+        found = found.chosen(
+            channels if isinstance(channels, list) else range(min(16, count) if channels is None else count)
+        )
         command = shlex.join(["pellucid", *context.obj])
         patches_page(output, model, found, steps=given["steps"], seed=given["seed"], command=command)
         found.save(table)
@@ -246,17 +261,6 @@ def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]
 
 def _names(text: str | None) -> list[str] | None:
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-def _channels(text: str | None, count: int) -> list[int]:
-    if text is None:
-        return list(range(min(16, count)))
-    if text == "all":
-        return list(range(count))
-    try:
-        return [int(part) for part in text.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{text!r}: expected numbers of channels with commas between, or all") from None
 
 
 def _rows(found: Features, queries: Sequence[str]) -> list[int]:

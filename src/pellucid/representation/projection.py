@@ -38,7 +38,7 @@ def projection(
     """
 
     def register(function: Callable[..., Embedding]) -> Callable[..., Embedding]:
-        name, kinds = function.__name__, kinds_of(function)
+        name, kinds = function.__name__, KNOWN | kinds_of(function)
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is KEYWORD]
         defaults = {p.name: p.default for p in own} | {"labels": None, "names": (), "images": None}
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .. import pictures
 from ..maps import as_maps
-from ..method import CATALOGUE, Method
+from ..method import CATALOGUE, Method, options_checked
 from ..relevance import Named
 from ..result import Call, Result
 from ..run import Model
@@ -239,6 +239,7 @@ def extremes(*layers: str, by: By = "activation", each: int = 1) -> Measure:
     return Measure(name, rows, reads=wanted) if by == "activation" else Measure(name, rows, back=wanted)
 
 
+@options_checked
 def top_patches(
     model: Model,
     images: Images,
@@ -286,7 +287,7 @@ def top_patches(
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(8)
     >>> found = pellucid.top_patches(model, scenes.images, "features.1", channels=[3, 5], k=2)
     >>> found.values.shape, found.patch(0, 0).shape
-    (torch.Size([2, 2]), torch.Size([3, 11, 11]))
+    (torch.Size([2, 2]), torch.Size([3, 7, 7]))
     """
     if not isinstance(layer, str):
         raise TypeError(f"layer is {layer!r}, expected the name of one layer")
@@ -331,7 +332,9 @@ def patches_of(
     values, numbers, places = _strongest(swept.arrays, name, k)
     if values.shape[1] < k:
         few = "there is 1 image" if len(swept) == 1 else f"there are {len(swept)} images"
-        warnings.warn(f"k is {k}, but {few}: a channel has {values.shape[1]} patches", stacklevel=3)
+        warnings.warn(
+            f"k is {k}, but {few}: a channel has {values.shape[1]} patches", stacklevel=2 if call is None else 4
+        )
     total = len(values)
     wanted = list(range(total)) if channels is None else [channels] if isinstance(channels, int) else list(channels)
     for channel in wanted:
