@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say
-from .group import computing, json_option, load, main, target, values_of, with_model
+from ..console import CODES, FAILED, in_flags, print_json, say
+from .group import computing, json_option, load, main, stopping, target, values_of, with_model
 
 MOST_NAMED = 10  # files in a list of failures on the screen
 
@@ -85,7 +83,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
         model = load(given["model"], given)
         taken = photos(model, images, None if given["truth"] == "none" else given["truth"])
         aim, place = target(given["to"], model), _place(given["run"], output, kind)
-        with _stopping(context, place):
+        with stopping(context, place):
             result = kept(
                 lambda: attack_photos(
                     model, taken, method=method, target=aim, seed=given["seed"], options=options, folder=place
@@ -177,7 +175,7 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
         model = load(given["model"], given)
         taken = photos(model, images, given["truth"])
         place = _place(given["run"], given["output"], "html")
-        with _stopping(context, place):
+        with stopping(context, place):
             result = kept(
                 lambda: robust_photos(
                     model, taken, eps=given["eps"], norm=norm, method=given["method"], seed=given["seed"],
@@ -211,17 +209,6 @@ def _place(run: Path | None, output: Path, kind: str) -> Path:
     from ..explain.outputs import place_of
 
     return run or (output.with_suffix(".run") if kind == "npz" else place_of(output, kind))
-
-
-@contextmanager
-def _stopping(context: click.Context, place: Path) -> Iterator[None]:
-    """Ctrl-C ends the command with the words how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
-        say(f"stopped{there}")
-        context.exit(STOPPED)
 
 
 def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:

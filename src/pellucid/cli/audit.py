@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, print_json, say
-from .group import computing, json_option, load, main, target, values_of, with_model
+from ..console import CODES, FAILED, print_json, say
+from .group import computing, json_option, load, main, names_in, stopping, target, values_of, with_model
 
 MEASURES = "deletion,insertion,infidelity,sensitivity,mass,pointing"
 
@@ -69,7 +67,7 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     entry = known[given["method"]]
     options = values_of(entry.name, given["options"], entry.options, entry.kinds)
     place: Path = given["run"] or output.with_suffix(".run")
-    with computing(given), _stopping(context, place):
+    with computing(given), stopping(context, place):
         model = load(given["model"], given)
         classes = [chosen for text in given["classes"] if (chosen := target(text, model)) is not None]
         result = kept(
@@ -153,16 +151,16 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     from ..pages import compare_page, kept
 
     known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
-    names = list(known) if given["methods"] == "all" else _names(given["methods"]) or list(DEFAULTS)
+    names = list(known) if given["methods"] == "all" else names_in(given["methods"]) or list(DEFAULTS)
     for name in names:
         _known(name, known)
     place: Path = given["run"] or output.with_suffix(".run")
-    with computing(given), _stopping(context, place):
+    with computing(given), stopping(context, place):
         model = load(given["model"], given)
         result = kept(
             lambda: job(
                 model, list(images), names, target(given["target"], model), given["masks"],
-                measures=_names(given["measures"]), steps=given["steps"], samples=given["samples"],
+                measures=names_in(given["measures"]), steps=given["steps"], samples=given["samples"],
                 around=given["around"], seed=given["seed"], folder=place, say=say,
             ),
             place,
@@ -217,18 +215,3 @@ def _known(name: str, known: dict[str, Any]) -> None:
 
     if name not in known:
         raise UnknownName(f"there is no method {name!r}; {nearest(name, known)} (`pellucid methods` lists all)")
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
-
-
-@contextmanager
-def _stopping(context: click.Context, place: Path) -> Iterator[None]:
-    """Ctrl-C ends the command with the words how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
-        say(f"stopped{there}")
-        context.exit(STOPPED)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, print_json, say
-from .group import computing, json_option, load, main, values_of, with_model
+from ..console import CODES, FAILED, print_json, say
+from .group import computing, json_option, load, main, stopping, values_of, with_model
 
 if TYPE_CHECKING:
     from ..representation import Features, IntrinsicDimension
@@ -175,7 +174,7 @@ def _features(context: click.Context, images: Sequence[str], given: dict[str, An
     from ..pages import kept
 
     place: Path = given["run"] or output.with_suffix(".run")
-    with computing(given), _stopping(context, place):
+    with computing(given), stopping(context, place):
         model = load(given["model"], given)
         truth = None if given["truth"] == "none" else given["truth"]
         return kept(
@@ -211,14 +210,3 @@ def _told(sweeps: Sequence[IntrinsicDimension]) -> dict[str, Any]:
 
 def _failed(found: Features) -> list[dict[str, str]]:
     return [{"name": name, "reason": reason} for name, reason in found.failures]
-
-
-@contextmanager
-def _stopping(context: click.Context, place: Path) -> Iterator[None]:
-    """Ctrl-C ends the command with the words how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
-        say(f"stopped{there}")
-        context.exit(STOPPED)

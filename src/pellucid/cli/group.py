@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, Verbs, typed
+from ..console import CODES, STOPPED, Verbs, say, typed
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -84,10 +84,26 @@ def numbers(_context: click.Context, _parameter: click.Parameter, value: str | N
     return numbers[0] if len(numbers) == 1 else numbers
 
 
+def names_in(text: str | None) -> list[str] | None:
+    """Words between commas."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+
+
 def load(name: str, given: dict[str, Any]) -> Classifier:
     from ..zoo import load
 
     return load(name, **{key: given[key] for key in ("weights", "labels", "mean", "std", "size", "trusted")})
+
+
+@contextmanager
+def stopping(context: click.Context, place: Path) -> Iterator[None]:
+    """Ctrl-C ends the command with the words how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
+        say(f"stopped{there}")
+        context.exit(STOPPED)
 
 
 @contextmanager

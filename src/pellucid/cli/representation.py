@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, print_json, say
-from .group import computing, json_option, load, main, target, with_model
+from ..console import CODES, FAILED, print_json, say
+from .group import computing, json_option, load, main, names_in, stopping, target, with_model
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -85,7 +84,7 @@ def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, 
 
     with computing(given):
         model = load(given["model"], given)
-        found = _features(context, model, images, given, _names(given["layers"]))
+        found = _features(context, model, images, given, names_in(given["layers"]))
         features_page(output, model, found, command=shlex.join(["pellucid", *context.obj]))
         found.save(table)
     told = {layer: list(found[layer].shape) for layer in found.layers}
@@ -167,7 +166,7 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     if given["target"] is not None and given["by"] != "relevance":
         raise click.BadParameter("--target goes with --by relevance: where a channel is most active knows no class")
     place: Path = given["run"] or output.with_suffix(".run")
-    with computing(given), _stopping(context, place):
+    with computing(given), stopping(context, place):
         model = load(given["model"], given)
         found = kept(
             lambda: top_patches(
@@ -217,9 +216,9 @@ def activations(context: click.Context, /, images: tuple[str, ...], as_json: boo
     with computing(given):
         model = load(given["model"], given)
         photos = model.read(*images)
-        named = _names(given["filters"])
+        named = names_in(given["filters"])
         weights = [filters(model, name) for name in named] if named else [filters(model)]
-        layers = _names(given["layers"]) or [weights[0].layer]
+        layers = names_in(given["layers"]) or [weights[0].layer]
         found = [channels_of(model, photos, layer) for layer in layers]
         activations_page(output, model, found, weights, command=shlex.join(["pellucid", *context.obj]))
     if as_json:
@@ -238,12 +237,12 @@ def _features(
     place: Path = given["run"] or given["output"].with_suffix(".run")
     truth = None if given["truth"] == "none" else given["truth"]
     places = given.get("places", "mean")
-    with _stopping(context, place):
+    with stopping(context, place):
         return kept(
             lambda: features(model, list(images), layers, places=places, truth=truth, folder=place, say=say),
             place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
         )  # fmt: skip
-    raise AssertionError  # _stopping leaves the command
+    raise AssertionError  # stopping leaves the command
 
 
 def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]) -> tuple[Path, Path]:
@@ -257,10 +256,6 @@ def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]
         known = f"{', '.join(endings[:-1])} or {endings[-1]}"
         raise click.BadParameter(f"{table} is no name for a table: let it end in {known}")
     return output, table
-
-
-def _names(text: str | None) -> list[str] | None:
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _rows(found: Features, queries: Sequence[str]) -> list[int]:
@@ -298,14 +293,3 @@ def _tell(
     else:
         click.echo(f"wrote {given['output']} and {table} ({text})")
     context.exit(FAILED if failures else 0)
-
-
-@contextmanager
-def _stopping(context: click.Context, place: Path) -> Iterator[None]:
-    """Ctrl-C ends the command with the words how to go on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        there = f"; what is finished is kept in {place}: run the same command to go on" if place.exists() else ""
-        say(f"stopped{there}")
-        context.exit(STOPPED)
