@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..files import whole
+from ..files import write_tensors
 
 SUFFIX = ".safetensors"
 
@@ -25,14 +25,9 @@ def write_tensor_file(path: str | Path, kind: str, tensors: Mapping[str, Tensor]
         ValueError: for another ending.
         OSError: if it cannot be written.
     """
-    import safetensors.torch
-
     path = Path(path)
     _check_suffix(path, kind)
-    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = safetensors.torch.save(held, {"pellucid": json.dumps({"kind": kind, **about})})
-    with whole(path) as part:
-        part.write_bytes(data)
+    write_tensors(path, tensors, {"kind": kind, **about})
     return path
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .training import check_suffix, read_tensors, write_tensors
+from ..files import write_tensors
+from .training import check_suffix, read_tensors
 
 WHAT = "decoder"
 

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from ..batches import batched
 from ..checks import UnknownName, check_images, nearest
-from .training import check_suffix, read_tensors, write_tensors
+from ..files import write_tensors
+from .training import check_suffix, read_tensors
 
 Blend = int | str | Sequence[float]
 WHAT = "style network"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +12,10 @@ from torch import Tensor
 from ..checks import check_network
 from ..classifier import Classifier, network
 from ..run import Model, run
-from .bar import climbing
 from .canvas import stream
 from .decoder import WHAT, Decoder, Encoder
 from .terms import content
-from .training import Photos, Squares, read_checkpoint, write_checkpoint
+from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
 def train_generator(
@@ -115,41 +113,27 @@ def train_generator(
         goal = content(names, given).bind(model, batch)
         return found - feature_weight * goal(run(model, drawn, read=goal.reads, output=False)).mean()
 
-    def keep() -> None:
+    def loss_of(done: int) -> Tensor:
+        draw = stream(seed, done)
+        given = squares.draw(batch, draw)
+        mean, spread = encoder(given)
+        codes = mean + torch.randn(mean.shape, generator=draw) * (spread / 2).exp()
+        apart = (mean.square() + spread.exp() - spread - 1).sum(1).mean() / 2
+        loss: Tensor = error(given, decoder(codes)).clamp(min=1e-8).log() / 2 + apart / given[0].numel()
+        return loss
+
+    def set_rate(done: int) -> None:
+        rate = step * min(1.0, (done + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2)
+        optimiser.param_groups[0]["lr"] = rate
+
+    def keep(done: int) -> None:
         if checkpoint is not None:
             state = {n: p.detach() for n, p in trained.items()}
             write_checkpoint(Path(checkpoint), state, optimiser, trained, {**about, "steps": done})
 
-    interrupted = False
-    try:
-        with climbing(steps, "train", "loss per number") as advance:
-            advance(done, None)
-            while done < steps:
-                draw = stream(seed, done)
-                given = squares.draw(batch, draw)
-                mean, spread = encoder(given)
-                codes = mean + torch.randn(mean.shape, generator=draw) * (spread / 2).exp()
-                apart = (mean.square() + spread.exp() - spread - 1).sum(1).mean() / 2
-                count = given[0].numel()
-                loss = error(given, decoder(codes)).clamp(min=1e-8).log() / 2 + apart / count
-                if not loss.isfinite():
-                    raise ValueError(f"the loss became NaN at step {done}: take a smaller step than {step:g}")
-                slopes = torch.autograd.grad(loss, list(trained.values()))
-                for parameter, slope in zip(trained.values(), slopes, strict=True):
-                    parameter.grad = slope
-                rate = step * min(1.0, (done + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2)
-                optimiser.param_groups[0]["lr"] = rate
-                optimiser.step()
-                done += 1
-                advance(1, loss)
-                if done % every == 0 or done == steps:
-                    keep()
-    except KeyboardInterrupt:
-        interrupted = True
-        keep()
-    if interrupted:
-        kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
-        warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=2)
-    for parameter in trained.values():
-        parameter.grad = None
+    descend(
+        loss_of, trained, optimiser,
+        done=done, steps=steps, every=every, step=step, bar="loss per number",
+        before=set_rate, keep=keep, checkpoint=checkpoint,
+    )  # fmt: skip
     return decoder.eval()

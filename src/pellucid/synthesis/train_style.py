@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -14,12 +13,11 @@ from ..checks import check_images, check_network
 from ..classifier import Classifier, network
 from ..run import Model, run
 from . import spread
-from .bar import climbing
 from .canvas import stream
 from .penalties import total_variation
 from .style_network import WHAT, StyleNetwork
 from .terms import content, style
-from .training import Photos, Squares, read_checkpoint, write_checkpoint
+from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
 def train_style(
@@ -110,47 +108,32 @@ def train_style(
     )
     goals = [style(across, one).bind(model, batch) for one in samples]
     smooth = total_variation(variation * 100 / example.numel()).bind(model, batch) if variation else None
-    interrupted = False
 
-    def keep() -> None:
+    def loss_of(done: int) -> Tensor:
+        given = squares.draw(batch, stream(seed, done))
+        number = done % len(names)
+        shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).float()
+        painted = net(given, shares)
+        goal = content(inside, given).bind(model, batch)
+        trace = run(model, painted, read={*goal.reads, *goals[number].reads}, output=False)
+        loss = -content_weight * goal(trace).mean() - style_weight * goals[number](trace).mean()
+        return loss if smooth is None else loss + smooth(trace).mean()
+
+    def hold(_done: int) -> None:
+        """The styles that were there stay as they were."""
+        for parameter in trained.values() if begin else ():
+            assert parameter.grad is not None
+            parameter.grad[:first] = 0
+
+    def keep(done: int) -> None:
         if checkpoint is not None:
             told = {**about, "steps": done}
             write_checkpoint(Path(checkpoint), net.state_dict(), optimiser, trained, told)
 
-    try:
-        with climbing(steps, "train", "loss") as advance:
-            advance(done, None)
-            while done < steps:
-                draw = stream(seed, done)
-                given = squares.draw(batch, draw)
-                number = done % len(names)
-                shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).float()
-                painted = net(given, shares)
-                goal = content(inside, given).bind(model, batch)
-                trace = run(model, painted, read={*goal.reads, *goals[number].reads}, output=False)
-                loss = -content_weight * goal(trace).mean() - style_weight * goals[number](trace).mean()
-                if smooth is not None:
-                    loss = loss + smooth(trace).mean()
-                if not loss.isfinite():
-                    raise ValueError(f"the loss became NaN at step {done}: take a smaller step than {step:g}")
-                slopes = torch.autograd.grad(loss, list(trained.values()))
-                for parameter, slope in zip(trained.values(), slopes, strict=True):
-                    if begin:  # the styles that were there stay as they were
-                        slope[:first] = 0
-                    parameter.grad = slope
-                optimiser.step()
-                done += 1
-                advance(1, loss)
-                if done % every == 0 or done == steps:
-                    keep()
-    except KeyboardInterrupt:
-        interrupted = True
-        keep()
-    if interrupted:
-        kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
-        warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=2)
-    for parameter in net.parameters():
-        parameter.grad = None
+    descend(
+        loss_of, trained, optimiser,
+        done=done, steps=steps, every=every, step=step, bar="loss", before=hold, keep=keep, checkpoint=checkpoint,
+    )  # fmt: skip
     return net.eval()
 
 

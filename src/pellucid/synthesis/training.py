@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import check_images
-from ..files import whole
+from ..files import write_tensors
 from ..images import list_images, read_image
+from .bar import climbing
 
 Photos = Tensor | str | Path | Sequence[str | Path]
 
@@ -61,16 +63,6 @@ class Squares:
             sides = [max(self.size, round(side * factor)) for side in image.shape[1:]]
             image = F.interpolate(image[None], sides, mode="bilinear", align_corners=False)[0]
         return image
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Tensors and what is to be known about them, in one file."""
-    import safetensors.torch
-
-    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = safetensors.torch.save(held, {"pellucid": json.dumps(dict(about))})
-    with whole(path) as part:
-        part.write_bytes(data)
 
 
 def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -136,3 +128,59 @@ def read_checkpoint(
             **{key: tensors[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")},
         }
     return {name: value for name, value in tensors.items() if not name.startswith("adam.")}, done
+
+
+def descend(
+    loss_of: Callable[[int], Tensor],
+    trained: Mapping[str, Tensor],
+    optimiser: torch.optim.Adam,
+    *,
+    done: int,
+    steps: int,
+    every: int,
+    step: float,
+    bar: str,
+    before: Callable[[int], None],
+    keep: Callable[[int], None],
+    checkpoint: str | Path | None,
+) -> None:
+    """Go down a loss, from where a training is; Ctrl-C ends it and keeps what there is.
+
+    Args:
+        loss_of: the loss of a step, by its number. trained: the parameters; their `.grad` is None afterwards.
+        optimiser: of these parameters. done: steps made. steps: all. every: after how many it is kept.
+        step: the size that a message names. bar: what the progress bar calls the loss.
+        before: called with the number of the step between the gradients and the step itself.
+        keep: called with the steps made, to keep them. checkpoint: where, for the message.
+
+    Raises:
+        ValueError: if the loss became NaN.
+
+    Warns:
+        UserWarning: if it was interrupted.
+    """
+    interrupted = False
+    try:
+        with climbing(steps, "train", bar) as advance:
+            advance(done, None)
+            while done < steps:
+                loss = loss_of(done)
+                if not loss.isfinite():
+                    raise ValueError(f"the loss became NaN at step {done}: take a smaller step than {step:g}")
+                slopes = torch.autograd.grad(loss, list(trained.values()))
+                for parameter, slope in zip(trained.values(), slopes, strict=True):
+                    parameter.grad = slope
+                before(done)
+                optimiser.step()
+                done += 1
+                advance(1, loss)
+                if done % every == 0 or done == steps:
+                    keep(done)
+    except KeyboardInterrupt:
+        interrupted = True
+        keep(done)
+    if interrupted:
+        kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
+        warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=3)
+    for parameter in trained.values():
+        parameter.grad = None
