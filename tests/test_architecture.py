@@ -16,7 +16,7 @@ ROOT = Path(pellucid.__file__).parent
 # Each floor may import from those before it; a file of a family also from its own folder, in no circle.
 FLOORS = [
     ["checks", "colour", "distances", "files", "settings", "shapes", "version"],
-    ["images", "rules"],
+    ["images", "rules", "tables"],
     ["batches", "backward", "maps"],
     ["classifier"],
     ["importers"],

@@ -17,12 +17,12 @@ from ..checks import UnknownName
 from ..method import CATALOGUE
 from ..pictures import displayable
 from ..representation.source import Source
-from ..representation.sweep import read_ahead
+from ..representation.sweep import forget_changed, images_in_chunk, read_ahead
 from ..run import Model, device_of, run
 from ..runfolder import DamagedChunk, RunFolder
 
 THUMB = 96  # pixels of the longer side of the images that are kept to be shown
-CHUNK_BYTES, MOST_IN_CHUNK = 2**25, 128
+MOST_IN_CHUNK = 128
 
 Say = Callable[[str], object]
 
@@ -150,10 +150,10 @@ def maps_of(
         items=source.items,
         options=options,
         seed=0,
-        chunk=_chunk(source),
+        chunk=images_in_chunk(source, MOST_IN_CHUNK),
         overwrite=overwrite,
     ) as opened:
-        _forget_changed(opened, source, say)
+        forget_changed(opened, source, say)
         for _ in range(2):
             waiting = runfolder.pending(opened)
             if len(waiting) < opened.chunks:
@@ -270,34 +270,8 @@ def _read(folder: RunFolder) -> Iterator[Block]:
 
 
 def _spans(source: Source) -> Iterator[range]:
-    size = _chunk(source)
+    size = images_in_chunk(source, MOST_IN_CHUNK)
     return (range(start, min(start + size, len(source))) for start in range(0, len(source), size))
-
-
-def _chunk(source: Source) -> int:
-    """How many images make a chunk, by the size of the first that can be read."""
-    for number in range(len(source)):
-        (first,) = read_ahead(source, [number])
-        if isinstance(first, Tensor):
-            return max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // max(1, first.numel() * first.element_size())))
-    return MOST_IN_CHUNK
-
-
-def _forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
-    """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
-    changed: list[tuple[int, str]] = []
-    for number in runfolder.finished(folder):
-        try:
-            for row in runfolder.each_row(folder, [number]):
-                same = (row["bytes"], row["modified"]) == source.state(row["item"])
-                if not same or (row["problem"] and isinstance(read_ahead(source, [row["item"]])[0], Tensor)):
-                    changed.append((number, row["name"]))
-        except DamagedChunk as damage:
-            say(f"{damage.file} is damaged: its images are done again")
-            runfolder.forget(folder, [number])
-    if changed:
-        say(f"{len(changed)} files have changed since, such as {changed[0][1]}: they are done again")
-        runfolder.forget(folder, sorted({number for number, _ in changed}))
 
 
 def _small(images: Tensor) -> Tensor:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,9 @@ import torch
 from torch import Tensor
 
 from ..colour import colourise
-from ..files import whole
 from ..pictures import displayable
 from ..result import Call, Result
+from ..tables import TABLES, write_table
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -152,21 +151,9 @@ class Comparison(Result):
             OSError: if the file cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() not in (".csv", ".parquet"):
+        if path.suffix.lower() not in TABLES:
             return super().save(path, **options)
-        rows: Sequence[Mapping[str, Any]] = self.rows()
-        with whole(path) as part:
-            if path.suffix.lower() == ".parquet":
-                import pyarrow
-                from pyarrow import parquet
-
-                parquet.write_table(pyarrow.Table.from_pylist([dict(row) for row in rows]), part)
-            else:
-                with part.open("w", newline="", encoding="utf-8") as file:
-                    writer = csv.DictWriter(file, list(rows[0]))
-                    writer.writeheader()
-                    writer.writerows(rows)
-        return path
+        return write_table(path, self.rows())
 
     def __repr__(self) -> str:
         return f"Comparison({len(self.names)} images)\n{self.table()}"

@@ -16,7 +16,8 @@ from ..classifier import Classifier, network
 from ..layers import layers as listed
 from ..result import Call, Result
 from ..run import Model
-from .export import with_vectors, write_arrays, write_table
+from ..tables import TABLES, write_table
+from .export import with_vectors, write_arrays
 from .source import Images, Labels
 from .stored import Stored, blocks_of, shape_of
 from .sweep import Say, Sweep, record, sweep
@@ -157,7 +158,7 @@ class Features(Result):
             OSError: if the file cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() in (".parquet", ".csv"):
+        if path.suffix.lower() in TABLES:
             return write_table(path, with_vectors(self.rows(), self.arrays))
         if path.suffix.lower() in (".h5", ".hdf5", ".npz"):
             numbers = {"labels": self.labels, "predictions": self.predictions, "scores": self.scores}

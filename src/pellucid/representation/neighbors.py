@@ -15,7 +15,7 @@ from torch import Tensor
 from .. import pictures
 from ..batches import progress
 from ..result import Call, Result
-from .export import write_table
+from ..tables import TABLES, write_table
 from .features import Features
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ class Neighbors(Result):
     def save(self, path: str | Path, **options: Any) -> Path:
         """Write the neighbours, whole or not at all: .parquet or .csv for a row for each pair, .npz, or a picture."""
         path = Path(path)
-        if path.suffix.lower() in (".parquet", ".csv"):
+        if path.suffix.lower() in TABLES:
             return write_table(path, self.rows())
         return super().save(path, **options)
 

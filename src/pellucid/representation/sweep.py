@@ -217,7 +217,7 @@ def _in_memory(question: Question, source: Source) -> tuple[list[dict[str, Any]]
     """All rows, and the arrays of those images that have no problem."""
     rows: list[dict[str, Any]] = []
     blocks: dict[str, list[Tensor]] = {}
-    size, batch = _chunk(source), None
+    size, batch = images_in_chunk(source), None
     spans = [range(start, min(start + size, len(source))) for start in range(0, len(source), size)]
     with progress(len(source), "look at") as advance:
         for numbers, read in _each(source, spans):
@@ -249,10 +249,10 @@ def _in_folder(question: Question, source: Source, place: Path, overwrite: bool,
         items=source.items,
         options=options,
         seed=0,
-        chunk=_chunk(source),
+        chunk=images_in_chunk(source),
         overwrite=overwrite,
     ) as folder:
-        _forget_changed(folder, source, say)
+        forget_changed(folder, source, say)
         waiting = runfolder.pending(folder)
         if len(waiting) < folder.chunks:
             say(f"{folder.chunks - len(waiting)} of {folder.chunks} chunks are finished already in {place}")
@@ -279,16 +279,16 @@ def _each(source: Source, spans: Sequence[range]) -> Iterator[tuple[range, Read]
             yield members, read
 
 
-def _chunk(source: Source) -> int:
+def images_in_chunk(source: Source, most: int = MOST_IN_CHUNK) -> int:
     """How many images make a chunk, by the size of the first that can be read."""
     for number in range(len(source)):
         (first,) = read_ahead(source, [number])
         if isinstance(first, Tensor):
-            return max(1, min(MOST_IN_CHUNK, CHUNK_BYTES // max(1, first.numel() * first.element_size())))
-    return MOST_IN_CHUNK
+            return max(1, min(most, CHUNK_BYTES // max(1, first.numel() * first.element_size())))
+    return most
 
 
-def _forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
+def forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
     """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
     changed: list[tuple[int, str]] = []
     for number in runfolder.finished(folder):

@@ -19,7 +19,7 @@ from ..method import CATALOGUE, Method, options_checked
 from ..relevance import Named
 from ..result import Call, Result
 from ..run import Model
-from .export import write_table
+from ..tables import TABLES, write_table
 from .measure import Measure, Seen
 from .receptive_field import Fields, receptive_fields
 from .source import Images
@@ -164,7 +164,7 @@ class Patches(Result):
             ValueError: for another ending. OSError: if the file cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() in (".parquet", ".csv"):
+        if path.suffix.lower() in TABLES:
             return write_table(path, self.rows())
         return super().save(path, **options)
 
