@@ -10,9 +10,9 @@ import torch
 
 import pellucid
 
-from . import adversarial, cases, importers, relevance, representation, synthesis
+from . import adversarial, cases, importers, importers_tensorflow, relevance, representation, synthesis
 from .memory import peak
-from .timing import in_turn, ratio
+from .timing import Skipped, in_turn, ratio
 
 CASES = {
     **cases.CASES,
@@ -21,6 +21,7 @@ CASES = {
     **synthesis.CASES,
     **representation.CASES,
     **importers.CASES,
+    **importers_tensorflow.CASES,
 }
 
 
@@ -38,7 +39,11 @@ def main(names: list[str]) -> None:
         for name in names or CASES:
             if name == "memory":
                 continue
-            times = in_turn(CASES[name]())
+            try:
+                times = in_turn(CASES[name]())
+            except Skipped as reason:
+                print(f"| {name} | skipped: {reason} | | |", flush=True)
+                continue
             for tool in times:
                 over = ratio(times, tool, "floor")
                 print(f"| {name} | {tool} | {statistics.median(times[tool]):.3f} | {over:.2f} |", flush=True)

@@ -40,10 +40,13 @@ def in_flax(make: Callable[[], Any], twin: Callable[[], nn.Module], side: int, c
     inputs = jnp.asarray(images.permute(0, 2, 3, 1).numpy())
     module = make()
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(  # any weights will do; to draw them as the module would takes JAX a minute
-        lambda like: jnp.asarray(rng.uniform(0.01, 0.05, like.shape), like.dtype),
-        jax.eval_shape(module.init, jax.random.key(0), inputs[:1]),
-    )
+
+    def drawn(path: Any, like: Any) -> Any:  # to draw weights as the module would takes JAX a minute
+        array = rng.normal(0, max(1, np.prod(like.shape[:-1])) ** -0.5, like.shape)
+        return jnp.asarray(abs(array) + 0.3 if "var" in str(path[-1]) else array, like.dtype)
+
+    shapes = jax.eval_shape(module.init, jax.random.key(0), inputs[:1])
+    variables = jax.tree_util.tree_map_with_path(drawn, shapes)
     model = pellucid.from_jax(lambda x: module.apply(variables, x), np.asarray(inputs[:1]))
     source = jax.jit(jax.grad(lambda x: module.apply(variables, x)[:, TARGET].sum()))
     net = twin().eval()

@@ -8,6 +8,10 @@ import time
 from collections.abc import Callable, Mapping
 
 
+class Skipped(Exception):
+    """A case that cannot be timed here; the message says why."""
+
+
 def in_turn(
     functions: Mapping[str, Callable[[], object]], seconds: float = 20, most: int = 15
 ) -> dict[str, list[float]]:

@@ -1,9 +1,10 @@
 """Which faces did a generator make? Their frequencies tell, and so may other things.
 
-    python examples/frequency_faces.py faces/ [folder] [train validation test]
+    python examples/frequency_faces.py faces/ [folder] [train validation test [splits]]
 
 faces/ holds one folder for each source: A_... the photographs, B_... and other letters those of generators, all of one
 size. The numbers say how many images of each are learnt from, stopped by and measured on; 700, 100 and 200 by default.
+With more splits than 1 the spectrum is also learnt and measured on others of the same files.
 Written: spectra.png (mean spectra and row averages with a band), weights.png, examples.png, classifier.safetensors.
 
 Frank, Eisenhofer, Schönherr, Fischer, Kolossa & Holz 2020, Leveraging frequency analysis for deep fake image
@@ -37,13 +38,19 @@ spectra = pellucid.mean_spectra(files.of(0).files, files.of(1).files)
 spectra.save(folder / "spectra.png")
 print(spectra)
 
-# One linear layer on the normalised log-spectrum; beside it pixels, and the average over directions.
+# One linear layer on the normalised log-spectrum; beside it pixels, the average over directions, and no window.
 parts = split(files, *sizes)
-for features in ("pixels", "azimuthal", "spectrum"):
-    model = SpectrumClassifier.fit(parts, features=features)
+for features, window in (("pixels", "none"), ("azimuthal", "hann"), ("spectrum", "none"), ("spectrum", "hann")):
+    model = SpectrumClassifier.fit(parts, features=features, window=window)
     measured = model.evaluate(parts.test)
-    print(f"{features:10} {measured.accuracy}")
+    print(f"{features:10} window {window:5} {measured.accuracy}")
 print(measured.table())
+for window in ("none", "hann"):
+    shares = []
+    for seed in range(int(sys.argv[6]) if len(sys.argv) > 6 else 0):
+        other = split(files, *sizes, seed=seed)
+        shares.append(SpectrumClassifier.fit(other, window=window, seed=seed).evaluate(other.test).accuracy.value)
+        print(f"split {seed}, window {window}: {shares[-1]:.2%} (mean {sum(shares) / len(shares):.2%})")
 model.figure().savefig(folder / "weights.png", dpi=110)
 model.save(folder / "classifier.safetensors")
 

@@ -7,7 +7,9 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -56,3 +58,18 @@ def test_a_keras_model_and_a_photo(tmp_path):
     text = said("keras_photo.py", "", "", "", tmp_path)
     assert "imported from " in text
     assert (tmp_path / "keras_photo.png").stat().st_size > 10_000
+
+
+@pytest.mark.skipif(not all(map(find_spec, ("flax", "jax", "optax"))), reason="needs JAX, Flax and optax")
+def test_a_network_of_digits_in_jax(tmp_path):
+    digits = load_digits()  # 8 x 8 pixels, of 0 ... 16
+    pixels = np.pad(np.kron(digits.images, np.ones((3, 3))), ((0, 0), (2, 2), (2, 2))) * 255 / 16
+    pixels, answers = pixels.astype(np.uint8), digits.target
+    files = {"x_train": pixels[:1280], "y_train": answers[:1280], "x_test": pixels[-240:], "y_test": answers[-240:]}
+    np.savez(tmp_path / "digits.npz", **files)
+    text = said("jax_mnist.py", tmp_path / "digits.npz", tmp_path)
+    assert float(text.partition("%")[0]) > 70
+    assert float(text.partition("differ from JAX's by ")[2].split()[0]) < 1e-5
+    assert all(f"{name} " in text for name in ("Conv_0", "Conv_2", "Dense_0", "Dense_1"))
+    assert float(text.partition("miss the change of the neurons by ")[2].split()[0]) < 0.1
+    assert (tmp_path / "jax_mnist.png").stat().st_size > 10_000

@@ -11,7 +11,7 @@ from pellucid.importers import ImportFailed
 
 from .. import real
 
-pytest.importorskip("jax")
+jax = pytest.importorskip("jax")
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras")
 if keras.backend.backend() != "jax":
@@ -80,7 +80,7 @@ def test_any_size():
     inputs = keras.Input((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(inputs))
     source = keras.Model(inputs, keras.layers.Dense(2)(x))
-    with pytest.raises(ImportFailed, match="size=224"):
+    with pytest.raises(ImportFailed, match="any size: give size="):
         pellucid.from_keras(source)
     assert pellucid.from_keras(source, size=16).preprocessing.size == (16, 16)
 
@@ -91,6 +91,29 @@ def test_what_is_no_keras_model():
     a = keras.Input((4, 4, 3))
     with pytest.raises(ImportFailed, match="1 inputs and 2 outputs"):
         pellucid.from_keras(keras.Model(a, [keras.layers.Flatten()(a), keras.layers.GlobalAveragePooling2D()(a)]))
+
+
+def test_a_model_in_float64():
+    policy, kind = keras.config.dtype_policy(), keras.config.floatx()
+    with jax.enable_x64(True):
+        try:
+            keras.config.set_floatx("float64")
+            keras.config.set_dtype_policy("float64")
+            source = small()
+            model = pellucid.from_keras(source)
+        finally:
+            keras.config.set_floatx(kind)
+            keras.config.set_dtype_policy(policy)
+        assert {weight.dtype for weight in model.net.parameters()} == {torch.float64}
+        images = torch.rand(2, 3, 12, 12, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+        # Keras computes averages and batch norms in float32 all the same.
+        torch.testing.assert_close(model(images).softmax(1), outputs(source, images), rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_called_like_a_word_of_python():
+    layers = [keras.Input((8, 8, 3)), keras.layers.Lambda(lambda x: 2 * x, name="lambda"), keras.layers.Flatten()]
+    model = pellucid.from_keras(shaken(keras.Sequential([*layers, keras.layers.Dense(2)])))
+    assert "lambda_" in [layer.name for layer in pellucid.layers(model)]
 
 
 def test_mobilenet_with_its_weights():

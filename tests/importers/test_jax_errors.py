@@ -35,6 +35,8 @@ def test_examples():
     refused(dense, "empty", example=X[:0], error=ValueError)
     refused(dense, "NaN", example=X * np.nan, error=ValueError)
     refused(3, "function", "int", error=TypeError)
+    refused(dense, "a str", "array of floating numbers", example="castle.jpg", error=TypeError)
+    refused(dense, "a NoneType", example=None, error=TypeError)
     refused(dense, "'HWC'", "NHWC", layout="HWC", error=ValueError)
 
 
@@ -47,6 +49,8 @@ def test_layouts():
 
     assert pellucid.from_jax(network, X).preprocessing.channels == 3
     refused(network, "layout is 'NCHW'", "takes NHWC", layout="NCHW", error=ValueError)
+    turned = np.ascontiguousarray(X.transpose(0, 3, 1, 2))
+    refused(network, "failed on a batch of shape N x 3 x 5 x 5", "It works on N x 5 x 5 x 3", example=turned)
     wide = np.ones((1, 5, 5, 6), np.float32)
     refused(lambda x: x.sum((1, 2)), "say layout='NHWC'", example=wide, error=ValueError)
     assert pellucid.from_jax(lambda x: x.sum((1, 2)), wide, layout="NCHW").preprocessing.size == (5, 6)
@@ -54,7 +58,11 @@ def test_layouts():
 
 def test_outputs():
     refused(lambda x: dense(x)[0], "expected N x K", "jax.vmap")
-    refused(lambda x: {"logits": dense(x)}, "dict", "choose it")
+    refused(lambda x: x.reshape(-1) @ W, "It works on one image: give jax.vmap")
+    refused(lambda x: {"logits": dense(x)}, "dict", "function(x)['logits']")
+    refused(lambda x: dense(x).argmax(1, keepdims=True), "returns int32", "argmax")
+    for bridge in (True, False):
+        refused(lambda x: jnp.fft.fft(dense(x)), "returns complex64", "jnp.abs", bridge=bridge)
     refused(lambda x: jnp.ones((len(x), 2)), "does not look at the images")
 
 
@@ -64,10 +72,23 @@ def test_what_the_user_wrote_wrong():
     def branching(x):
         return dense(x) if x.sum() > 0 else -dense(x)
 
-    refused(branching, "depends on the values of the images")
-    refused(lambda x: dense(x)[dense(x) > 0][None], "depends on the values of the images", "fulfil a condition")
-    refused(lambda x: dense(x) * len(jnp.nonzero(x)), "depends on the values of the images")
+    line = branching.__code__.co_firstlineno + 1
+    for bridge in (True, False):
+        refused(branching, "decides by the images", f"in line {line} of test_jax_errors.py", "jnp.where", bridge=bridge)
+    refused(lambda x: dense(x)[dense(x) > 0][None], "cannot be traced", "fulfil a condition")
+    refused(lambda x: dense(x) * len(jnp.nonzero(x)), "cannot be traced", "makes numbers of the images")
+    refused(lambda x: dense(x) * float(x.max()), "cannot be traced", "leave them arrays", "nor bridge=True")
+    refused(lambda x: dense(np.sin(x)), "gives the images to numpy", "write it with jax.numpy")
     refused(lambda x: dense(x) if len(x) == 3 else -dense(jnp.sin(x)), "something else for 3 images than for 4")
+
+
+def test_modules_that_are_no_function_of_images_yet():
+    linen, equinox = pytest.importorskip("flax.linen"), pytest.importorskip("equinox")
+    refused(linen.Dense(2), "without its weights", "module.apply(variables, x)")
+    refused(lambda x, train: dense(x), "required positional argument", "lambda x: function(x, train=False)")
+    dropout = equinox.nn.Dropout(0.5)
+    refused(lambda x: dense(dropout(x)), "equinox.nn.inference_mode")
+    refused(lambda x: linen.Dropout(0.5, deterministic=False).apply({}, dense(x)), "train=False")
 
 
 def test_control_flow_that_depends_on_the_images():
@@ -78,6 +99,12 @@ def test_control_flow_that_depends_on_the_images():
         return turned[0] * turned[1]
 
     refused(turns, "a part of the images")
+    refused(
+        jax.vmap(lambda x: lax.while_loop(lambda s: s.sum() < 9, lambda s: 2 * s + 1, jnp.abs(x.reshape(-1) @ W))),
+        "'while'", "decides by the images", "bridge=True",
+    )  # fmt: skip
+    choice = jax.vmap(lambda x: lax.cond(x.sum() > 37, jnp.sin, jnp.cos, x.reshape(-1) @ W))
+    assert pellucid.from_jax(choice, X).net.difference < 1e-5  # both branches, and a choice
     refused(lambda x: lax.map(lambda one: one.sum((0, 1)), x), "one by one", "jax.vmap")
 
 

@@ -5,6 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 import pellucid
 from pellucid.importers import ImportFailed
@@ -47,6 +48,28 @@ def test_files(tmp_path):
                  weights={"w": np.ones((3, 3, 3, 3), np.float32)}).read_bytes()  # fmt: skip
     (tmp_path / "net.onnx").write_bytes(whole[: len(whole) // 2])
     refused(tmp_path / "net.onnx", "damaged")
+
+
+@pytest.mark.parametrize(
+    ("start", "word"),
+    [(b"PK\x03\x04", "torch.save"), (b"\x89HDF\r\n", "HDF5"), (b"version https://git-lfs.github.com", "git lfs pull"),
+     (b"<html>", "web page")],
+)  # fmt: skip
+def test_other_files(start, word, tmp_path):
+    (tmp_path / "net.onnx").write_bytes(start + b"\xff" * 60)
+    refused(tmp_path / "net.onnx", "no ONNX file", word)
+
+
+def test_operators_that_onnx_has_not(tmp_path):
+    """tf2onnx leaves what it cannot convert; onnxruntime writes operators into sets that do not have them."""
+    erfc = onnx.load(file(tmp_path, "e = Erf(x) p = GlobalAveragePool(e) out = Flatten(p)"))
+    erfc.graph.node[0].op_type, erfc.graph.node[0].name = "Erfc", "m1/Gelu/Erfc"
+    refused(written(erfc, tmp_path), "'Erfc'", "node 'm1/Gelu/Erfc'", "from_keras", "approximate")
+    old = '<ir_version: 8, opset_import: ["" : 14]>'
+    norm = file(tmp_path, "e = LayerNormalization(x, s) p = GlobalAveragePool(e) out = Flatten(p)", head=old,
+                weights={"s": np.ones(6, np.float32)})  # fmt: skip
+    refused(norm, "'LayerNormalization'", "version 14", "later opset", "optimised")
+    refused(file(tmp_path, head='<ir_version: 8, opset_import: ["" : 99]>'), "version 99", "install a newer onnx")
 
 
 def test_damaged_graphs(tmp_path):
@@ -123,6 +146,8 @@ def test_outputs(tmp_path):
     torch.testing.assert_close(pellucid.from_onnx(two, output="other")(images), -images.mean((2, 3)))
     refused(file(tmp_path, "out = Relu(x)", out="float[N,3,6,6] out"), "'out' is N x 3 x 6 x 6", "expected N x K")
     refused(file(tmp_path, "out = Constant <value = float[1,3] {1,2,3}>()"), "does not look at the images")
+    chosen = "p = GlobalAveragePool(x) f = Flatten(p) out = ArgMax <axis=1>(f)"
+    refused(file(tmp_path, chosen, out="int64[N,1] out"), "'out' is of int64", "scores")
     refused(file(tmp_path), "2 labels", "3 classes", labels=["a", "b"], error=ValueError)
     path = file(tmp_path, "p = GlobalAveragePool(x) out = Softmax <axis=1>(p)", out="float[N,3,1,1] out")
     torch.testing.assert_close(pellucid.from_onnx(path)(images), images.mean((2, 3)))
@@ -138,6 +163,28 @@ def test_an_operator_without_a_rule_is_named_with_its_node_its_layer_and_where_a
     refused(file(tmp_path, "p = com.mine.Fancy(x) out = Flatten(p)", head=custom), "'com.mine.Fancy'", "no rule")
 
 
+def test_what_to_do_about_operators_of_runtimes_quantised_ones_and_loops(tmp_path):
+    own = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
+    body = "f = com.microsoft.QuickGelu(x) p = GlobalAveragePool(f) out = Flatten(p)"
+    refused(file(tmp_path, body, head=own), "'com.microsoft.QuickGelu'", "from before it was optimised")
+    body = "q, s, z = DynamicQuantizeLinear(x) d = DequantizeLinear(q, s, z) p = GlobalAveragePool(d) out = Flatten(p)"
+    refused(file(tmp_path, body), "'DynamicQuantizeLinear'", "QDQ format")
+    loop = ("c = Constant <value_int=3>() t = Constant <value = bool {1}>() y = Loop (c, t, x) <body = b (int64 i, "
+            "bool k, float[N,3,6,6] a) => (bool l, float[N,3,6,6] r) { l = Identity(k) r = Relu(a) }> "
+            "p = GlobalAveragePool(y) out = Flatten(p)")  # fmt: skip
+    refused(file(tmp_path, loop), "'Loop'", "torch.jit.script")
+
+
+def test_a_number_of_images_that_was_written_into_an_open_file(tmp_path):
+    """As len(x) in a network that torch's older exporter traces."""
+    tokens = {"tokens": np.ones((2, 1, 6, 6), np.float32)}
+    body = "c = Concat <axis=1>(tokens, x) p = GlobalAveragePool(c) out = Flatten(p)"
+    path = file(tmp_path, body, out="float[N,4] out", weights=tokens)
+    refused(path, "any number of images", "a constant for 2", "x.shape[0]")
+    path = file(tmp_path, body, images="float[2,3,6,6] x", out="float[2,4] out", weights=tokens)
+    assert pellucid.from_onnx(path)(torch.rand(5, 3, 6, 6)).shape == (5, 4)
+
+
 def test_what_is_not_needed_is_no_error(tmp_path):
     assert pellucid.from_onnx(file(tmp_path, f"d = Det(x) {POOL}")).net.difference < 1e-6
 
@@ -146,6 +193,9 @@ def test_training_and_randomness(tmp_path):
     three = {"s": np.ones(3, np.float32)}
     body = "b, m, v = BatchNormalization <training_mode=1>(x, s, s, s, s) p = GlobalAveragePool(b) out = Flatten(p)"
     refused(file(tmp_path, body, weights=three), "evaluation mode", "BatchNormalization")
+    with pytest.raises(ImportFailed) as caught:  # no rule would help
+        pellucid.from_onnx(tmp_path / "net.onnx")
+    assert "belongs in" not in str(caught.value)
     on = {"ratio": np.array(0.5, np.float32), "on": np.array(True)}
     refused(file(tmp_path, "d = Dropout(x, ratio, on) p = GlobalAveragePool(d) out = Flatten(p)", weights=on),
             "dropout is on", "evaluation mode")  # fmt: skip
@@ -204,6 +254,17 @@ def test_half_and_double_precision(tmp_path):
         path = file(tmp_path, images=f"{kind}[N,3,6,6] x", out=f"{kind}[N,3] out")
         model = pellucid.from_onnx(path)
         torch.testing.assert_close(model(images.to(dtype)), images.to(dtype).mean((2, 3)))
+    weight = np.random.default_rng(0).normal(0, 0.4, (3, 3, 3, 3))
+    body = "c = Conv(h, w) t = HardSwish(c) p = GlobalAveragePool(t) f = Flatten(p)"
+    half = {"w": weight.astype(np.float16)}
+    path = file(tmp_path, f"h = Cast <to=10>(x) {body} out = Cast <to=1>(f)", weights=half)
+    model = pellucid.from_onnx(path)  # float32 on the outside only
+    assert 1e-5 < model.net.difference < 5e-3
+    wanted = F.hardswish(F.conv2d(images, torch.from_numpy(half["w"]).float())).mean((2, 3))
+    torch.testing.assert_close(model(images), wanted)
+    kinds = {"images": "double[N,3,6,6] x", "out": "double[N,3] out"}
+    path = file(tmp_path, f"h = Identity(x) {body} out = Identity(f)", weights={"w": weight}, **kinds)
+    assert pellucid.from_onnx(path).net.difference < 1e-7
 
 
 def test_functions_of_a_file_and_old_sets_of_operators(tmp_path):

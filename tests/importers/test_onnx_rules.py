@@ -24,7 +24,7 @@ WEIGHTS = {
     "five": floats(5), "c3": floats(3), "v3": np.abs(floats(3)) + 0.5, "slope": np.abs(floats(3, 1, 1)), "row": floats(1, 1, 6),
     "k": floats(108, 4), "kt": floats(4, 108), "places": floats(3, 6, 6), "line": floats(3, 3, 3), "cls": floats(1, 1, 6), "head": floats(5, 4), "table": floats(6, 6),
     "row6": floats(6), "whole": floats(3, 6, 6), "c": floats(1), "two": np.float32([2.0]), "half": np.array(0.5, np.float32), "ratio": np.array(0.5, np.float32),
-    "last": np.array([-1]), "first": np.array([0]),
+    "last": np.array([-1]), "first": np.array([0]), "front": np.array([0, 1]), "nan": np.array(np.nan, np.float32), "window": np.ones((1, 1, 1, 2, 2, 1), np.float32),
 }  # fmt: skip
 
 # The operators from x, N x 3 x 6 x 6, to h, which is flattened. By default of set 17.
@@ -65,6 +65,11 @@ GRAPHS = {
     "backward slices": "s = Constant <value_ints=[-1]>() e = Constant <value_ints=[-9223372036854775807]>() a = Constant <value_ints=[1]>() t = Constant <value_ints=[-1]>() h = Slice(x, s, e, a, t)",
     "old slices": (9, "h = Slice <axes=[2], starts=[1], ends=[4]>(x)"),
     "gathers": "i = Constant <value_ints=[2,-3,0]>() a = Gather <axis=1>(x, i) j = Constant <value = int64[2,2] {0,1,2,3}>() h = Gather <axis=3>(a, j)",
+    "known places": "t = Transpose <perm=[2,3,0,1]>(x) i = Constant <value = int64[2,3,2] {0,0,0,1,5,-1,1,1,2,2,3,3}>() g = GatherND(t, i) h = Transpose <perm=[2,3,0,1]>(g)",
+    "a choice that is known": "t = Constant <value = bool {1}>() s = Shape(x) e = Expand(nan, s) a = Where(t, x, e) n = Not(t) h = Where(n, e, a)",
+    "axes put in between channels last": "t = Transpose <perm=[0,2,3,1]>(x) r = Relu(t) o = Constant <value_ints=[1]>() u = Unsqueeze(r, o) v = Squeeze(u, o) w2 = Unsqueeze(v, last) z = Squeeze(w2, last) h = Transpose <perm=[0,3,1,2]>(z)",
+    "sums over many sides": "t = Transpose <perm=[0,2,3,1]>(x) u = Unsqueeze(t, first) v = Unsqueeze(u, first) s = Conv <strides=[1,2,2,1], pads=[0,1,0,0,0,0,1,0]>(v, window) q = Squeeze(s, front) d = Div(q, two) h = Transpose <perm=[0,3,1,2]>(d)",
+    "casts to the same": "a = Cast <to=1>(x) w1 = Conv(a, w) d = Cast <to=1>(w1) t = Constant <value_ints=[1,4,1,1]>() b4 = Reshape(b, t) h = Add(d, b4)",
     "tiles": "t = Constant <value_ints=[1,2,1,3]>() h = Tile(x, t)",
     "expanding": "i = Constant <value_int=0>() g = Gather <axis=1>(x, i) o = Constant <value_ints=[1]>() u = Unsqueeze(g, o) to = Constant <value_ints=[1,4,1,1]>() h = Expand(u, to)",
     "padding": "p = Constant <value_ints=[0,0,1,2,0,1,0,3]>() h = Pad(x, p, half)",
@@ -95,6 +100,7 @@ GRAPHS = {
     "layer norm over all": "h = LayerNormalization <axis=1>(x, whole)",
     "rms norm": (23, "h = RMSNormalization(x, row6)"),
     "lrn": "h = LRN <size=3, alpha=0.5>(x)",
+    "a length, divided by": "n = ReduceL2 <axes=[1]>(x) n2 = Clip(n, half) s = Shape(x) e = Expand(n2, s) a = Div(x, e) l = ReduceL2 <axes=[2]>(x) b2 = Div(x, l) d = ReduceL2 <axes=[1]>(a) f = Div(x, d) h = Sum(a, b2, f)",
     "lp norm": "h = LpNormalization <axis=1>(x)",
     "max pool": "h = MaxPool <kernel_shape=[3,3], strides=[2,2], pads=[1,1,1,1]>(x)",
     "max pool, uneven": "a = MaxPool <kernel_shape=[2,2], pads=[0,0,1,1]>(x) d = MaxPool <kernel_shape=[3,2], ceil_mode=1, strides=[2,2]>(x) c4 = Flatten(d) h = Flatten(a)",

@@ -1,5 +1,10 @@
 """TensorFlow's functions, and Keras models on TensorFlow."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +12,9 @@ import tensorflow as tf
 import torch
 
 import pellucid
+from pellucid.images import write_image
 from pellucid.importers import ImportFailed
+from pellucid.zoo.saved_model import saved_model
 from pellucid.zoo.weights import UnreadableWeights
 
 W = np.random.default_rng(0).normal(size=(3, 5)).astype("float32")
@@ -171,6 +178,30 @@ def test_a_keras_model_gives_the_names_and_functions_of_the_jax_import():
     assert pellucid.lrp(model, images, "b").values.isfinite().all()
 
 
+def test_dense_layers_at_places_and_attention_are_those_of_torch():
+    inputs = keras.Input((6, 6, 3))
+    x = keras.layers.Dense(8, activation="gelu", name="dense")(inputs)
+    tokens = keras.layers.Reshape((36, 8), name="tokens")(x)
+    x = keras.layers.MultiHeadAttention(2, 4, name="attention")(tokens, tokens)
+    x = keras.layers.Dense(5, name="mixed")(keras.layers.LayerNormalization(name="norm")(x))
+    x = keras.layers.GlobalAveragePooling1D(name="average")(x)
+    source = keras.Model(inputs, keras.layers.Dense(3, name="classes")(x))
+    model = pellucid.from_keras(source)
+    dense, mixed = model.net.dense, model.net.mixed
+    assert dense.bias.shape == (8,) and mixed.bias.shape == (5,) and "add" not in dense.code + mixed.code
+    assert "scaled_dot_product_attention" in model.net.attention.code
+    shapes = {layer.name: layer.shape for layer in pellucid.layers(model)}
+    assert shapes["dense"] == (8, 6, 6) and shapes["mixed"] == (36, 5)
+    images = torch.rand(3, 3, 6, 6, generator=torch.Generator().manual_seed(0))
+    wanted = torch.from_numpy(source(images.permute(0, 2, 3, 1).numpy(), training=False).numpy())
+    torch.testing.assert_close(model(images), wanted, rtol=1e-4, atol=1e-5)
+
+    plain = pellucid.from_tensorflow(lambda x: source(x, training=False), np.zeros((1, 6, 6, 3), "float32"))
+    names = {name for name, _ in plain.net.named_modules()}  # without being told which scopes are layers
+    assert {"dense", "attention.query", "mixed", "norm", "classes"} <= names, names
+    assert not any("Tensordot" in name or "einsum" in name or "moments" in name for name in names)
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
@@ -201,6 +232,26 @@ def test_a_saved_model_is_loaded_as_any_other(folder):
         model(torch.rand(1, 3, 9, 9))
 
 
+def test_a_saved_model_on_the_command_line(folder, tmp_path):
+    saved, images, _ = folder
+    write_image(images[0], tmp_path / "noise.png")
+    paths = os.pathsep.join([str(Path(pellucid.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+
+    def command(*words):
+        return subprocess.run(
+            [sys.executable, "-m", "pellucid", *map(str, words)], capture_output=True, text=True, cwd=tmp_path,
+            check=False, env=os.environ | {"PYTHONPATH": paths},
+        )  # fmt: skip
+
+    done = command("layers", saved)
+    assert done.returncode == 0 and "4 x 6 x 6" in done.stdout, done.stderr
+    done = command(
+        "explain", "noise.png", "--model", saved, "--methods", "saliency,lrp", "--option", "lrp.rules=EPSILON",
+        "--output", "page.html",
+    )  # fmt: skip
+    assert done.returncode == 0 and (tmp_path / "page.html").stat().st_size > 1000, done.stderr
+
+
 def test_a_saved_model_that_reaches_out_is_refused(tmp_path):
     class Reads(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((None, 8, 8, 3), tf.float32)])
@@ -212,9 +263,10 @@ def test_a_saved_model_that_reaches_out_is_refused(tmp_path):
     tf.saved_model.save(module, tmp_path / "reads", signatures=module.__call__.get_concrete_function())
     with pytest.raises(UnreadableWeights, match=r"ReadFile.*trusted=True"):
         pellucid.load(tmp_path / "reads")
+    told = {"mean": None, "std": None, "size": None}
     with pytest.raises(ImportFailed, match="'ReadFile'"):
-        pellucid.load(tmp_path / "reads", trusted=True)
+        saved_model(tmp_path / "reads", trusted=True, **told)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "saved_model.pb").write_bytes(b"nothing at all")
     with pytest.raises(UnreadableWeights, match="broken"):
-        pellucid.load(tmp_path / "broken")
+        saved_model(tmp_path / "broken", trusted=False, **told)

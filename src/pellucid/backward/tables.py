@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-PLACES = (torch, F, Tensor, torch._C._nn, torch.functional)
+PLACES = (torch, F, Tensor, torch._C._nn, torch.functional, torch.fft)
 
 
 def named(words: str) -> frozenset[Any]:
@@ -38,7 +38,7 @@ RECTIFYING = HOMOGENEOUS | both("relu6 hardtanh elu celu selu gelu silu mish har
 ACTIVATION = (
     RECTIFYING
     | GATES
-    | both("clamp clip tanh softsign logsigmoid tanhshrink softshrink hardshrink threshold pow square sqrt")
+    | both("clamp clip tanh softsign logsigmoid tanhshrink softshrink hardshrink threshold pow square sqrt log")
     | named("__pow__ __ipow__")
 )
 NONNEGATIVE = both("relu relu6 sigmoid hardsigmoid softplus square sqrt")
@@ -58,22 +58,30 @@ SCALING = named("local_response_norm normalize")
 RECURRENT = named(
     "lstm gru rnn_tanh rnn_relu lstm_cell gru_cell rnn_tanh_cell rnn_relu_cell quantized_lstm quantized_gru"
 )
-PLAIN = named(
-    "view view_as reshape reshape_as flatten unflatten ravel permute transpose swapaxes swapdims movedim moveaxis "
-    "t adjoint squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone chunk "
-    "split split_with_sizes tensor_split hsplit vsplit unbind cat concat concatenate stack hstack vstack dstack "
-    "__getitem__ __setitem__ narrow select select_copy index_select gather take take_along_dim masked_select "
-    "masked_fill masked_fill_ masked_scatter where roll flip fliplr flipud rot90 pad constant_pad_nd interpolate "
-    "upsample upsample_nearest upsample_bilinear grid_sample affine_grid pixel_shuffle pixel_unshuffle "
-    "channel_shuffle native_channel_shuffle fold unfold as_strided to type type_as float double half bfloat16 cpu "
-    "cuda detach detach_ alias dropout dropout1d dropout2d dropout3d dropout_ alpha_dropout alpha_dropout_ "
-    "feature_dropout feature_alpha_dropout neg neg_ negative positive __neg__ cumsum diff real view_as_real "
-    "view_as_complex complex tril triu diag diagonal trace max min amax amin maximum minimum fmax fmin sort topk "
-    "kthvalue median cummax cummin abs abs_ absolute index_add index_copy index_put scatter scatter_add copy_ "
-    "zero_ fill_ nan_to_num lerp relu_ requires_grad_ register_hook retain_grad rename refine_names align_to "
-    "hann_window fft ifft unsqueeze_ squeeze_ transpose_ t_ unsafe_chunk unsafe_split max_unpool2d movedim logit_ "
-    "_shape_as_tensor _reshape_alias _unsafe_view contiguous_format lift_fresh_copy slice"
-) | {getattr(Tensor, "__getitem__", None)}
+FOURIER = named("fft ifft rfft irfft fft2 ifft2 rfft2 irfft2 fftn ifftn rfftn irfftn")
+"""Linear maps of all pixels at once: what comes after them does not see the image."""
+PLAIN = (
+    named(
+        "view view_as reshape reshape_as flatten unflatten ravel permute transpose swapaxes swapdims movedim moveaxis "
+        "t adjoint squeeze unsqueeze expand expand_as broadcast_to repeat repeat_interleave tile contiguous clone "
+        "chunk split split_with_sizes tensor_split hsplit vsplit unbind cat concat concatenate stack hstack vstack "
+        "dstack __getitem__ __setitem__ narrow select select_copy index_select gather take take_along_dim "
+        "masked_select "
+        "masked_fill masked_fill_ masked_scatter where roll flip fliplr flipud rot90 pad constant_pad_nd interpolate "
+        "upsample upsample_nearest upsample_bilinear grid_sample affine_grid pixel_shuffle pixel_unshuffle "
+        "channel_shuffle native_channel_shuffle fold unfold as_strided to type type_as float double half bfloat16 cpu "
+        "cuda detach detach_ alias dropout dropout1d dropout2d dropout3d dropout_ alpha_dropout alpha_dropout_ "
+        "feature_dropout feature_alpha_dropout neg neg_ negative positive __neg__ cumsum diff real view_as_real "
+        "view_as_complex complex tril triu diag diagonal trace max min amax amin maximum minimum fmax fmin sort topk "
+        "kthvalue median cummax cummin abs abs_ absolute index_add index_copy index_put scatter scatter_add copy_ "
+        "zero_ fill_ nan_to_num lerp relu_ requires_grad_ register_hook retain_grad rename refine_names align_to "
+        "hann_window fftshift ifftshift unsqueeze_ squeeze_ transpose_ t_ unsafe_chunk unsafe_split max_unpool2d "
+        "logit_ _shape_as_tensor _reshape_alias _unsafe_view contiguous_format lift_fresh_copy slice "
+        "fake_quantize_per_tensor_affine"
+    )
+    | {getattr(Tensor, "__getitem__", None)}
+    | FOURIER
+)
 """Linear without a constant, or a choice among inputs: the ordinary gradient hands relevance on."""
 
 IN_PLACE_WORDS = ("__iadd__", "__isub__", "__imul__", "__itruediv__", "__setitem__")

@@ -138,7 +138,7 @@ class Watch(TorchFunctionMode):
                 kept.used = True
         if strange:
             self._note_strange(function, out)
-        sees = self.seeing and function not in tables.LINEAR
+        sees = self.seeing and function not in tables.LINEAR and function not in tables.FOURIER
         if sees and (isinstance(out, (Tensor, tuple, list)) or tables.plain_name(func) == "__setitem__"):
             self._follow(func, args, kwargs, out)
         return out

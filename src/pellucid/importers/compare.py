@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,6 +12,22 @@ from torch import Tensor
 from .graph import Graph, ImportFailed, Step
 
 Source = Callable[[Tensor], Tensor]
+Values = Callable[[Tensor], dict[Any, Tensor]]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """The source network in float64, for COUNT images: it tells mistakes from rounding.
+
+    source: gives it, from and to tensors in float64; None where it cannot be had. values: as for `finish`, in float64.
+    limit: for its difference from the imported network. always: whether to look also where the difference from the
+    source as it is lies within its own limit, which is wide for half precision.
+    """
+
+    source: Callable[[], Source | None]
+    values: Values
+    limit: float
+    always: bool
 
 
 def difference(net: Callable[[Tensor], Tensor], source: Source, batches: list[Tensor]) -> float:
@@ -54,7 +71,7 @@ def check_apart(source: Source, images: Tensor) -> None:
     if not torch.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
         raise ImportFailed(
             "an image has another output in a batch than alone, as where a batch norm takes the statistics of the "
-            "batch: import the network as it predicts (training=False, train=False, model.eval())"
+            "batch, or dropout is on: import the network as it predicts (training=False, train=False, model.eval())"
         )
 
 
@@ -66,7 +83,8 @@ def first_difference(g: Graph, images: Tensor, wanted: dict[Any, Tensor], tolera
         images: N x C x H x W.
         wanted: the source's values, by what is the origin of a step.
     """
-    for step, value in g.values(images).items():
+    change = _double if images.dtype == torch.float64 else _same
+    for step, value in g.values(images, change).items():
         if step.origin is None or step.function is None or not isinstance(value, Tensor):
             continue
         name, order = step.origin
@@ -77,6 +95,14 @@ def first_difference(g: Graph, images: Tensor, wanted: dict[Any, Tensor], tolera
         if there.shape != value.shape or not bool((value.double() - there).abs().max() <= tolerance * scale):
             return f"{_layer(step)}, at {getattr(step.function, '__name__', step.function)}"
     return "no single layer, but all together"
+
+
+def _double(constant: Tensor) -> Tensor:
+    return constant.double() if constant.is_floating_point() else constant
+
+
+def _same(constant: Tensor) -> Tensor:
+    return constant
 
 
 def _layer(step: Step) -> str:

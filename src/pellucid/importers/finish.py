@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,13 +14,14 @@ from torch.nn import functional as F
 
 from ..classifier import Classifier, wrap
 from .attention import attention, ungroup
-from .compare import difference, first_difference
+from .compare import Exact, Values, difference, first_difference
 from .fuse import fuse, straighten
 from .graph import Graph, ImportFailed
 from .recognise import recognise
 from .tree import modules
 
 COUNT = 3  # images that a difference is looked for with
+ROUNDING = 5e-2  # no more of the largest output is rounding; half precision has about as much
 
 
 def finish(
@@ -27,10 +29,11 @@ def finish(
     source: Callable[[Tensor], Tensor],
     images: Tensor,
     *,
-    values: Callable[[Tensor], dict[Any, Tensor]],
+    values: Values,
     limit: float,
     logits: bool,
     kinds: Mapping[tuple[str, ...], str] | None = None,
+    exact: Exact | None = None,
 ) -> nn.Module:
     """The network of a graph, in evaluation mode, with `.difference`.
 
@@ -41,7 +44,8 @@ def finish(
         values: what the source has for the origins of steps, for COUNT images.
         limit: for the difference from the source.
         logits: leave out a softmax that comes last.
-        kinds: names of the classes of layers, where they are known.
+        kinds: names of the classes of layers, where they are exact.
+        exact: the source in float64, where that can be had: rounding is no mistake.
 
     Raises:
         ImportFailed: if the network differs from its source; the message names the first layer that does.
@@ -56,12 +60,7 @@ def finish(
     net: nn.Module = modules(g, kinds).eval()
     noise = random_like(images)
     worst = difference(net, source, [images, noise])
-    if not worst <= limit:
-        few = noise[:COUNT]
-        raise ImportFailed(
-            f"the imported network differs from the source by {worst:.2g} of its largest output, more than {limit:g}; "
-            f"the first to differ is {first_difference(g, few, values(few), limit)}"
-        )
+    _check(g, net, source, worst, [images[torch.arange(COUNT) % len(images)], noise[:COUNT]], limit, values, exact)
     if logits and g.output.function is F.softmax and g.output.args[1] in (1, -1):
         g.output = g.output.args[0]
         g.prune()
@@ -70,14 +69,74 @@ def finish(
     return net
 
 
+def _check(
+    g: Graph,
+    net: nn.Module,
+    source: Callable[[Tensor], Tensor],
+    worst: float,
+    batches: list[Tensor],
+    limit: float,
+    values: Values,
+    exact: Exact | None,
+) -> None:
+    """Refuse a network that is not its source; warn where only rounding sets them apart. The batches are of COUNT."""
+    if worst <= limit and not (exact and exact.always):
+        return
+    said = f"the imported network differs from the source by {worst:.2g} of its largest output"
+    wide = exact.source() if exact else None
+    doubled = [batch.double() for batch in batches]
+    far = _far(net, g.dtype, wide, doubled) if wide else None
+    if exact is None or wide is None or far is None:
+        if not worst <= limit:
+            where = first_difference(g, batches[1], values(batches[1]), limit)
+            raise ImportFailed(f"{said}, more than {limit:g}; the first to differ is {where}")
+        return
+    if not far <= exact.limit:
+        where = first_difference(g, doubled[1], exact.values(doubled[1]), exact.limit)
+        raise ImportFailed(f"{said}, where both compute in float64 by {far:.2g}, more than {exact.limit:g}; the first "
+                           f"to differ is {where}")  # fmt: skip
+    if worst <= limit:
+        return
+    mine, theirs = (difference(_narrowed(f, g.dtype), wide, doubled) for f in (net, source))
+    said = (
+        f"{said}, more than {limit:g}, by rounding alone: where both compute in float64 it is {far:.2g}. Of those "
+        f"values the source itself misses {theirs:.2g}, the import {mine:.2g}"
+    )
+    if not worst <= ROUNDING:
+        raise ImportFailed(
+            f"{said}. A layer may subtract large numbers that are nearly equal, as a layer norm whose input is nearly "
+            f"constant. Give weights and example in float64, or say tolerance={2 * worst:.1g}"
+        )
+    warnings.warn(said, stacklevel=5)
+
+
+def _far(net: nn.Module, dtype: torch.dtype, wide: Callable[[Tensor], Tensor], batches: list[Tensor]) -> float | None:
+    """The difference in float64; None where the network cannot compute in it, as where it makes float32 of truths."""
+    try:
+        return difference(net.double(), wide, batches)
+    except RuntimeError:
+        return None
+    finally:
+        net.to(dtype)
+
+
+def _narrowed(function: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
+    return lambda images: function(images.to(dtype))
+
+
 def example_of(example: Any) -> np.ndarray[Any, Any]:
     """A batch of images as an array of 32 or 64 bits.
 
     Raises:
         TypeError, ValueError: if it is none.
     """
-    batch = example.detach().cpu().numpy() if isinstance(example, Tensor) else np.asarray(example)
+    if isinstance(example, Tensor):  # numpy has no bfloat16
+        example = example.detach().cpu().to(torch.float32 if example.dtype == torch.bfloat16 else example.dtype).numpy()
+    batch = np.asarray(example)
     shape = " x ".join(map(str, batch.shape))
+    if batch.dtype.kind in "OUSc":
+        kind = "complex" if batch.dtype.kind == "c" else f"a {type(example).__name__}"
+        raise TypeError(f"the example is {kind}, expected a batch of images as an array of floating numbers")
     if batch.dtype.kind not in "fV":
         raise TypeError(f"the example is {batch.dtype}, expected a batch of images in floating numbers: divide by 255")
     if batch.ndim != 4:

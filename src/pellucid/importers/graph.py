@@ -21,6 +21,10 @@ class ImportFailed(ValueError):
     """A network that cannot be re-expressed in torch; the message says what, where, and what to do."""
 
 
+class ImagesMixed(ImportFailed):
+    """A network in which the result of one image depends on the others; no rule would help."""
+
+
 @dataclass(frozen=True)
 class Size:
     """A length that depends on how many images there are: per * N + rest."""
@@ -115,6 +119,7 @@ class Graph:
         self.steps: list[Step] = [self.images]
         self.output = self.images
         self.scope: tuple[str, ...] = ()
+        self.measured: dict[Step, Any] = {}  # what steps return, without numbers
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function, now if all is known, else when the network runs."""
@@ -219,10 +224,16 @@ class Graph:
         return known
 
     def measure(self) -> None:
-        """Note the shapes of all values, for TWO images; nothing is computed for it."""
-        images = torch.empty(TWO, *self.shape, dtype=self.dtype, device="meta")
-        for step, value in self.values(images, without_numbers).items():
-            step.shape = tuple(value.shape) if isinstance(value, Tensor) else ()
+        """Note the shapes of all values, for TWO images; nothing is computed for it, and no step is looked at twice."""
+        known = {step: self.measured[step] for step in self.steps if step in self.measured}
+        known[self.images] = torch.empty(TWO, *self.shape, dtype=self.dtype, device="meta")
+        for step in self.steps[1:]:
+            if step not in known:
+                with torch.no_grad():
+                    known[step] = compute(step, known, without_numbers)
+            step.shape = tuple(known[step].shape) if isinstance(known[step], Tensor) else ()
+        self.images.shape = tuple(known[self.images].shape)
+        self.measured = known
 
     def prune(self) -> None:
         """Drop what does not lead to the output."""

@@ -13,14 +13,17 @@ from torch import Tensor, nn
 from ..classifier import Classifier
 from . import jax_names
 from .bridge import Bridge
+from .compare import Exact, check_apart
 from .finish import COUNT, example_of, finish, random_like, wrapped
-from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, first_line, tensor
+from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from .jax_calls import evaluated, flattened, float64, in_float64
+from .jax_errors import failed, untraceable
 from .jax_read import read
-from .jaxpr import Program, computed, traced
+from .jaxpr import COUNTS, Program, jaxpr, traced
 from .layout import layout_of, to_source
 from .library import library
 
-TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
+TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
 COARSE = 5e-2  # where the source computes in half precision
 
 
@@ -43,7 +46,9 @@ def from_jax(
     afterwards. Biases and batch norms become what they are in torch, and what computes a softmax, a layer norm or a
     GELU becomes that one call, so that rules for layers find them. The layers keep their names. The outputs are
     compared with JAX's on the example and on a random batch; `model.net.difference` is the largest difference, over
-    the largest output.
+    the largest output. Where it is too large the comparison is made again in float64 on both sides: a difference that
+    is not there either is JAX's own rounding (or torch's), and a warning. Half precision is computed in float32,
+    float64 stays.
 
     Args:
         function: takes a batch of images, N x H x W x C or N x C x H x W, and returns N x K: for Flax
@@ -56,10 +61,11 @@ def from_jax(
             default pixels as they are. std=1/255 gives it 0 ... 255.
         name: for titles.
         logits: leave out a softmax that the function ends with, as everywhere in pellucid; False keeps it.
-        bridge: keep the function as it is, behind one autograd function; JAX is then needed for each pass. For what
-            cannot be re-expressed: all methods work but those that need layers or change the backward (LRP, guided
-            backprop, DeepLIFT), which say so. It has no layers and computes on the CPU or JAX's own device.
-        tolerance: for the difference from JAX's outputs; by default 1e-4, where JAX computes in float64 1e-9, in half
+        bridge: keep the function as it is, behind autograd functions; JAX is then needed for each pass, and computes in
+            its own precision and on its own device. For what cannot be re-expressed: all methods work but those that
+            change the backward (LRP, guided backprop, DeepLIFT), which say so. The layers have the names of an import,
+            and can be read, edited and differentiated at; what happens in a loop (scan) is in no layer of its own.
+        tolerance: for the difference from JAX's outputs; by default 1e-4, where JAX computes in float64 1e-7, in half
             precision 0.05.
 
     Returns:
@@ -81,8 +87,9 @@ def from_jax(
     if not callable(function):
         raise TypeError(f"from_jax takes a function of a batch of images, got a {type(function).__name__}")
     batch = example_of(example)
-    batch = batch.astype(library("jax", "jax").dtypes.canonicalize_dtype(batch.dtype))
-    net, axes = (_bridged if bridge else _imported)(function, batch, layout, logits, tolerance)
+    dtype = _dtype(example, batch)
+    batch = batch.astype(np.promote_types(dtype, np.float32) if dtype.kind == "f" else np.float32)
+    net, axes = (_bridged if bridge else _imported)(function, batch, dtype, layout, logits, tolerance)
     return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or _name(function))
 
 
@@ -92,6 +99,7 @@ Made = tuple[nn.Module, tuple[int, ...]]
 def _imported(
     function: Callable[[Any], Any],
     batch: np.ndarray[Any, Any],
+    given: Any,
     layout: str | None,
     logits: bool,
     tolerance: float | None,
@@ -100,7 +108,7 @@ def _imported(
     jax = library("jax", "jax")
     found = jax_names.modules(function)
     with jax_names.scoped(found):
-        program, closed = _traced(function, batch)
+        program, (closed, _) = _traced(function, batch.shape[1:], given)
     axes = layout_of(program, batch.shape, layout)
     coarse = re.search(r"\bb?f16\[", str(closed.jaxpr)) is not None
     dtype = torch.float64 if batch.dtype == np.float64 else torch.float32
@@ -108,12 +116,15 @@ def _imported(
     g = _graph(program, axes, tuple(images.shape[1:]), dtype)
     net = finish(
         g,
-        _source(jax.jit(function), axes, batch.dtype),
+        _source(jax.jit(function), axes, given),
         images,
-        values=lambda few: _values(closed, to_source(few, axes, batch.dtype)),
+        values=lambda few: _values(closed, to_source(few, axes, given)),
         limit=tolerance or (COARSE if coarse else TOLERANCE[str(dtype).removeprefix("torch.")]),
         logits=logits,
         kinds={path: type(module).__name__ for module, path in found.values()},
+        exact=None
+        if dtype == torch.float64 and not coarse
+        else _exact(closed, axes, coarse and (tolerance or COARSE) <= COARSE),
     )
     return net, axes
 
@@ -121,62 +132,76 @@ def _imported(
 def _bridged(
     function: Callable[[Any], Any],
     batch: np.ndarray[Any, Any],
+    given: Any,
     layout: str | None,
     _logits: bool,
     _tolerance: float | None,
 ) -> Made:
-    """The function behind one autograd function, and the axes of N, C, H, W among its own."""
-    program, _ = _traced(function, batch)
+    """The function behind autograd functions, and the axes of N, C, H, W among its own."""
+    found = jax_names.modules(function)
+    with jax_names.scoped(found):
+        program, closed = _traced(function, batch.shape[1:], given)
     axes = layout_of(program, batch.shape, layout)
-    net = Bridge(function, axes, tensor(batch).dtype)
-    two = random_like(tensor(batch).permute(axes))[:2]
+    known = dict(zip(COUNTS, closed, strict=True))
+
+    def at(count: int) -> Any:
+        if count not in known:
+            with jax_names.scoped(found):
+                return jaxpr(_anew(function), (count, *batch.shape[1:]), given)
+        return known[count]
+
+    net = Bridge(function, at, axes, getattr(torch, given.name))
     with torch.no_grad():
-        together, alone = net(two), torch.cat([net(two[:1]), net(two[1:])])
-    if not torch.allclose(together, alone, rtol=1e-2, atol=1e-2 * float(alone.abs().max())):
-        raise ImportFailed(
-            "an image has another output in a batch than alone, as where a batch norm takes the statistics of the "
-            "batch: import the network as it predicts (train=False, use_running_average=True, model.eval())"
-        )
+        check_apart(net, random_like(tensor(batch).permute(axes)))
     net.difference = 0.0  # type: ignore[assignment] # it is the source itself
     return net, axes
 
 
-def _traced(function: Callable[[Any], Any], batch: np.ndarray[Any, Any]) -> tuple[Program, Any]:
-    errors = library("jax.errors", "jax")
+def _traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> tuple[Program, list[Any]]:
+    fresh = _anew(function)
 
     def one(x: Any) -> Any:
-        out = function(x)
+        out = fresh(x)
         if not hasattr(out, "shape"):
+            key = repr(next(iter(out))) if isinstance(out, dict) and out else 0
             raise ImportFailed(
                 f"the function returns a {type(out).__name__}, expected one array N x K: choose it, as in "
-                "from_jax(lambda x: function(x)[0], example)"
+                f"from_jax(lambda x: function(x)[{key}], example)"
             )
         return out
 
     try:
-        program, closed = traced(one, batch.shape[1:], batch.dtype)
+        program, closed = traced(one, shape, dtype)
     except (ImportFailed, KeyboardInterrupt):
         raise
-    except (errors.ConcretizationTypeError, errors.NonConcreteBooleanIndexError) as error:
-        raise ImportFailed(
-            "the function cannot be traced: Python code in it depends on the values of the images (if, while, float(), "
-            f"int(), numpy or as many numbers as fulfil a condition). JAX said: {first_line(error)}"
-        ) from error
     except Exception as error:  # the user's own function failed
-        lengths = " x ".join(map(str, batch.shape[1:]))
-        said = str(error).lower()  # Flax's words for modules that change their state
-        training = any(word in said for word in ("mutate", "modify", "cannot update variable"))
-        hint = ". Import the network as it predicts: model.eval(), train=False" if training else ""
-        raise ImportFailed(
-            f"the function failed on a batch of shape N x {lengths} of {batch.dtype}: {first_line(error)}{hint}"
-        ) from error
+        raise ImportFailed(untraceable(error) or failed(error, function, shape, dtype)) from error
+    aval = closed[0].out_avals[0]
+    if aval.dtype.kind not in "fV":
+        what = "take jnp.abs or jnp.real of it" if aval.dtype.kind == "c" else "leave out argmax and comparisons"
+        raise ImportFailed(f"the function returns {aval.dtype}, expected floating numbers, one for each class: {what}")
     (out,) = program.shapes
     if len(out) != 2 or isinstance(out[0], int) or not isinstance(out[1], int):
         raise ImportFailed(
-            f"for {COUNT} images the function returns {closed.out_avals[0].shape}, expected N x K, one row for each "
+            f"for {COUNT} images the function returns {aval.shape}, expected N x K, one row for each "
             "image: is it a function of one image? Then give jax.vmap(function)"
         )
     return program, closed
+
+
+def _dtype(example: Any, batch: np.ndarray[Any, Any]) -> Any:
+    """What JAX has the images in: half precision stays for a function that takes it."""
+    numpy = library("jax.numpy", "jax")
+    known = str(example.dtype).removeprefix("torch.") if isinstance(example, Tensor) else np.asarray(example).dtype.name
+    return library("jax", "jax").dtypes.canonicalize_dtype(numpy.dtype(known) if "float" in known else batch.dtype)
+
+
+def _anew(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """A function that JAX has not traced yet: what it keeps of an earlier call lacks the names of layers."""
+    jitted = type(library("jax", "jax").jit(lambda: None))
+    while isinstance(function, jitted):
+        function = function.__wrapped__
+    return lambda x: function(x)
 
 
 def _graph(program: Program, axes: tuple[int, ...], shape: Any, dtype: torch.dtype) -> Graph:
@@ -203,13 +228,37 @@ def _source(function: Callable[[Any], Any], axes: tuple[int, ...], dtype: Any) -
 
 
 def _values(closed: Any, images: np.ndarray[Any, Any]) -> dict[Any, Tensor]:
-    """What JAX has for each name of a jaxpr, for COUNT images."""
-    jaxpr = closed.jaxpr
-    known: dict[Any, Any] = dict(zip(jaxpr.constvars, closed.consts, strict=True)) | {jaxpr.invars[0]: images}
-    for equation in jaxpr.eqns:
-        taken = [known[value] if not hasattr(value, "val") else value.val for value in equation.invars]
-        known.update(zip(equation.outvars, computed(equation, taken), strict=True))
+    """What JAX has for each name of a jaxpr, for COUNT images; in float64 if the images are."""
+    known: dict[Any, Any] = {}
+    if images.dtype == np.float64:
+        with float64(True):
+            in_float64(closed, [images], known)
+    else:
+        row = flattened(closed, own_gradients=False)
+        known.update(zip(row.inputs, [images], strict=True))
+        evaluated(row.calls, known)
+        known.update((name, known[other]) for name, other in row.same.items() if other in known)
     return {name: tensor(value) for name, value in known.items() if "key<" not in str(getattr(value, "dtype", "key<"))}
+
+
+def _exact(closed: Any, axes: tuple[int, ...], always: bool) -> Exact:
+    """What a jaxpr computes if all its numbers are in float64, whatever it was written for."""
+    jax = library("jax", "jax")
+    compiled = jax.jit(lambda images: in_float64(closed, [images])[0])
+
+    def source(images: Tensor) -> Tensor:
+        with float64(True):
+            return tensor(compiled(to_source(images, axes, np.float64)))
+
+    def possible() -> Callable[[Tensor], Tensor] | None:
+        with float64(True):
+            try:
+                compiled.eval_shape(jax.ShapeDtypeStruct(closed.in_avals[0].shape, np.float64))
+            except Exception:  # primitives that are for float32 only, or look at bits
+                return None
+        return source
+
+    return Exact(possible, lambda few: _values(closed, to_source(few, axes, np.float64)), TOLERANCE["float32"], always)
 
 
 def _name(function: Any) -> str:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .graph import Graph, ImportFailed, Length, Shape, Size, Value
+from .graph import Graph, ImagesMixed, ImportFailed, Length, Shape, Size, Value
 from .jax_rules import rule
 from .jaxpr import Equation
 from .steps import mixes_images, padded, spread, updated
@@ -171,7 +171,7 @@ def gather(g: Graph, e: Equation, x: Value, indices: Value) -> Any:
         for axis, size in enumerate(sizes):
             length = x.shape[axis]
             if size != length and not isinstance(length, int):
-                raise ImportFailed("it takes a part of the images: each must be computed by itself")
+                raise ImagesMixed("it takes a part of the images: each must be computed by itself")
             start = min(max(starts.get(axis, 0), 0), length - size) if isinstance(length, int) else 0
             index.append(slice(None) if size == length else slice(start, start + size))
         return g.reshaped(g.call(operator.getitem, held, tuple(index)), e.shapes[0])

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from . import jax_linear, jax_reductions, jax_rules
-from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from .graph import Graph, ImagesMixed, ImportFailed, Size, Step, Unknown, Value, tensor
 from .jaxpr import Equation, Known, Program, computed
 
 MOST_STEPS = 20000
@@ -19,7 +19,9 @@ CALLS = ("jaxpr", "call_jaxpr", "fun_jaxpr")
 NAMED = {"relu": F.relu}
 
 
-def read(g: Graph, program: Program, inputs: list[Any], scope: tuple[str, ...] = ()) -> list[Any]:
+def read(
+    g: Graph, program: Program, inputs: list[Any], scope: tuple[str, ...] = (), path: tuple[int, ...] | None = ()
+) -> list[Any]:
     """Put a program into a graph.
 
     Args:
@@ -27,26 +29,27 @@ def read(g: Graph, program: Program, inputs: list[Any], scope: tuple[str, ...] =
         program: what to read.
         inputs: a `Value` for each of its inputs.
         scope: the layer that it is called in.
+        path: the places of the calls that it is inside of; None for the body of a loop, which has many values.
 
     Returns:
         A `Value` for each output, or a `Unknown`.
     """
     values: dict[Any, Any] = dict(zip(program.inputs, inputs, strict=True))
     values |= {name: _known(g, constant) for name, constant in program.constants.items()}
-    for equation in program.equations:
+    for place, equation in enumerate(program.equations):
         taken = [_taken(g, values, name) for name in equation.inputs]
         g.scope = (*scope, *equation.scope)
         if len(g.steps) > MOST_STEPS:
             raise ImportFailed(f"the function has more than {MOST_STEPS} steps, with its loops unrolled")
-        made = _call(g, equation, taken, g.scope)
+        made = _call(g, equation, taken, g.scope, None if path is None else (*path, place))
         for name, value in zip(equation.outputs, made, strict=True):
             values[name] = value
-            if not scope and isinstance(value, Value) and isinstance(value.held, Step):
-                value.held.origin = (name, value.order)
+            if path is not None and isinstance(value, Value) and isinstance(value.held, Step):
+                value.held.origin = ((path, name), value.order)
     return [_taken(g, values, name) for name in program.outputs]
 
 
-def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> list[Any]:
+def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...], path: tuple[int, ...] | None) -> list[Any]:
     """The outputs of an equation."""
     count = len(e.outputs)
     if e.name in CONTROL:
@@ -60,7 +63,7 @@ def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
             function = NAMED[e.params["name"]]
             x = taken[0]
             return [x] if isinstance(x, Unknown) else [Value(g.call(function, x.held), x.shape, x.order)]
-        return read(g, inner, taken, scope)
+        return read(g, inner, taken, scope, path)
     lost = next((value for value in taken if isinstance(value, Unknown)), None)
     if lost is not None:
         return [lost] * count
@@ -78,6 +81,8 @@ def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
     except ImportFailed as error:
         if all(value.known for value in taken) and not any(isinstance(n, Size) for s in e.shapes for n in s):
             return _by_jax(g, e, taken)
+        if isinstance(error, ImagesMixed):
+            return [Unknown(f"the JAX primitive {e.name!r} {where} cannot be imported: {error}")] * count
         return [Unknown(
             f"the JAX primitive {e.name!r} {where} cannot be imported: {error}. A rule for it belongs in "
             f"{jax_rules.__file__} (reductions: {Path(jax_reductions.__file__).name}, linear maps and windows: "
@@ -117,7 +122,7 @@ def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
     turns = range(p["length"])
     for turn in reversed(turns) if p["reverse"] else turns:
         inside = (*scope, str(turn)) if len(turns) > 1 else scope
-        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, turn) for value in rows)], inside)
+        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, turn) for value in rows)], inside, None)
         carry = out[: p["num_carry"]]
         collected.append(out[p["num_carry"] :])
     g.scope = scope
@@ -148,8 +153,8 @@ def _while(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> l
     p = e.params
     first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     of_condition, of_body, carry = taken[:first], taken[first:second], taken[second:]
-    while _decided(read(g, p["cond_jaxpr"], [*of_condition, *carry], scope)[0], "while", scope):
-        carry = read(g, p["body_jaxpr"], [*of_body, *carry], scope)
+    while _decided(read(g, p["cond_jaxpr"], [*of_condition, *carry], scope, None)[0], "while", scope):
+        carry = read(g, p["body_jaxpr"], [*of_body, *carry], scope, None)
     return carry
 
 
@@ -157,7 +162,7 @@ def _cond(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
     """The branch that is taken, if that is known."""
     branches = e.params["branches"]
     chosen = int(_decided(taken[0], "cond", scope))
-    return read(g, branches[min(max(chosen, 0), len(branches) - 1)], taken[1:], scope)
+    return read(g, branches[min(max(chosen, 0), len(branches) - 1)], taken[1:], scope, None)
 
 
 def _decided(value: Any, name: str, scope: tuple[str, ...]) -> float | int | bool:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .graph import Graph, ImportFailed, Length, Size, Value
+from .graph import Graph, ImagesMixed, ImportFailed, Length, Size, Value
 from .jaxpr import Equation
 from .steps import mixes_images, padded, spread, updated
 
@@ -122,8 +122,8 @@ def select_n(g: Graph, e: Equation, which: Value, *cases: Value) -> Any:
     if len(cases) != 2:
         raise ImportFailed(f"select_n among {len(cases)} cases has no rule, it has one for two")
     (condition, no, yes), order = g.aligned((which, *cases))
-    if isinstance(condition, Tensor) and condition.dtype != torch.bool:
-        condition = condition.bool()
+    if e.takes[0].kind != "b":  # the number of a case
+        condition = g.call(Tensor.to, condition, torch.bool)
     return Value(g.call(torch.where, condition, yes, no), e.shapes[0], order)
 
 
@@ -293,7 +293,7 @@ def _cut(g: Graph, x: Value, axis: int, start: Any, stop: Any, stride: int) -> A
     if x.known and isinstance(x.shape[axis], Size):
         return x.held
     if isinstance(x.shape[axis], Size):
-        raise ImportFailed("a slice takes a part of the images: each must be computed by itself")
+        raise ImagesMixed("a slice takes a part of the images: each must be computed by itself")
     stop = None if stop == x.shape[axis] else stop
     place = x.axis(axis)
     return g.call(operator.getitem, x.held, (slice(None),) * place + (slice(start, stop, stride),))
@@ -324,7 +324,7 @@ def pad(g: Graph, e: Equation, x: Value, value: Value) -> Value:
 def iota(g: Graph, e: Equation, *lengths: Value) -> Any:
     axis, shape = e.params["dimension"], e.shapes[0]
     if isinstance(shape[axis], Size):
-        raise ImportFailed("the function numbers the images of a batch: each must be computed by itself")
+        raise ImagesMixed("the function numbers the images of a batch: each must be computed by itself")
     dtype = g.dtype if e.dtypes[0].kind in "fV" else torch.int64
     places = torch.arange(shape[axis], dtype=dtype)
     places = places.reshape([-1 if i == axis else 1 for i in range(len(shape))])

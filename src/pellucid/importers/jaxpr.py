@@ -55,11 +55,16 @@ class Program:
     shapes: list[Shape]
 
 
-def traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> tuple[Program, Any]:
-    """The program of a function of arrays N x shape, and its jaxpr for three of them."""
+def traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> tuple[Program, list[Any]]:
+    """The program of a function of arrays N x shape, and its jaxprs for COUNTS of them."""
+    closed = [jaxpr(function, (count, *shape), dtype) for count in COUNTS]
+    return _program(*closed), closed
+
+
+def jaxpr(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    """The jaxpr of a function of an array."""
     jax = library("jax", "jax")
-    closed = [jax.make_jaxpr(function)(jax.ShapeDtypeStruct((count, *shape), dtype)) for count in COUNTS]
-    return _program(*closed), closed[0]
+    return jax.make_jaxpr(function)(jax.ShapeDtypeStruct(shape, dtype))
 
 
 def computed(equation: Any, arrays: list[Any]) -> list[Any]:

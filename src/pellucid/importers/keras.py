@@ -18,6 +18,7 @@ from .tensorflow import from_tensorflow, without_triton
 from .torch_calls import network
 
 Numbers = tuple[float, ...]
+SINGLE = 1e-4  # Keras computes averages and batch norms of a float64 model in float32, but on TensorFlow
 
 # How the networks of keras.applications take pixels in [0, 1], by how their names begin; the longest that fits.
 # (mean, std, whether the colours are BGR)
@@ -102,7 +103,10 @@ def from_keras(
     low, high = pixel_range(mean, std)
     computes = {layer.compute_dtype for layer in model._flatten_layers()}
     double = {model.compute_dtype, model.inputs[0].dtype} == {"float64"}
-    tolerance = tolerance or (COARSE if computes & {"float16", "bfloat16"} else None)
+    if computes & {"float16", "bfloat16"}:
+        tolerance = tolerance or COARSE
+    elif double and backend == "jax":
+        tolerance = tolerance or SINGLE
     example = np.random.default_rng(0).uniform(low, high, (1, *shape)).astype(np.float64 if double else np.float32)
     kinds = {layer.name: type(layer).__name__ for layer in model._flatten_layers(include_self=False)}
     layout = "NHWC" if shape[-1] in (1, 3) or keras.config.image_data_format() == "channels_last" else "NCHW"
@@ -113,7 +117,7 @@ def from_keras(
         raise ValueError("bridge=True is for Keras on JAX or TensorFlow: on torch there is nothing to bridge")
     if backend == "torch":
         return wrapped(
-            _on_torch(function, example, layout, kinds, logits, tolerance), example.shape, LAYOUTS[layout],
+            _on_torch(function, example, layout, model.name, kinds, logits, tolerance), example.shape, LAYOUTS[layout],
             mean=mean, std=std, labels=labels, name=name,
         )  # fmt: skip
     if backend == "tensorflow":
@@ -131,15 +135,19 @@ def _on_torch(
     function: Callable[[Any], Any],
     example: np.ndarray[Any, Any],
     layout: str,
+    own: str,
     kinds: dict[str, str],
     logits: bool,
     tolerance: float | None,
 ) -> nn.Module:
     """On Keras's torch backend, whose models are torch modules that hide their layers and do not call them as such."""
     path = library("keras.src.backend.common.name_scope", "keras").current_path
+
+    def scope() -> tuple[str, ...]:  # some layers of a Sequential have its name before their own, others not
+        return tuple(part for part in path().split("/") if part not in ("", own))
+
     return network(
-        function, example, LAYOUTS[layout], scope=lambda: tuple(filter(None, path().split("/"))), kinds=kinds,
-        limit=tolerance, logits=logits,
+        function, example, LAYOUTS[layout], scope=scope, kinds=kinds, limit=tolerance, logits=logits
     )  # fmt: skip
 
 
@@ -155,9 +163,7 @@ def _shape(model: Any, size: int | tuple[int, int] | None) -> tuple[int, int, in
         raise ImportFailed(f"the model takes inputs of shape {tuple(model.inputs[0].shape)}, expected N x H x W x C")
     free = [axis for axis, length in enumerate(shape) if length is None]
     if free and size is None:
-        raise ImportFailed(
-            "the model takes images of any size: say which to import it for, as in from_keras(model, size=224)"
-        )
+        raise ImportFailed("the model takes images of any size: give size=, height and width in pixels")
     sides = (size, size) if isinstance(size, int) else size or (0, 0)
     for axis, side in zip(free, sides, strict=False):
         shape[axis] = side

@@ -17,29 +17,17 @@ from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
 from .layout import LAYOUTS, by_channels
 from .onnx_file import Opened, Port, opened
 from .onnx_names import Names
+from .onnx_quantised import TOLERANCE as QUANTISED
+from .onnx_quantised import quantised
 from .onnx_read import Reader
 from .onnx_source import Source
 
-TOLERANCE = {"float16": 5e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-9}
-KEEPS = frozenset(
-    [
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "Pad",
-        "Clip",
-        "Cast",
-        "Identity",
-        "Relu",
-        "Neg",
-        "Max",
-        "Min",
-        "Pow",
-        "Sqrt",
-        "BatchNormalization",
-    ]
-)
+TOLERANCE = {"float16": 5e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-7}  # attributes are float32
+HALVES = {10, 16}  # float16 and bfloat16, as TensorProto.DataType numbers them
+KEEPS = frozenset({
+    "Add", "Sub", "Mul", "Div", "Pad", "Clip", "Cast", "Identity", "Relu", "Neg", "Max", "Min", "Pow", "Sqrt",
+    "BatchNormalization", "QuantizeLinear", "DequantizeLinear",
+})  # fmt: skip
 
 
 def from_onnx(
@@ -61,7 +49,8 @@ def from_onnx(
     Each operator is re-expressed in torch functions, and no code of the file is run; onnx is not needed afterwards.
     What is computed from constants alone is computed at once, and what computes a softmax, a layer norm, a GELU or an
     attention becomes that one call, so that rules for layers find them. Layers are called as in the network that was
-    exported, as far as the file tells. The batch size is free, also where the file was written for one. The outputs are
+    exported, as far as the file tells. A quantised network in the QDQ format computes what it computes, with gradients
+    straight through the rounding. The batch size is free, also where the file was written for one. The outputs are
     compared with those of onnxruntime, or of onnx itself where that is not installed, on the example and on a random
     batch; `model.net.difference` is the largest difference, over the largest output.
 
@@ -77,8 +66,8 @@ def from_onnx(
         name: for titles; by default the file's.
         logits: leave out a softmax that the network ends with, as everywhere in pellucid; False keeps it.
         output: the name of the output N x K, where there are several.
-        tolerance: for the difference from the outputs of the file; by default 1e-4, in double precision 1e-9, in half
-            precision 0.05.
+        tolerance: for the difference from the outputs of the file; by default 1e-4, in double precision 1e-7, for
+            quantised networks and where half precision is in it 0.05.
 
     Returns:
         A `Classifier` on images N x C x H x W in [0, 1]; `model.net` is the torch network.
@@ -122,7 +111,7 @@ def from_onnx(
         return source.values(few, {one: known[one].shape for one in sorted(origins & outer)})
 
     net = finish(
-        g, source, images, values=values, limit=tolerance or TOLERANCE[kind], logits=logits,
+        g, source, images, values=values, limit=tolerance or _limit(g, file, kind), logits=logits,
         kinds=names.kinds(),
     )  # fmt: skip
     return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or Path(path).stem)
@@ -135,10 +124,16 @@ def _chosen(file: Opened, output: str) -> Port:
         found = [port for port in file.outputs if port.name == output]
         if not found:
             raise ImportFailed(f"the model has no output {output!r}, it has {names}")
-        return found[0]
-    if len(file.outputs) != 1:
+    elif len(file.outputs) != 1:
         raise ImportFailed(f"the model has {len(file.outputs)} outputs ({names}): say which, as in output='...'")
-    return file.outputs[0]
+    else:
+        found = file.outputs
+    if found[0].dtype is not None and str(found[0].dtype) not in TOLERANCE:
+        raise ImportFailed(
+            f"the output {found[0].name!r} is of {found[0].dtype}, as of the numbers of classes, through which no "
+            "gradients go: export the network with its scores, before the step that chooses (ArgMax)"
+        )
+    return found[0]
 
 
 def _batch(
@@ -211,11 +206,20 @@ def _read(g: Graph, file: Opened, axes: tuple[int, ...]) -> tuple[dict[str, Any]
     for place, axis in enumerate(axes):
         lengths[axis] = Size(1) if place == 0 else g.shape[place - 1]
     known: dict[str, Any] = {file.images.name: Value(g.images, tuple(lengths), axes)}
-    names = Names(weight.name for weight in file.model.graph.initializer)
+    names = Names(file.model.graph)
     count = file.images.lengths[axes[0]] if file.images.lengths else None
     Reader(g, file.version, count, names).read(file.model.graph, known)
     g.scope = ()
     return known, names
+
+
+def _limit(g: Graph, file: Opened, kind: str) -> float:
+    """How far outputs may differ, by the coarsest numbers that the file computes with; the import does in float32."""
+    if any(step.function is quantised for step in g.steps):
+        return QUANTISED
+    kinds = {weight.data_type for weight in file.model.graph.initializer}
+    kinds |= {a.i for node in file.model.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"}
+    return TOLERANCE["float16" if kinds & HALVES else kind]
 
 
 def _rows(g: Graph, out: Any, name: str) -> tuple[Step, int]:

@@ -12,6 +12,12 @@ from .library import library
 
 OLDEST = 7  # the set of operators from which on they broadcast as numpy does
 NEWER = 13  # what older files are converted to
+OTHERS = {  # what is taken for an ONNX file, by its first bytes
+    b"PK": "it is a zip archive, as torch.save and Keras write them; torch.onnx.export and model.export write ONNX",
+    b"\x89HDF": "it is an HDF5 file, as Keras writes them: from_keras and load take it as .h5",
+    b"version https://git-lfs": "it is a pointer of git lfs, not the file: run 'git lfs pull'",
+    b"<": "it is a web page: the download failed",
+}
 MOST = 2**31 - 1  # bytes of one message of protobuf
 
 
@@ -28,10 +34,12 @@ class Port:
 class Opened:
     """An ONNX model with its weights in it.
 
-    model: of onnx. images: its one input. outputs: all of them. version: of the set of operators.
+    model: of onnx. content: the same as bytes. images: its one input. outputs: all of them. version: of the set of
+    operators.
     """
 
     model: Any
+    content: bytes
     images: Port
     outputs: list[Port]
     version: int
@@ -50,22 +58,28 @@ def opened(path: str | Path) -> Opened:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}{' (it is a folder)' if path.is_dir() else ''}")
     try:
-        model = onnx.load_model_from_string(path.read_bytes())
+        content = path.read_bytes()
+        model = onnx.load_model_from_string(content)
     except Exception as error:  # protobuf has kinds of its own
-        raise ImportFailed(f"{path} is no ONNX file, or is damaged: {first_line(error)}") from error
+        kind = next((kind for start, kind in OTHERS.items() if content.lstrip().startswith(start)), first_line(error))
+        raise ImportFailed(f"{path} is no ONNX file, or is damaged: {kind}") from error
     if not model.graph.node and not model.graph.output:
         raise ImportFailed(f"{path} is no ONNX file, or is damaged: it holds no network")
-    for tensor in _tensors(model):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
-            _bring(tensor, path)
-    if model.ByteSize() > MOST:
+    outer = [tensor for tensor in _tensors(model) if tensor.data_location == onnx.TensorProto.EXTERNAL]
+    for tensor in outer:
+        _bring(tensor, path)
+    if len(content) + sum(len(tensor.raw_data) for tensor in outer) > MOST:
         raise ImportFailed(f"{path} holds more than 2 GB of weights, which cannot be run for comparison")
+    content = model.SerializeToString() if outer else content  # slow, for large networks
+    _check_operators(model, path)
     try:
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(content)
+        changed = bool(model.functions) or _version(model) < OLDEST
         if model.functions:
             model = library("onnx.inliner", "onnx").inline_local_functions(model)
         if _version(model) < OLDEST:
             model = library("onnx.version_converter", "onnx").convert_version(model, NEWER)
+        content = model.SerializeToString() if changed else content
     except Exception as error:  # onnx has several kinds, none of them common to all
         raise ImportFailed(f"{path} is damaged, or not of a version that can be read: {first_line(error)}") from error
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -73,8 +87,35 @@ def opened(path: str | Path) -> Opened:
     inputs = [_port(value) for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1:
         names = ", ".join(repr(port.name) for port in inputs) or "none"
-        raise ImportFailed(f"{path} has {len(inputs)} inputs ({names}), expected one, a batch of images")
-    return Opened(model, inputs[0], [_port(value) for value in model.graph.output], _version(model))
+        raise ImportFailed(
+            f"{path} has {len(inputs)} inputs ({names}), expected one, a batch of images: export it "
+            "with the others fixed, by a module that takes images only"
+        )
+    return Opened(model, content, inputs[0], [_port(value) for value in model.graph.output], _version(model))
+
+
+def _check_operators(model: Any, path: Path) -> None:
+    """Refuse a file with operators that ONNX has not: tf2onnx leaves what it cannot convert, with a warning only."""
+    onnx, version = library("onnx", "onnx"), _version(model)
+    newest = onnx.defs.onnx_opset_version()
+    if version > newest:
+        raise ImportFailed(
+            f"{path} is of version {version} of ONNX's operators, and the onnx that is installed, {onnx.__version__}, "
+            f"knows those up to {newest}: install a newer onnx, or export with opset_version={newest} or less"
+        )
+    for node in model.graph.node:
+        if node.domain in ("", "ai.onnx") and not onnx.defs.has(node.op_type, version):
+            said = f"{path} has the operator {node.op_type!r} (node {node.name!r}), which ONNX has not"
+            if onnx.defs.has(node.op_type, newest):
+                raise ImportFailed(
+                    f"{said} in version {version} of its operators, only in later ones: export it with a later opset, "
+                    "or, where onnxruntime optimised the file, import the one from before"
+                )
+            raise ImportFailed(
+                f"{said}: what wrote the file could not convert it and left it as it was. Import the model itself "
+                "(from_keras, from_tensorflow, from_jax), or write that part of it in other words (Keras's exact GELU "
+                "is such an operator, the approximate one is not)"
+            )
 
 
 def _version(model: Any) -> int:

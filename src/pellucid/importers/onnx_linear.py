@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .graph import Graph, ImportFailed, Value
-from .onnx_rules import Counted, Node, Turned, lengths, rule
+from .graph import Graph, ImportFailed, Size, Value
+from .onnx_rules import Counted, Node, Turned, lengths, product, rule
 from .steps import contracted, mixes_images, padded
 
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
@@ -50,10 +50,31 @@ def windows(node: Node, x: Value, kernel: Sequence[int]) -> tuple[tuple[int, ...
     return stride, dilation, pairs
 
 
+def sums(g: Graph, node: Node, x: Value, kernel: Sequence[int]) -> Turned:
+    """A window of ones over many sides, longer than 1 along two, as jax2onnx writes the sums of average pools."""
+    size = len(kernel)
+    stride, pads = node.get("strides", (1,) * size), node.get("pads", (0,) * 2 * size)
+    told = list(zip(kernel, stride, pads[:size], pads[size:], strict=True))
+    long = [side for side in range(size) if told[side] != (1, 1, 0, 0)]
+    if len(long) != 2 or x.ndim != size + 2 or set(node.get("dilations", ())) > {1}:
+        raise ImportFailed(f"a window of {size} sides over a value with {x.ndim} axes has no rule")
+    order = [*(axis for axis in x.order if axis - 2 not in long), *(side + 2 for side in long)]
+    before = [x.shape[axis] for axis in order]
+    images = next((place for place, n in enumerate(before) if isinstance(n, Size)), 0) + 1
+    held = g.reshaped(g.ordered(x, order), (product(before[:images]), product(before[images:-2]), *before[-2:]))
+    held = padded(g, held, [(0, 0), (0, 0), *(told[side][2:] for side in long)])
+    (high, *_), (wide, *_) = steps = [told[side] for side in long]
+    held = g.call(F.avg_pool2d, held, (high, wide), tuple(step[1] for step in steps), 0, False, True, 1)
+    sides = [(n + first + last - k) // s + 1 for n, (k, s, first, last) in zip(before[-2:], steps, strict=True)]
+    return Turned(g.reshaped(held, (*before[:-2], *sides)), tuple(order))
+
+
 @rule("Conv")
 def convolution(g: Graph, node: Node, x: Value, w: Value, b: Value | None = None) -> Any:
     weight, bias = known(w, "the weights of a convolution"), known(b, "its biases")
     assert weight is not None
+    if weight.ndim > 2 + len(CONVOLUTIONS) and weight.shape[:2] == (1, 1) and bool((weight == 1).all()):
+        return sums(g, node, x, weight.shape[2:])
     stride, dilation, pairs = windows(node, x, weight.shape[2:])
     held, even = g.plain(x), tuple(before for before, _ in pairs)
     if any(before != after or before < 0 for before, after in pairs):
@@ -99,7 +120,7 @@ def gemm(g: Graph, node: Node, a: Value, b: Value, c: Value | None = None) -> An
 
 
 @rule("MatMul")
-def product(g: Graph, node: Node, a: Value, b: Value) -> Any:
+def matmul(g: Graph, node: Node, a: Value, b: Value) -> Any:
     mixes_images(a, [a.ndim - 1], node.kind)
     mixes_images(b, [max(0, b.ndim - 2)], node.kind)
     left, right = g.plain(a), g.plain(b)
@@ -200,15 +221,14 @@ def lp_norm(g: Graph, node: Node, x: Value) -> Turned:
 def pool(g: Graph, node: Node, x: Value) -> Any:
     kernel = tuple(node.get("kernel_shape"))
     stride, dilation, pairs = windows(node, x, kernel)
-    ceil, size, largest = bool(node.get("ceil_mode", 0)), len(kernel), node.kind == "MaxPool"
+    ceil, size = bool(node.get("ceil_mode", 0)), len(kernel)
     if sum(map(bool, node.outputs)) > 1:
         raise ImportFailed("the places of the largest numbers have no rule")
     held = g.plain(x)
     even = all(before == after <= k // 2 for (before, after), k in zip(pairs, kernel, strict=True))
     padding = tuple(before for before, _ in pairs) if even else (0,) * size
-    if largest:
-        low = torch.finfo(g.dtype).min  # not -inf, which times 0 is NaN where relevance is computed
-        held = held if even else padded(g, held, [(0, 0), (0, 0), *pairs], low)
+    if node.kind == "MaxPool":  # padded not by -inf, which times 0 is NaN where relevance is computed
+        held = held if even else padded(g, held, [(0, 0), (0, 0), *pairs], torch.finfo(g.dtype).min)
         return g.call(MAXIMA[size - 1], held, kernel, stride, padding, dilation, ceil)
     if any(d != 1 for d in dilation):
         raise ImportFailed("an average pool with dilations has no rule")

@@ -10,13 +10,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import onnx_linear, onnx_rules, onnx_shapes
+from . import onnx_linear, onnx_quantised, onnx_rules, onnx_shapes
 from .graph import Graph, ImportFailed, Size, Step, Unknown, Value, first_line, tensor
 from .library import library
 from .onnx_names import Names
 from .onnx_rules import RULES, Counted, Node, Turned
 from .sizes import COUNTS, Measure, length
 
+PAIRS = (
+    "Export quantised networks in the QDQ format: pairs of QuantizeLinear and DequantizeLinear around the operators of "
+    "the float network"
+)
+HINTS = {  # by how operators begin
+    "com.microsoft.": "Such operators are onnxruntime's own: import the file from before it was optimised",
+    **dict.fromkeys(("Loop", "Scan"), "Loops come from torch.jit.script: export the module itself, which unrolls them"),
+    **dict.fromkeys(("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize"), PAIRS),
+}
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
@@ -81,10 +90,19 @@ class Reader:
         """What cannot be imported, where it is and where a rule for it belongs."""
         where = f"in layer {'.'.join(self.g.scope)!r}" if self.g.scope else "outside of all layers"
         name = f" (node {node.name!r})" if node.name else ""
-        shapes, linear = (Path(module.__file__ or "").name for module in (onnx_shapes, onnx_linear))
+        said = first_line(error)
+        words = f"the ONNX operator {node.kind!r}{name} {where} cannot be imported: {said}"
+        if isinstance(error, ImportFailed) and "rule" not in said:
+            return words
+        for start, hint in HINTS.items():
+            if node.kind.startswith(start):
+                return f"{words}. {hint}"
+        shapes, linear, quantised = (
+            Path(module.__file__ or "").name for module in (onnx_shapes, onnx_linear, onnx_quantised)
+        )
         return (
-            f"the ONNX operator {node.kind!r}{name} {where} cannot be imported: {first_line(error)}. A rule for it "
-            f"belongs in {onnx_rules.__file__} (shapes, reductions: {shapes}; linear maps, norms, windows: {linear})"
+            f"{words}. A rule for it belongs in {onnx_rules.__file__} (shapes, reductions: {shapes}; linear maps, "
+            f"norms, windows: {linear}; quantised networks: {quantised})"
         )
 
     def measured(self, made: Any) -> Any:
@@ -95,6 +113,9 @@ class Reader:
         if isinstance(held, Tensor):
             return _constant(self.g, held)
         lengths = self.measure.shape(held)
+        if held.function is Tensor.to and isinstance(held.args[0], Step):
+            kinds = {self.measure.known[0][step].dtype for step in (held, held.args[0])}
+            held = held.args[0] if len(kinds) == 1 else held  # numbers that are of this kind already
         order = tuple(range(len(lengths))) if order is None else order
         return Value(held, tuple(lengths[order.index(axis)] for axis in range(len(order))), order)
 
@@ -180,17 +201,22 @@ def _at(value: Any, place: int) -> Tensor | None:
 def _common(g: Graph, a: Tensor, b: Tensor) -> Any:
     """What is a and b for COUNTS images."""
     if a.shape == b.shape:
-        return _constant(g, a) if torch.equal(a, b) else Counted((a, b))
+        return _constant(g, a) if _equal(a, b) else Counted((a, b))
     shape = tuple(length(x, y) for x, y in zip(a.shape, b.shape, strict=True))
     for axis, one in enumerate(shape):
         if isinstance(one, Size):
             rows = [t.narrow(axis, 0, 1) for t in (a, b)]
-            if not all(torch.equal(row.expand_as(t), t) for row, t in zip(rows, (a, b), strict=True)):
+            if not all(_equal(row.expand_as(t), t) for row, t in zip(rows, (a, b), strict=True)):
                 return Unknown("the model numbers the images of a batch: each must be computed by itself")
             a, b = rows
-    if not torch.equal(a, b):
+    if not _equal(a, b):
         return Unknown("a constant of the model depends on how many images there are")
     return Value(g.constant(a), shape, tuple(range(len(shape))))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same, NaN at the same places too."""
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def _by_onnx(proto: Any, taken: list[Tensor | None], version: int) -> list[Tensor]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .graph import Graph, Held, ImportFailed, Length, Size, Value
+from .graph import Graph, Held, ImportFailed, Length, Shape, Size, Step, Value
 from .sizes import length
 from .steps import mixes_images, raised
 
@@ -99,6 +99,17 @@ def axis_of(x: Value, axis: int) -> int:
     return axis % x.ndim
 
 
+def product(shape: Sequence[Length]) -> Length:
+    """How many numbers a shape has."""
+    open_ = [n for n in shape if isinstance(n, Size)]
+    rest = math.prod(n for n in shape if isinstance(n, int))
+    if not open_:
+        return rest
+    if len(open_) > 1 or open_[0].rest:
+        raise ImportFailed("it does not keep the images of a batch apart")
+    return Size(open_[0].per * rest)
+
+
 # Functions of each number.
 
 
@@ -121,6 +132,11 @@ def same_count(node: Node, values: Sequence[Value]) -> list[Value]:
     for value in values:
         for axis in range(value.ndim if value.ndim == rank else 0):
             each = any(isinstance(other.shape[axis], Size) for other in moving)
+            if value.known and each and node.count is None and value.shape[axis] not in (1, Size(1)):
+                raise ImportFailed(
+                    f"the file says that it takes any number of images, but holds a constant for {value.shape[axis]} "
+                    "of them: export it with x.shape[0] in place of len(x), or with a fixed number"
+                )
             if value.known and each and value.shape[axis] == node.count:
                 assert isinstance(value.held, Tensor)
                 row = value.held.narrow(value.axis(axis), 0, 1)
@@ -140,17 +156,54 @@ SAME: dict[str, Callable[..., Any]] = {
     "Acosh": torch.acosh, "Atanh": torch.atanh, "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round,
     "Pow": torch.pow, "Greater": torch.gt, "Less": torch.lt, "Equal": torch.eq, "GreaterOrEqual": torch.ge,
     "LessOrEqual": torch.le, "And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor,
-    "Not": torch.logical_not, "Where": torch.where, "IsNaN": torch.isnan, "IsInf": torch.isinf, "Relu": F.relu,
+    "Not": torch.logical_not, "IsNaN": torch.isnan, "IsInf": torch.isinf, "Relu": F.relu,
     "Softplus": F.softplus, "Softsign": F.softsign, "Mish": F.mish, "HardSwish": F.hardswish,
 }  # fmt: skip
 RULES.update({name: elementwise(function) for name, function in SAME.items()})
+
+
+@rule("Where")
+def where(g: Graph, node: Node, condition: Value, a: Value, b: Value) -> Any:
+    """One of two values; what a known condition takes at all places is that value."""
+    known = condition.number()
+    taken, other = (a, b) if known else (b, a)
+    if known is not None and all(_inside(value.shape, taken.shape) for value in (condition, other)):
+        return Turned(taken.held, taken.order)
+    return elementwise(torch.where)(g, node, condition, a, b)
+
+
+def _inside(shape: Shape, whole: Shape) -> bool:
+    """Whether a shape is broadcast to another."""
+    pairs = zip(reversed(shape), reversed(whole), strict=False)
+    return len(shape) <= len(whole) and all(n in (1, length) for n, length in pairs)
 
 
 @rule("Div")
 def div(g: Graph, node: Node, a: Value, b: Value) -> Turned:
     whole = all(isinstance(v.held, Tensor) and not v.held.is_floating_point() for v in (a, b))
     function = functools.partial(torch.div, rounding_mode="trunc") if whole else torch.div
+    place, eps = _length(a, b)
+    if place is not None:
+        return Turned(g.call(F.normalize, a.held, 2.0, place, eps), a.order)
     return elementwise(function)(g, node, a, b)  # type: ignore[no-any-return]
+
+
+def _length(a: Value, b: Value) -> tuple[int | None, float]:
+    """The one axis over which b is the length of a, as torch's normalize has it, and the least that it is."""
+    step, eps = b.held, 0.0
+    while isinstance(step, Step) and step.function in (Tensor.expand, torch.clamp):
+        if step.function is torch.clamp:
+            told = dict(zip(("min", "max"), step.args[1:], strict=False)) | dict(step.kwargs)
+            if told.get("max") is not None:
+                return None, eps
+            eps = float(told.get("min") or 0.0)
+        step = step.args[0]
+    if not isinstance(step, Step) or step.function is not torch.sqrt or step.args[0].function is not torch.sum:
+        return None, eps
+    square, places = step.args[0].args
+    if square.function is not torch.square or square.args[0] is not a.held or a.order != b.order:
+        return None, eps
+    return (places[0] if len(places) == 1 and step.args[0].kwargs.get("keepdim") else None), eps
 
 
 @rule("Mod")

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .graph import Graph, Held, ImportFailed, Length, Shape, Size, Value
-from .onnx_rules import Counted, Node, Turned, axis_of, lengths, numbers, rule, same_count, told
+from .onnx_rules import Counted, Node, Turned, axis_of, lengths, numbers, product, rule, same_count, told
 from .sizes import COUNTS
 from .steps import mixes_images, padded, raised
 
@@ -55,17 +55,6 @@ def reshape(g: Graph, node: Node, x: Value, to: Value | Counted | None = None) -
     else:
         to_ = [x.shape[i] if n == 0 and not node.get("allowzero") else n for i, n in enumerate(lengths(to))]
     return g.reshaped(g.plain(x), target(x.shape, to_, node.count))
-
-
-def product(shape: Sequence[Length]) -> Length:
-    """How many numbers a shape has."""
-    open_ = [n for n in shape if isinstance(n, Size)]
-    rest = math.prod(n for n in shape if isinstance(n, int))
-    if not open_:
-        return rest
-    if len(open_) > 1 or open_[0].rest:
-        raise ImportFailed("it does not keep the images of a batch apart")
-    return Size(open_[0].per * rest)
 
 
 def target(shape: Shape, to: Sequence[Length], count: int | None) -> Shape:
@@ -110,15 +99,21 @@ def squeeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
     places = told(node, "axes", axes)
     gone = [i for i, n in enumerate(x.shape) if n == 1] if places is None else [axis_of(x, axis) for axis in places]
     mixes_images(x, gone, node.kind)
-    return g.reshaped(g.plain(x), tuple(n for axis, n in enumerate(x.shape) if axis not in gone))
+    left = [axis for axis in x.order if axis not in gone]
+    held = g.reshaped(x.held, tuple(x.shape[axis] for axis in left))
+    return Turned(held, tuple(sorted(left).index(axis) for axis in left))
 
 
 @rule("Unsqueeze")
 def unsqueeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
     places = told(node, "axes", axes) or []
     rank = x.ndim + len(places)
-    new, rest = {axis % rank for axis in places}, iter(x.shape)
-    return g.reshaped(g.plain(x), tuple(1 if axis in new else next(rest) for axis in range(rank)))
+    new = {axis % rank for axis in places}
+    old = [axis for axis in range(rank) if axis not in new]
+    order = [old[axis] for axis in x.order]
+    for axis in sorted(new):  # each beside the one before it, so that a picture keeps its sides last
+        order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
+    return Turned(g.reshaped(x.held, tuple(1 if a in new else x.shape[old.index(a)] for a in order)), tuple(order))
 
 
 @rule("Transpose")
@@ -198,6 +193,20 @@ def gather(g: Graph, node: Node, x: Value, indices: Value | Counted) -> Any:
     held = g.call(torch.index_select, g.plain(x), axis, torch.tensor([n % whole for n in at]))
     wanted = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return held if indices.ndim == 1 else g.reshaped(held, wanted)
+
+
+@rule("GatherND")
+def gather_places(g: Graph, node: Node, x: Value, indices: Value) -> Any:
+    """Parts at known places along the first axes, as torch's newer exporter writes windows of several sizes."""
+    if node.get("batch_dims") or not isinstance(indices.held, Tensor) or not indices.ndim:
+        raise ImportFailed("it has a rule only for known places along the first axes")
+    *places, depth = indices.held.shape
+    first = [n for n in x.shape[:depth] if isinstance(n, int)]
+    mixes_images(x, range(depth), node.kind)
+    strides = torch.tensor([math.prod(first[axis + 1 :]) for axis in range(len(first))])
+    at = (indices.held % torch.tensor(first) * strides).sum(-1)
+    flat = g.reshaped(g.plain(x), (math.prod(first), *x.shape[len(first) :]))
+    return g.reshaped(g.call(torch.index_select, flat, 0, at.reshape(-1)), (*places, *x.shape[len(first) :]))
 
 
 @rule("Expand")

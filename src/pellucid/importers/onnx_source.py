@@ -31,7 +31,7 @@ class Source:
         self.file = file
         self.axes = axes
         self.count = file.images.lengths[axes[0]] if file.images.lengths else None
-        self.run = runner(file.model, file.images.name, [output])
+        self.run = runner(file.content, file.images.name, [output])
 
     def __call__(self, images: Tensor) -> Tensor:
         return torch.cat([tensor(out) for (out,) in self._runs(self.run, images)])[: len(images)].flatten(1)
@@ -47,7 +47,7 @@ class Source:
         model.CopyFrom(self.file.model)
         del model.graph.output[:]
         model.graph.output.extend(library("onnx", "onnx").ValueInfoProto(name=name) for name in names)
-        runs = self._runs(runner(model, self.file.images.name, names), images)
+        runs = self._runs(runner(model.SerializeToString(), self.file.images.name, names), images)
         found: dict[Any, Tensor] = {}
         for name, parts in zip(names, zip(*runs, strict=True), strict=True):
             axis = next((i for i, length in enumerate(shapes[name]) if isinstance(length, Size)), None)
@@ -66,11 +66,11 @@ class Source:
         return [run(to_source(part, self.axes, self.file.images.dtype)) for part in images.split(count)]
 
 
-def runner(model: Any, name: str, outputs: Sequence[str]) -> Callable[[np.ndarray[Any, Any]], Arrays]:
+def runner(model: bytes, name: str, outputs: Sequence[str]) -> Callable[[np.ndarray[Any, Any]], Arrays]:
     """A function that runs a model.
 
     Args:
-        model: of onnx.
+        model: of onnx, as bytes.
         name: of its input.
         outputs: names of those wanted.
 
@@ -89,7 +89,7 @@ def runner(model: Any, name: str, outputs: Sequence[str]) -> Callable[[np.ndarra
     return run
 
 
-def _session(model: Any) -> Any:
+def _session(model: bytes) -> Any:
     if importlib.util.find_spec("onnxruntime") is None:
         return _reference(model)
     try:
@@ -98,14 +98,14 @@ def _session(model: Any) -> Any:
         options.log_severity_level = 4
         options.intra_op_num_threads = torch.get_num_threads()
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-        return runtime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         if "NOT_IMPLEMENTED" in str(error):  # onnxruntime has not all operators for double precision
             return _reference(model)
         raise _not_run(error) from error
 
 
-def _reference(model: Any) -> Any:
+def _reference(model: bytes) -> Any:
     try:
         return library("onnx.reference", "onnx").ReferenceEvaluator(model)
     except Exception as error:

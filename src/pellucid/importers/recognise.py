@@ -17,10 +17,10 @@ from .graph import Graph, Step, compute, flat
 
 POINTWISE = frozenset({
     torch.add, torch.sub, torch.mul, torch.div, torch.neg, torch.exp, torch.log, torch.log1p, torch.expm1, torch.tanh,
-    torch.sigmoid, torch.erf, torch.erfc, torch.sqrt, torch.rsqrt, torch.square, torch.pow, torch.abs, torch.clamp,
-    torch.maximum, torch.minimum, torch.where, torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne, torch.sign,
-    torch.isfinite, torch.bitwise_and, torch.bitwise_or, torch.bitwise_not, Tensor.detach, F.relu, F.relu6, F.softplus,
-    F.hardsigmoid,
+    torch.sigmoid, torch.erf, torch.erfc, torch.sqrt, torch.rsqrt, torch.reciprocal, torch.square, torch.pow, torch.abs,
+    torch.clamp, torch.maximum, torch.minimum, torch.where, torch.gt, torch.ge, torch.lt, torch.le, torch.eq, torch.ne,
+    torch.sign, torch.isfinite, torch.bitwise_and, torch.bitwise_or, torch.bitwise_not, Tensor.detach, F.relu, F.relu6,
+    F.softplus, F.hardsigmoid,
 })  # fmt: skip
 REDUCING = frozenset({torch.sum, torch.mean, torch.amax, torch.amin})
 NORMS = frozenset({F.group_norm})  # what a norm may be made of

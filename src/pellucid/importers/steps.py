@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .graph import Graph, ImportFailed, Shape, Size, Value
+from .graph import Graph, ImagesMixed, Shape, Size, Value
 
 
 def mixes_images(x: Value, axes: Sequence[int], name: str) -> None:
     """Refuse what makes one image's result depend on the others."""
     if any(isinstance(x.shape[axis], Size) for axis in axes):
-        raise ImportFailed(
+        raise ImagesMixed(
             f"{name} runs over the images of the batch, as a batch norm in training does: each image must be computed "
             "by itself. Import the network as it predicts (train=False, use_running_average=True, model.eval())"
         )
@@ -55,7 +55,7 @@ def raised(g: Graph, value: Value, rank: int) -> Value:
 
 
 def contracted(g: Graph, equation: str, values: Sequence[Value], shape: Shape) -> Any:
-    """An einsum; with one value and known weights it is a dense layer.
+    """An einsum; with one value and known weights it is a dense layer, and products of matrices are `matmul`.
 
     Args:
         equation: such as "nhwc,ck->nhwk".
@@ -77,4 +77,27 @@ def contracted(g: Graph, equation: str, values: Sequence[Value], shape: Shape) -
             held = g.reshaped(held, (*lengths, width)) if len(summed) != 1 else held
             out = g.call(F.linear, held, weight.reshape(-1, width).contiguous(), None)
             return g.reshaped(out, shape) if len(made) != 1 else out
+    if len(values) == 2 and not values[0].known and not values[1].known and "." not in equation:
+        x, y = inputs.split(",")
+        found = _product(g, x, y, output, *values)
+        if found is not None:
+            return found
     return g.call(torch.einsum, equation, *(g.plain(value) for value in values))
+
+
+def _product(g: Graph, x: str, y: str, output: str, a: Value, b: Value) -> Any:
+    """An einsum of two values as a product of matrices, as in attention; None if it is none."""
+    each = [letter for letter in x if letter in y and letter in output]
+    summed = [letter for letter in x if letter in y and letter not in output]
+    rows, columns = ([letter for letter in mine if letter not in other] for mine, other in ((x, y), (y, x)))
+    if any(len(letters) != 1 for letters in (summed, rows, columns)) or len({*output}) != len(output):
+        return None
+    if sorted(output) != sorted([*each, *rows, *columns]) or len({*x}) != len(x) or len({*y}) != len(y):
+        return None
+    if output.index(columns[0]) < output.index(rows[0]):
+        return _product(g, y, x, output, b, a)
+    left = g.ordered(a, [x.index(letter) for letter in (*each, *rows, *summed)])
+    right = g.ordered(b, [y.index(letter) for letter in (*each, *summed, *columns)])
+    order = [output.index(letter) for letter in (*each, *rows, *columns)]
+    length = dict(zip(x + y, (*a.shape, *b.shape), strict=True))
+    return g.plain(Value(g.call(torch.matmul, left, right), tuple(map(length.__getitem__, output)), tuple(order)))

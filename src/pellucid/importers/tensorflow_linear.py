@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from .graph import Graph, ImportFailed, Value
 from .steps import contracted, padded
-from .tensorflow_rules import rule, shape_of
+from .tensorflow_rules import Rows, rule, shape_of
 
 
 @rule("Conv2D", "DepthwiseConv2dNative")
@@ -111,9 +111,18 @@ def product(g: Graph, op: Any, a: Value, b: Value) -> Any:
     left, right = (
         g.plain(_turned(value) if op.get_attr(word) else value) for value, word in zip((a, b), words, strict=True)
     )
-    if not a.known and isinstance(right, Tensor) and right.ndim == 2:
-        return g.call(F.linear, left, right.T.contiguous(), None)
-    return g.call(torch.matmul, left, right)
+    if a.known or not isinstance(right, Tensor) or right.ndim != 2:
+        return g.call(torch.matmul, left, right)
+    weight = right.T.contiguous()
+    if not isinstance(a, Rows):
+        return g.call(F.linear, left, weight, None)
+    x = a.of  # a dense layer at each place
+    out, order = g.call(F.linear, g.plain(x), weight, None), tuple(range(x.ndim))
+    if x.order == (0, 3, 1, 2):  # of a picture, and it stays one
+        out, order = g.call(Tensor.permute, out, x.order), x.order
+    whole = Value(out, (*x.shape[:-1], len(weight)), order)
+    shape = (a.shape[0], len(weight))
+    return Rows(g.reshaped(g.plain(whole), shape), shape, (0, 1), whole)
 
 
 def _turned(x: Value) -> Value:

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from . import tensorflow_linear, tensorflow_rules
-from .graph import Graph, ImportFailed, Length, Size, Step, Value, compute, tensor
+from .graph import Graph, ImportFailed, Length, Size, Step, Value, tensor
 from .library import library
+from .sizes import Measure
+from .tensorflow_rules import Rows
 
 Scope = tuple[str, ...]
-Counts = tuple[dict[Step, Any], dict[Step, Any]]  # what steps return for so many images, without the numbers
-COUNTS = (2, 3)  # one after the other
 LONGEST = 1000  # rounds of a loop
 RANDOM = re.compile("Random|Multinomial|Dropout|Shuffle")
 TEXT = "text"  # in the place of a constant that is no number
+OWN = re.compile(r"(Tensordot|einsum|moments|batchnorm|Gelu)(_\d+)?")  # scopes of TensorFlow's functions, in layers
 WRITES = re.compile("^(Resource)?(Assign|Scatter|Apply)")
 
 
@@ -93,9 +94,7 @@ class _Reader:
     def __init__(self, g: Graph, layers: Collection[str]) -> None:
         self.g = g
         self.layers = layers
-        self.counts: Counts = ({}, {})
-        for count, shapes in zip(COUNTS, self.counts, strict=True):
-            shapes[g.images] = torch.empty(count, *g.shape, device="meta", dtype=g.dtype)
+        self.measure = Measure(g)
 
     def operations(self, graph: Any, known: dict[str, Any], outer: Scope | None = None) -> None:
         """Read a graph; `known` has its inputs, and its values afterwards: why there is none where there is none."""
@@ -172,21 +171,12 @@ class _Reader:
                 return value
             order = tuple(range(held.ndim)) if order is None else order
             return Value(held, tuple(held.shape[order.index(axis)] for axis in range(held.ndim)), order)
-        new = [step for step in self.g.steps[len(self.counts[0]) :] if step not in self.counts[0]]
-        for known in self.counts:
-            for step in new:
-                known[step] = compute(step, known, lambda t: t.to("meta"))
-        lengths = [
-            a
-            if a == b
-            else Size((b - a) // (COUNTS[1] - COUNTS[0]), a - COUNTS[0] * (b - a) // (COUNTS[1] - COUNTS[0]))
-            for a, b in zip(*(known[held].shape for known in self.counts), strict=True)
-        ]
+        lengths = self.measure.shape(held)
         order = tuple(range(len(lengths))) if order is None else order
         shape: list[Length] = [0] * len(lengths)
         for place, axis in enumerate(order):
             shape[axis] = lengths[place]
-        return Value(held, tuple(shape), order)
+        return replace(value, shape=tuple(shape)) if isinstance(value, Rows) else Value(held, tuple(shape), order)
 
 
 def _function(reader: _Reader, graph: Any, op: Any, taken: list[Value]) -> Any:
@@ -222,6 +212,7 @@ CALLS: dict[str, Callable[..., Any]] = {
 def scope_of(name: str, layers: Collection[str]) -> Scope:
     """The layers that an operation is in, by its name. TensorFlow numbers a name that it has used before."""
     parts = [part for part in name.split("/")[:-1] if not part.endswith("PartitionedCall")]
+    parts = [part for part in parts if part in layers or not OWN.fullmatch(part)]
     if not layers:
         return tuple(parts)
     plain = [part if part in layers else re.sub(r"_\d+$", "", part) for part in parts]

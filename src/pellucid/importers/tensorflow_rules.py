@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -23,6 +24,13 @@ from .steps import mixes_images, padded, raised
 
 Rule = Callable[..., Any]
 RULES: dict[str, Rule] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Rows(Value):
+    """All axes but the last of another value as one, which TensorFlow multiplies a matrix with, to part them again."""
+
+    of: Value
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -150,7 +158,14 @@ def reshape(g: Graph, op: Any, x: Value, to: Value) -> Any:
     if isinstance(x.held, Tensor) and not any(isinstance(n, Size) for n in x.shape):
         return x.held.reshape(numbers(to))
     wanted = _target(x.shape, numbers(to))
-    return x if wanted == x.shape else g.reshaped(g.plain(x), wanted)
+    if isinstance(x, Rows) and wanted == x.of.shape:
+        return x.of
+    if wanted == x.shape:
+        return x
+    held = g.reshaped(g.plain(x), wanted)
+    if x.ndim > 2 == len(wanted) and wanted[1] == x.shape[-1]:
+        return Rows(held, wanted, (0, 1), x)
+    return held
 
 
 def _target(shape: Shape, to: list[int]) -> Shape:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import keyword
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,7 +41,7 @@ def modules(g: Graph, kinds: Mapping[Scope, str] | None = None) -> fx.GraphModul
     builder = _Builder(
         scopes,
         g.users(),
-        _containers(list(scopes.values())),
+        containers(list(scopes.values())),
         {scope[len(root) :]: kind for scope, kind in (kinds or {}).items()},
     )
     return builder.build(g.steps[1:], (), [g.images], [g.output]).module
@@ -108,11 +109,7 @@ class _Builder:
 
     def path(self, step: Step, depth: int) -> Scope:
         """The way from a layer to the one in it that calls a step, through containers, which are not called."""
-        scope = self.scopes[step]
-        end = depth + 1
-        while end < len(scope) and scope[:end] in self.containers:
-            end += 1
-        return scope[depth:end]
+        return way(self.scopes[step], depth, self.containers)
 
     def child(self, group: list[Step], scope: Scope, outputs: list[Step]) -> _Built:
         """The module of a layer that is called in another."""
@@ -137,7 +134,8 @@ class _Builder:
             if _equal(before.signature, inner.signature) and _equal_states(before.module, inner.module):
                 return called
         numbers = (f"{plain}_call{number}" for number in itertools.count(2))
-        called = plain if not calls else next(n for n in numbers if n not in taken)
+        used = {name for name, _ in calls}
+        called = plain if not calls else next(n for n in numbers if n not in taken | used)
         *containers, name = called.split(".")
         for container in containers:
             if container not in holder._modules:
@@ -188,7 +186,7 @@ class _Builder:
         return unique
 
 
-def _containers(scopes: Sequence[Scope]) -> set[Scope]:
+def containers(scopes: Sequence[Scope]) -> set[Scope]:
     """Scopes that compute nothing themselves and whose layers are called one by one: lists, and what is interrupted."""
     own = set(scopes)
     runs: dict[Scope, int] = {}
@@ -205,10 +203,18 @@ def _containers(scopes: Sequence[Scope]) -> set[Scope]:
     }
 
 
+def way(scope: Scope, depth: int, holders: set[Scope]) -> Scope:
+    """The part of a scope behind `depth` that leads to a layer, through containers."""
+    end = depth + 1
+    while end < len(scope) and scope[:end] in holders:
+        end += 1
+    return scope[depth:end]
+
+
 def attribute(name: str) -> str:
     """A name as an attribute of a module."""
     plain = re.sub(r"\W", "_", name) or "layer"
-    return f"{plain}_" if hasattr(nn.Module, plain) else plain
+    return f"{plain}_" if hasattr(nn.Module, plain) or keyword.iskeyword(plain) else plain
 
 
 def _signature(step: Step, order: dict[Step, int]) -> Any:

@@ -13,11 +13,11 @@ from pathlib import Path
 import torch
 
 from ..classifier import Classifier, wrap
-from ..importers import from_keras, from_onnx
+from ..importers import from_onnx
 from ..settings import current
+from .apart import imported_apart, needs_process
 from .exported import exported
-from .keras import SUFFIXES, saved_model
-from .saved_model import is_saved_model, saved_model_folder
+from .kinds import reader_of
 from .sources import filled, find_source, seeded
 from .weights import RANDOM, first, read_state, weights_file
 
@@ -41,9 +41,10 @@ def load(
         name: "shapes" (comes with pellucid), a classifier of torchvision ("resnet50"), one of timm
             ("timm/convnext_tiny.fb_in1k"; `pip install pellucid[timm]`), the file of an exported program
             ("mine.pt2", made by `torch.export.save`), or one that is imported as by `pellucid.from_onnx` ("mine.onnx";
-            `pip install pellucid[onnx]`) or `pellucid.from_keras` ("mine.keras", "mine.h5"; `pip install
-            pellucid[keras]`), or the folder of a SavedModel of TensorFlow (`pip install pellucid[tensorflow]`), which
-            is imported as by `pellucid.from_tensorflow` in a process of its own. `models()` lists the names.
+            `pip install pellucid[onnx]`), `pellucid.from_keras` ("mine.keras", "mine.h5"; `pip install
+            pellucid[keras]`) or `pellucid.from_tensorflow` (the folder of a SavedModel; `pip install
+            pellucid[tensorflow]`), the last two in a process of their own; or the file that `SpectrumClassifier.save`
+            wrote ("fakes.safetensors"). `models()` lists the names.
         weights: a file of weights for the network of that name (.safetensors, .pth), which may have another
             number of classes; the name of one of torchvision's weights ("IMAGENET1K_V1"); "random" for a
             network that has learned nothing, the same at every call. By default its best known weights.
@@ -71,16 +72,17 @@ def load(
     device = _device()
     path, name = Path(name), str(name)
     suffix = path.suffix.lower()
-    if (suffix in (".pt2", ".onnx", *SUFFIXES) or is_saved_model(path)) and weights is not None:
-        raise ValueError(f"{path} has its weights inside: leave out weights=")
-    if suffix in SUFFIXES:
-        saved = saved_model(path, trusted)
-        given = () if labels is None else _labels(labels, saved.output_shape[-1])
-        model = from_keras(saved, labels=given, mean=mean, std=std, size=size, name=path.stem)
+    if reader := reader_of(path):
+        if any(value is not None for value in (weights, mean, std, size)):
+            raise ValueError(f"{path} says itself how images enter it: leave out weights, mean, std and size")
+        model = reader(path)
+        model.labels = model.labels if labels is None else _labels(labels, len(model.labels))
         return model.to(device)
-    if is_saved_model(path):
-        model = saved_model_folder(path, trusted=trusted, mean=mean, std=std, size=size)
-        model.name = path.resolve().name
+    apart = needs_process(path)
+    if (suffix in (".pt2", ".onnx") or apart) and weights is not None:
+        raise ValueError(f"{path} has its weights inside: leave out weights=")
+    if apart:
+        model = imported_apart(path, trusted=trusted, mean=mean, std=std, size=size)
         if labels is not None:
             with torch.no_grad():
                 outputs = model(torch.zeros(1, model.preprocessing.channels, *(model.preprocessing.size or ())))

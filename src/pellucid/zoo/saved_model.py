@@ -1,25 +1,15 @@
-"""SavedModel folders of TensorFlow, imported in a process of their own: TensorFlow is not loaded here.
-
-Run as a program, it is that process.
-"""
+"""SavedModel folders of TensorFlow."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..classifier import Classifier
 from ..importers import ImportFailed, from_tensorflow
-from ..importers.finish import check_shape
+from ..importers.finish import pixel_range
 from ..importers.library import library
 from ..importers.tensorflow import without_triton
 from .weights import UnreadableWeights
@@ -27,7 +17,6 @@ from .weights import UnreadableWeights
 FILE = "saved_model.pb"
 # What a graph can do besides computing: TensorFlow's own list of what to look for in a model of others, and Python.
 REACHES_OUT = ("ReadFile", "WriteFile", "MatchingFiles", "PrintV2", "PyFunc", "PyFuncStateless", "EagerPyFunc")
-ERRORS = {kind.__name__: kind for kind in (ImportFailed, UnreadableWeights, ImportError, ValueError, TypeError)}
 
 
 def is_saved_model(path: Path) -> bool:
@@ -35,47 +24,24 @@ def is_saved_model(path: Path) -> bool:
     return (path / FILE).is_file()
 
 
-def saved_model_folder(path: Path, *, trusted: bool, **options: Any) -> Classifier:
+def saved_model(path: Path, *, trusted: bool, mean: Any, std: Any, size: Any) -> Classifier:
     """What a SavedModel serves, as a torch network.
 
     Args:
         path: the folder.
         trusted: also where its graph reads or writes files or calls Python.
-        options: mean, std, size as for `load`.
+        mean, std, size: as for `load`.
 
     Raises:
         ImportError: if TensorFlow is not installed.
         ImportFailed: as for `from_tensorflow`.
         UnreadableWeights: for a broken folder, or a graph that reaches out, unless it is trusted.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "network.pt")
-        told = json.dumps({"path": str(path.resolve()), "trusted": trusted, "out": str(out), **options})
-        source = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
-        words = {"PYTHONPATH": source, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-        command = [sys.executable, "-m", __name__, told]
-        done = subprocess.run(command, capture_output=True, text=True, env=os.environ | words, check=False)
-        failed = out.with_suffix(".json")
-        if failed.exists():
-            kind, message = json.loads(failed.read_text())
-            raise ERRORS.get(kind, ImportFailed)(message)
-        if not out.exists():
-            said = (done.stderr.strip() or f"it ended with {done.returncode}").splitlines()[-1]
-            raise ImportFailed(f"{path} could not be imported: TensorFlow's process failed: {said}")
-        # Written a moment ago by this program's own process: weights_only could not read modules.
-        model: Classifier = torch.load(out, weights_only=False)
-    how = model.preprocessing  # a network that was written has no hooks
-    model.net.register_forward_pre_hook(partial(check_shape, (how.channels, *(how.size or ()))))
-    return model
-
-
-def _imported(path: str, trusted: bool, mean: Any, std: Any, size: Any) -> Classifier:
-    """The network of a folder, where TensorFlow is."""
     tf = library("tensorflow", "tensorflow")
     without_triton()
-    _check(Path(path), trusted)
+    _check(path, trusted)
     try:
-        loaded = tf.saved_model.load(path)
+        loaded = tf.saved_model.load(str(path))
     except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
         raise UnreadableWeights(f"{path} is no SavedModel that TensorFlow can read: {str(error)[:300]}") from error
     served = loaded.signatures.get("serving_default")
@@ -88,10 +54,13 @@ def _imported(path: str, trusted: bool, mean: Any, std: Any, size: Any) -> Class
         )
     ((name, spec),) = inputs.items()
     (result,) = served.structured_outputs
-    example = np.random.default_rng(0).random((1, *_sides(spec, size)))
+    low, high = pixel_range(mean, std)
+    example = np.random.default_rng(0).uniform(low, high, (1, *_sides(spec, size)))
     batch = example.astype(spec.dtype.as_numpy_dtype)
     layout = "NHWC" if batch.shape[-1] in (1, 3) else None
-    return from_tensorflow(lambda x: served(**{name: x})[result], batch, layout=layout, mean=mean, std=std)
+    return from_tensorflow(
+        lambda x: served(**{name: x})[result], batch, layout=layout, mean=mean, std=std, name=path.resolve().name
+    )
 
 
 def _check(path: Path, trusted: bool) -> None:
@@ -118,21 +87,9 @@ def _sides(spec: Any, size: Any) -> list[int]:
     free = [axis for axis, length in enumerate(shape) if length is None]
     sides = (size, size) if isinstance(size, int) else tuple(size or ())
     if free and not sides:
-        raise ImportFailed("it takes images of any size: say for which to import it, with size=224 or another")
+        raise ImportFailed("the model takes images of any size: give size=, height and width in pixels")
     for axis, side in zip(free, sides, strict=False):
         shape[axis] = side
     if None in shape:
         raise ImportFailed("it does not say how many channels its images have")
     return [int(length) for length in shape]
-
-
-def _main(told: dict[str, Any]) -> None:
-    out = Path(told.pop("out"))
-    try:
-        torch.save(_imported(**told), out)
-    except tuple(ERRORS.values()) as error:
-        out.with_suffix(".json").write_text(json.dumps([type(error).__name__, str(error)]))
-
-
-if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
