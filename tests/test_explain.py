@@ -150,7 +150,7 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
     said = []
     done = explain(model, photos, **settings, say=said.append)
     assert [name for name, _ in done.failures] == ["empty.png"] and done.images == 4
-    assert "1 files have changed since, such as broken.jpg" in said[0]
+    assert "1 file has changed since, such as broken.jpg" in said[0]
     (photos / "broken.jpg").unlink()
     (photos / "broken.jpg").write_bytes(b"")
     done = explain(model, photos, **settings)
@@ -162,19 +162,30 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
 
 def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
+    for number in range(6):  # more than one chunk
+        write_image(torch.full((3, 96, 96), 0.5), photos / f"grey{number}.png")
+    compute, done = job.explain_chunk, []
 
-    def interrupted(*_arguments, **_options):
-        raise KeyboardInterrupt
+    def interrupted(*arguments, **options):
+        if len(done) == finished:
+            raise KeyboardInterrupt
+        done.append(arguments)
+        compute(*arguments, **options)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(job, "explain_chunk", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            explain(model, photos, **settings)
-    with pytest.raises(OtherRun, match=r"0 % finished with other settings: seed was 0, is now 1"):
+    def begun(**options):
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(job, "explain_chunk", interrupted)
+            explain(model, photos, **settings, **options)
+
+    finished = 0
+    begun(seed=5)  # of which nothing is finished, so that it makes room
+    finished = 1
+    begun()
+    with pytest.raises(OtherRun, match=r"50 % finished with other settings: seed was 0, is now 1"):
         explain(model, photos, **settings, seed=1)
     with pytest.raises(OtherRun, match=r"options.methods.saliency.sign was absolute, is now keep"):
         explain(model, photos, **settings, options={"saliency": {"sign": "keep"}})
-    assert explain(model, photos, **settings, seed=1, overwrite=True).images == 3
+    assert explain(model, photos, **settings, seed=1, overwrite=True).images == 9
 
 
 def test_a_finished_run_of_something_else_is_replaced_unless_it_was_named(model, photos, tmp_path):

@@ -127,6 +127,27 @@ def test_an_unfinished_run_says_how_far_it_is(tmp_path):
     assert not error.value.finished
 
 
+def test_a_run_of_which_nothing_is_finished_makes_room(tmp_path):
+    path = tmp_path / "run"
+    with begin(path, **settings()):
+        pass
+    with begin(path, **settings(seed=1, items=ITEMS[:6])) as folder:
+        assert folder.manifest["seed"] == 1 and folder.items == tuple(ITEMS[:6]) and pending(folder) == [0, 1]
+        with pytest.raises(FolderInUse), begin(path, **settings(seed=2)):
+            pass  # not while it is being worked on
+        work(folder, 1)
+    with (
+        pytest.raises(OtherRun, match="50 % finished with other settings: 4 items more"),
+        begin(path, **settings(seed=1)),
+    ):
+        pass
+    many = tmp_path / "many"
+    with begin(many, **settings(items=[str(i) for i in range(300)], chunk=1)) as folder:
+        work(folder, 0)
+    with pytest.raises(OtherRun, match="a run that is 1 % finished"), begin(many, **settings()):
+        pass  # one of 300 chunks is something
+
+
 def test_foreign_folders_are_left_alone(tmp_path):
     (tmp_path / "thesis.tex").write_text("precious")
     for overwrite in (False, True):
@@ -245,6 +266,7 @@ def test_options_may_be_tensors(tmp_path):
 
     with begin(tmp_path / "run", **given(0.0)) as folder:
         assert folder.manifest["options"]["background"].startswith("tensor 2 x 3 ")
+        work(folder, 0)
     with begin(tmp_path / "run", **given(0.0)):
         pass
     with pytest.raises(OtherRun, match=r"options.background was tensor 2 x 3"), begin(tmp_path / "run", **given(1e-9)):
@@ -473,8 +495,8 @@ def test_a_model_is_described_by_all_that_belongs_to_it():
 
 def test_an_option_that_is_none_is_not_one_that_is_absent(tmp_path):
     settings = {"verb": "v", "model": {}, "items": ["a"], "seed": 0}
-    with begin(tmp_path / "run", options={"a": {"x": 1}}, **settings):
-        pass
+    with begin(tmp_path / "run", options={"a": {"x": 1}}, **settings) as folder:
+        write_chunk(folder, 0, [{"file": "a"}])
     for options in ({"a": {"x": 1}, "b": {"layer": None}}, {"a": {"x": 1}, "b": {}}):
         with pytest.raises(OtherRun, match="b"), begin(tmp_path / "run", options=options, **settings):
             pass

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import ceil
+from threading import Timer
 from typing import Any
 
 import torch
@@ -97,13 +99,31 @@ def progress(total: int, label: str = "", unit: str = "image") -> Iterator[Calla
         warnings.simplefilter("ignore")  # a notebook without widgets has bars of text
         from tqdm.auto import tqdm
 
-    hidden = _watched.get() or not current().progress
+    hidden = not watched()
     token = _watched.set(True)
     try:
         with tqdm(total=total, desc=label or None, unit=unit, delay=2, disable=hidden, leave=False) as bar:
             yield bar.update
     finally:
         _watched.reset(token)
+
+
+def watched() -> bool:
+    """Whether a bar shows if it is begun here: bars are wished for, and none is there."""
+    return current().progress and not _watched.get()
+
+
+@contextmanager
+def announced(text: str) -> Iterator[None]:
+    """A line that appears after two seconds, where a bar would, for work whose steps cannot be counted."""
+    timer = Timer(2, lambda: print(text, file=sys.stderr, flush=True))
+    timer.daemon = True
+    if watched():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 class _Meter(TorchDispatchMode):

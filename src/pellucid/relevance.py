@@ -73,6 +73,7 @@ def relevances(
     layers: Iterable[str],
     *,
     read: Iterable[str] = (),
+    edit: Mapping[str, Edit] | None = None,
     output: bool = False,
     low: Tensor | None = None,
     high: Tensor | None = None,
@@ -81,7 +82,7 @@ def relevances(
     """The relevance of the pixels and of the neurons of several layers, by one forward and one backward.
 
     Args:
-        model, images, objective, rules, low, high, strict: as for `relevance`.
+        model, images, objective, rules, edit, low, high, strict: as for `relevance`.
         layers: whose neurons' relevance is asked for.
         read: other layers to keep in the trace. output: whether the trace needs the output in any case.
 
@@ -102,8 +103,9 @@ def relevances(
     (torch.Size([5, 1, 2, 2]), torch.Size([5, 3]))
     """
     return _back(
-        model, images, objective, rules, layers=layers, read=read, output=output, low=low, high=high, strict=strict
-    )
+        model, images, objective, rules, layers=layers, read=read, edit=edit, output=output, low=low, high=high,
+        strict=strict,
+    )  # fmt: skip
 
 
 def _back(

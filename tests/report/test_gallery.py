@@ -1,9 +1,13 @@
 """Pages of pictures side by side."""
 
 import re
+from base64 import b64decode
+from io import BytesIO
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from pellucid.report import Plate, gallery
 from pellucid.result import Call
@@ -42,3 +46,15 @@ def test_an_older_page_stays_if_it_cannot_be_written(tmp_path):
         gallery(page, [Plate("one", [("", "no image")])], title="t", model="net")
     assert page.read_text() == "old"
     assert "no image on this page" in gallery(page, [], title="t", model="net").read_text()
+
+
+def test_small_pictures_keep_every_pixel_and_its_colour():
+    from pellucid.report.encode import TINY, photo
+
+    image = torch.rand(3, TINY, TINY, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255
+    for size, most in ((TINY, 0), (TINY + 1, 60)):
+        picture = photo(torch.nn.functional.pad(image, (0, size - TINY, 0, 0)), 448)
+        with Image.open(BytesIO(b64decode(picture.address.partition(",")[2]))) as read:
+            pixels = torch.from_numpy(np.array(read.convert("RGB"))).permute(2, 0, 1)
+        far = (pixels[:, :, :TINY] - image * 255).abs().mean()
+        assert (far == 0) if most == 0 else (1 < far < most)

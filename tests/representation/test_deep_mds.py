@@ -63,6 +63,28 @@ def test_it_begins_as_principal_components():
     torch.testing.assert_close(net(points).detach().double().abs(), expected.abs(), rtol=1e-3, atol=1e-4)
 
 
+def test_by_the_cosine_angles_are_kept_and_lengths_do_not_count():
+    points = torch.randn(300, 12, generator=torch.Generator().manual_seed(0)) + 0.5
+    lengths = torch.rand(300, 1, generator=torch.Generator().manual_seed(1)) + 0.2
+    given = {"steps": 60, "metric": "cosine"}
+    result, scaled = (pellucid.deep_mds(one, 3, **given) for one in (points, points * lengths))
+    torch.testing.assert_close(result.values, scaled.values, rtol=1e-2, atol=1e-2)
+    assert bool((result.stress < 0.97 * result.linear_stress).all()), result.table()
+
+    def angles(of):
+        unit = torch.nn.functional.normalize(of.double())
+        return 1 - (unit @ unit.T)[torch.ones(300, 300, dtype=torch.bool).triu(1)]
+
+    far, near = angles(points), angles(result.values)
+    stress = ((far - near).square().sum() / far.square().sum()).sqrt()
+    assert float(stress) == pytest.approx(float(result.stress[-1]), rel=0.3)
+    torch.testing.assert_close(angles(result.place(points * lengths)), near, rtol=1e-3, atol=1e-4)
+    with pytest.raises(ValueError, match="in one dimension all cosines are 1 or -1"):
+        pellucid.deep_mds(points, 1, metric="cosine")
+    with pytest.raises(TypeError, match="metric is 'l1'"):
+        pellucid.deep_mds(points, 2, metric="l1")
+
+
 def test_the_scale_of_the_features_does_not_matter():
     points = bent(120, 6)
     small, large = (pellucid.deep_mds(points * scale + scale, 2, steps=30) for scale in (1.0, 1024.0))
@@ -81,7 +103,9 @@ def test_stopped_by_hand_it_keeps_the_best(monkeypatch):
 
     monkeypatch.setattr(torch.optim.Adam, "step", stopping)
     result = pellucid.deep_mds(bent(), 2, steps=30)
-    assert result.interrupted and result.steps == (30, 10, 0) and result.values.shape == (300, 2)
+    assert (
+        result.interrupted == "after 40 of 90 steps" and result.steps == (30, 10, 0) and result.values.shape == (300, 2)
+    )
     assert result.widths == (8, 4, 2) and result.stress.isfinite().all()
     assert float(result.stress[-1]) < 1.1 * float(result.linear_stress[-1])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
@@ -15,6 +16,7 @@ import pytest
 import torch
 
 import pellucid
+from pellucid.pages import embedding_page
 from pellucid.representation.embedding import COLOURS, MARKERS, Embedding
 from pellucid.representation.projection import PROJECTIONS
 
@@ -61,9 +63,38 @@ def test_tsne_is_that_of_opentsne_and_alike_each_time():
     assert torch.equal(before[0], torch.get_rng_state()) and before[1:] == (
         np.random.get_state()[1].tolist(), random.getstate(),
     )  # fmt: skip
-    # A point that is there already goes where it is, or beside it.
-    near = torch.cdist(result.place(points[:6]).double(), result.values).argmin(1)
-    assert torch.equal(labels[near], labels[:6])
+    # A point that is there already goes where it is, or beside it; the others stay.
+    placed = torch.cdist(result.place(points[:6]).double(), torch.from_numpy(np.asarray(expected)))
+    assert torch.equal(labels[placed.argmin(1)], labels[:6]) and float(placed.amin(1).max()) < 1
+    np.testing.assert_allclose(result.values, np.asarray(expected))
+
+
+def test_a_map_that_is_stopped_by_hand_is_the_map_so_far(tmp_path, monkeypatch):
+    module, bars = importlib.import_module("pellucid.representation.tsne"), module_bar(30)
+    monkeypatch.setattr(module, "progress", bars)
+    points, labels = clusters()
+    result = pellucid.tsne(points, perplexity=10, steps=100, labels=labels)
+    assert result.interrupted == "after 300 of 350 steps" and together(result, labels)
+    assert together(dataclasses.replace(result, values=result.place(points)), labels)
+    page = embedding_page(tmp_path / "map.html", result).read_text()
+    assert "after 300 of 350 steps: this is the map so far" in page
+    monkeypatch.undo()
+    assert not pellucid.tsne(points, perplexity=10, steps=10).interrupted
+
+
+def module_bar(ticks):
+    """A bar that is interrupted, as by Ctrl-C, when it goes on for the so many-th time."""
+    left = iter(range(ticks - 1))
+
+    @contextlib.contextmanager
+    def bar(*_, **__):
+        def advance(_):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    return bar
 
 
 def test_umap_and_pacmap_in_a_process_without_compilation():
@@ -100,6 +131,22 @@ print(json.dumps(said))
         "umap(an array, points, dimensions=2, neighbours=8, min_dist=0.1, steps=20, seed=0)",
     ]  # fmt: skip
     assert said["pacmap"][:4] == [[24, 2], True, True, False]
+
+
+def test_the_steps_that_pacmap_prints_are_a_bar(monkeypatch, capsys):
+    module, made = importlib.import_module("pellucid.representation.pacmap"), []
+
+    @contextlib.contextmanager
+    def bar(total, *_, **__):
+        made.append(total)
+        yield made.append
+
+    monkeypatch.setattr(module, "progress", bar)
+    with module._counted():
+        print("X is normalized.")
+        print("Iteration:   10, Loss: 3.000000")
+        print("Iteration:   20, Loss: 2.000000")
+    assert made == [450, 10, 10] and capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("name", ["umap", "pacmap"])
@@ -196,7 +243,7 @@ def test_pictures_and_tables(tmp_path):
     result = pellucid.pca(points, 3, labels=labels, images=images, names=[f"$n_{i}" for i in range(60)])
     for name in ("map.png", "map.svg", "map.npz", "map.csv", "map.parquet"):
         assert result.save(tmp_path / name).stat().st_size > 500
-    assert (tmp_path / "map.csv").read_text().splitlines()[0] == '"name","label","x","y","z"'
+    assert (tmp_path / "map.csv").read_text().splitlines()[0] == "name,label,x,y,z"
     with pytest.raises(ValueError, match="cannot save as"):
         result.save(tmp_path / "map.txt")
     figure = result.figure(thumbnails=False, axes=(1, 2))
@@ -240,7 +287,10 @@ def test_vectors_of_a_run_folder_alone(tmp_path):
     found = module.stored_features(tmp_path / "run")
     torch.testing.assert_close(found.values, made.values)
     assert [found.label(i) for i in range(5)] == [made.label(i) for i in range(5)]
+    assert [found.prediction(i) for i in range(5)] == [made.prediction(i) for i in range(5)] != [""] * 5
     assert found.look is None and found.call.model == "shapes"
+    unknown = pellucid.features(model, scenes.images, "pool", folder=tmp_path / "unknown")
+    assert set(pellucid.pca(module.stored_features(unknown.folder)).labels) <= set(model.labels)
     part = next((tmp_path / "run" / "rows").glob("*.parquet"))
     part.unlink()
     with pytest.raises(ValueError, match="is not finished, 1 of 1 chunks"):

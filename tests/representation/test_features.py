@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from importlib import import_module
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
 from pellucid.images import write_image
-from pellucid.representation import Measure, features_of, relevance_maps, sweep, vectors
+from pellucid.representation import Measure, extremes, features_of, relevance_maps, sweep, vectors
 from pellucid.representation.features import last_layer
 from pellucid.run import counted, run
 from pellucid.runfolder import FolderInUse, OtherRun
@@ -325,6 +326,42 @@ def test_a_measure_is_a_pure_function_and_its_mistakes_are_told():
         sweep(small_model(), some_images(3), [twice, twice])
     with pytest.raises(ValueError, match="there is nothing to compute"):
         sweep(small_model(), some_images(3), [])
+
+
+def test_what_is_taken_of_a_layer_on_the_way_is_what_a_plain_pass_gives():
+    net = nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU(inplace=True), nn.Conv2d(2, 2, 3), nn.Flatten()).double().eval()
+    images, sizes = some_images(3), []
+
+    def at(layer, activation, size):
+        sizes.append(size)
+        return {f"{layer}.least": activation.flatten(1).amin(1)}
+
+    least = Measure("smallest number", at=at, reads=frozenset({"0", "1"}))
+    trace = run(net, images, read=["0", "1"])
+    beside = Measure("all", lambda seen: {"all": seen.trace.activations["0"]}, reads=frozenset({"0"}))
+    for measures in ([least], [least, beside], [least, relevance_maps()]):  # on the way, or after it
+        found = sweep(net, images, measures, objective=0)
+        for layer, values in trace.activations.items():  # of "0" before the ReLU writes into it
+            torch.testing.assert_close(found.arrays[f"{layer}.least"], values.flatten(1).amin(1))
+    assert set(sizes) == {(12, 12)} and bool((found.arrays["0.least"] < 0).all())
+    assert torch.equal(sweep(net, images, [least, beside]).arrays["all"], trace.activations["0"])
+
+
+def test_nothing_of_an_activation_is_kept_after_its_layer():
+    held, kept = [], []
+
+    class Watch(nn.Module):
+        def forward(self, x):
+            kept.append(held[-1]() is not None)  # beside what the network itself holds
+            return x.mean((2, 3))
+
+    def hold(_module, _inputs, out):
+        held.append(weakref.ref(out))
+
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), Watch(), nn.Linear(2, 2)).eval()
+    net[0].register_forward_hook(hold)
+    sweep(net, some_images(2, dtype=torch.float32), [vectors("0"), extremes("0")])
+    assert kept == [False]
 
 
 def test_images_of_different_sizes(tmp_path):

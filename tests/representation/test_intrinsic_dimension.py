@@ -65,6 +65,23 @@ def test_shapes_of_known_dimension(method, shape, dimension):
     assert not found.errors.isfinite().any() and "interval" not in found.table()
 
 
+@pytest.mark.parametrize("method", ["graph", "mle", "twonn"])
+def test_by_the_cosine_lengths_do_not_count(method):
+    points = sphere(800, 3, 8)
+    lengths = np.random.default_rng(1).uniform(0.2, 5, (800, 1))
+    alone, scaled = (
+        pellucid.intrinsic_dimension(p, method, metric="cosine", subsets=0) for p in (points, points * lengths)
+    )
+    torch.testing.assert_close(alone.values, scaled.values, rtol=1e-6, atol=1e-6)
+    assert alone.dimension == pytest.approx(3, rel=0.2)
+    if method != "graph":  # which takes a ball for less than it is
+        assert pellucid.intrinsic_dimension(points * lengths, method, subsets=0).dimension > 3.4  # one more, of lengths
+    with pytest.raises(ValueError, match="1 of 800 points are 0 and have no direction"):
+        pellucid.intrinsic_dimension(points * (np.arange(800) != 5)[:, None], method, metric="cosine")
+    with pytest.raises(ValueError, match="metric is 'l1', expected 'l2' or 'cosine'"):
+        pellucid.intrinsic_dimension(points, method, metric="l1")
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_against_scikit_dimension(seed):
     with warnings.catch_warnings():
@@ -96,7 +113,14 @@ def test_alike_each_time_and_the_random_state_stays():
     first, second = (pellucid.intrinsic_dimension(points, "graph", (5, 8), subsets=4, seed=3) for _ in range(2))
     assert torch.equal(first.values, second.values) and torch.equal(first.errors, second.errors)
     assert torch.equal(before[0], torch.get_rng_state()) and before[1] == np.random.get_state()[1].tolist()
-    assert first.call.options == {"method": "graph", "k": (5, 8), "subsets": 4, "level": 0.95, "seed": 3}
+    assert first.call.options == {
+        "method": "graph",
+        "k": (5, 8),
+        "metric": "l2",
+        "subsets": 4,
+        "level": 0.95,
+        "seed": 3,
+    }
 
 
 @pytest.mark.parametrize("method", ["graph", "mle", "twonn"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, print_json, say
+from ..console import CODES, FAILED, STOPPED, print_json, say
 from .group import computing, json_option, load, main, stopping, values_of, with_model
 
 if TYPE_CHECKING:
@@ -80,7 +80,8 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     entry = CATALOGUE[given["method"]]
     elsewhere = ("labels", "names", "images", "seed")
     options = values_of(entry.name, given["options"], entry.options, entry.kinds, elsewhere, "perplexity=20")
-    with computing(given):
+    place: Path = found.folder or given["run"] or output.with_suffix(".run")
+    with computing(given), stopping(context, place):
         result = entry.function(found, given["dimensions"], seed=given["seed"], **options)
         sweeps = _sweeps(found, SWEEPS, None, given) if given["dimension"] else []
         embedding_page(
@@ -90,13 +91,15 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     for name, reason in found.failures:
         say(f"{name}: {reason}")
     if as_json:
-        about = {"output": str(output), "table": str(table), "method": entry.name, "layer": found.layers[0]}
+        about = {"output": str(output), "table": str(table), "method": entry.name, "layer": found.layers[0],
+                 "interrupted": result.interrupted}  # fmt: skip
         print_json({**about, "points": len(result.values), **_told(sweeps), "failed": _failed(found)})
     else:
         for sweep in sweeps:
             click.echo(f"{sweep.method}\n{sweep.table()}\n")
-        click.echo(f"wrote {output} and {table} ({len(result.values)} images, {found.layers[0]})")
-    context.exit(FAILED if found.failures else 0)
+        stopped = f", stopped {result.interrupted}" if result.interrupted else ""
+        click.echo(f"wrote {output} and {table} ({len(result.values)} images, {found.layers[0]}{stopped})")
+    context.exit(STOPPED if result.interrupted else FAILED if found.failures else 0)
 
 
 @main.command(
@@ -109,6 +112,7 @@ Examples:
 )
 @click.option("--method", type=click.Choice([*SWEEPS, "all"]), default="all", show_default=True, help="Which estimate.")
 @click.option("--k", metavar="K,K", help="Numbers of neighbours, two or more.  [default: some of each method]")
+@click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("dimension.png"), show_default=True,
               metavar="PATH", help="The picture: .png, .svg or .pdf.")  # fmt: skip
 @_seen
@@ -133,7 +137,8 @@ def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool,
     from ..representation.intrinsic_dimension import sweeps_figure
 
     found = _features(context, images, given, output)
-    with computing(given):
+    place: Path = found.folder or given["run"] or output.with_suffix(".run")
+    with computing(given), stopping(context, place):
         sweeps = _sweeps(found, SWEEPS if given["method"] == "all" else [given["method"]], ks, given)
     figure = sweeps_figure(sweeps)
     with whole(output) as part:
@@ -191,7 +196,8 @@ def _sweeps(
 ) -> list[IntrinsicDimension]:
     from ..representation import intrinsic_dimension
 
-    return [intrinsic_dimension(found, name, ks, seed=given["seed"]) for name in methods]  # type: ignore[arg-type]
+    metric = given.get("metric", "l2")
+    return [intrinsic_dimension(found, name, ks, metric=metric, seed=given["seed"]) for name in methods]  # type: ignore[arg-type]
 
 
 def _told(sweeps: Sequence[IntrinsicDimension]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import CODES, FAILED, print_json, say
-from .group import computing, json_option, load, main, names_in, stopping, target, with_model
+from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, with_model
 
 if TYPE_CHECKING:
     from ..classifier import Classifier
@@ -23,7 +23,7 @@ def _over_images(output: str, tables: str = ".csv or .parquet") -> Callable[[Cal
     """The options of verbs that go over many images."""
     options = (
         click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER..."),
-        click.option("--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or a file."),
+        click.option("--model", required=True, metavar="NAME|FILE", help=MODEL),
         click.option("--output", type=click.Path(path_type=Path), default=Path(f"{output}.html"), show_default=True,
                      metavar="PATH", help="The page."),
         click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
@@ -102,7 +102,7 @@ Examples:
 )
 @click.option("--layer", metavar="NAME", help="Of `pellucid layers`; else what the last one looks at.")
 @click.option("--query", "queries", multiple=True, metavar="IMAGE", help="Whose neighbours; repeatable.  [default: 12]")
-@click.option("--k", type=click.IntRange(1), default=5, show_default=True, metavar="K", help="How many neighbours.")
+@click.option("--k", type=click.IntRange(1), metavar="K", help="How many neighbours.  [default: 5]")
 @click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
 @TRUTH
 @_over_images("neighbors")
@@ -119,13 +119,18 @@ def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool,
         model = load(given["model"], given)
         layer = chosen_layers(model, list(images), given["layer"])[0]
         found = _features(context, model, images, given, [layer, PIXELS] if layer != PIXELS else [layer])
-        if given["k"] >= len(found):
-            raise ValueError(f"--k is {given['k']}, but an image has only {len(found) - 1} others: ask for fewer")
+        others = len(found) - 1
+        if not others:
+            raise ValueError("there is 1 image, which has no neighbours: give more")
+        k = given["k"] or min(5, others)
+        if k > others:
+            few = "1 other" if others == 1 else f"{others} others"
+            raise ValueError(f"--k is {k}, but an image has only {few}: ask for fewer")
         rows = _rows(found, given["queries"])
-        near = nearest(found[layer], rows, given["k"], metric=given["metric"], itself=False)
+        near = nearest(found[layer], rows, k, metric=given["metric"], itself=False)
         beside = None
         if layer != PIXELS:
-            beside = nearest(found[PIXELS], rows, given["k"], metric=given["metric"], itself=False)
+            beside = nearest(found[PIXELS], rows, k, metric=given["metric"], itself=False)
         neighbors_page(output, model, near, beside=beside, command=shlex.join(["pellucid", *context.obj]))
         near.save(table)
     told = {"layer": layer, "neighbors": near.rows()}
@@ -195,7 +200,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or a file.")
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--layers", metavar="A,B", help="Whose channels; the first convolution by default.")
 @click.option("--filters", metavar="A,B", help="Whose weights; the first convolution by default.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("activations.html"), show_default=True,

@@ -150,7 +150,12 @@ def explain(
         told.add(about)
 
     with _opened(place, settings, overwrite, replace=run is None, tell=tell) as folder:
-        _forget_changed(folder, model, tell)
+        runfolder.forget_changed(
+            folder,
+            lambda number: state_of(files[number]),
+            lambda number: _readable(model, files[number]),
+            lambda text: tell(text, text),
+        )
         waiting = runfolder.pending(folder)
         if len(waiting) < folder.chunks:
             done = folder.chunks - len(waiting)
@@ -169,7 +174,8 @@ def explain(
                 if damage.number in redone:
                     raise  # what was written just now
                 redone.add(damage.number)
-                waiting = _forget_damaged(folder, damage, tell)
+                runfolder.forget_damaged(folder, damage, lambda text: tell(text, text))
+                waiting = [damage.number]
     return _explained(output, folder, failures)
 
 
@@ -206,36 +212,6 @@ def choose(
     if layer is not None and not any("layer" in found for found in chosen.values()):
         raise ValueError(f"the layer {layer!r} is given, but none of the methods looks at one: {', '.join(names)}")
     return chosen
-
-
-def _forget_changed(folder: RunFolder, model: Classifier, tell: Say) -> None:
-    """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
-    changed = []
-    for number in runfolder.finished(folder):
-        try:
-            rows = list(runfolder.each_row(folder, [number]))
-        except DamagedChunk as damage:
-            _forget_damaged(folder, damage, tell)
-            continue
-        for row in rows:
-            file = folder.items[row["item"]]
-            same = (row["bytes"], row["modified"]) == state_of(file)
-            if not same or (row["problem"] and _readable(model, file)):
-                changed.append(row)
-    if changed:
-        tell("changed", f"{len(changed)} files have changed since, such as {changed[0]['name']}: they are done again")
-        runfolder.forget(folder, sorted({row["item"] // folder.manifest["chunk"] for row in changed}))
-
-
-def _forget_damaged(folder: RunFolder, damage: DamagedChunk, tell: Say) -> list[int]:
-    """Make a chunk unfinished that cannot be read."""
-    count = len(runfolder.span(folder, damage.number))
-    tell(
-        str(damage.file),
-        f"{damage.file} is damaged: its {'image is' if count == 1 else f'{count} images are'} done again",
-    )
-    runfolder.forget(folder, [damage.number])
-    return [damage.number]
 
 
 def _readable(model: Classifier, file: str) -> bool:

@@ -275,13 +275,7 @@ def _in_folder(
         place, verb="compare", model=runfolder.describe_model(race.model), items=source.items, options=options,
         seed=race.seed, chunk=CHUNK, ragged=True, overwrite=overwrite,
     ) as opened:  # fmt: skip
-        waiting = runfolder.pending(opened)
-        if len(waiting) < opened.chunks:
-            say(f"{opened.chunks - len(waiting)} of {opened.chunks} chunks are finished already in {place}")
-        with progress(sum(len(runfolder.span(opened, number)) for number in waiting), "compare") as advance:
-            for number in waiting:
-                compare_chunk(race, source, masks, opened, number)
-                advance(len(runfolder.span(opened, number)))
+        runfolder.finish(opened, lambda number: compare_chunk(race, source, masks, opened, number), "compare", say)
         blocks: list[Block] = []
         for number in runfolder.finished(opened):
             rows, arrays = runfolder.read_chunk(opened, number)

@@ -69,6 +69,8 @@ def embedding_page(
     call = result.call
     method = call.method if call else "embedding"
     facts = {"Points": str(count), "Method": method, "Seen from": call.objective if call else ""}
+    if result.interrupted:
+        facts["Stopped"] = f"{result.interrupted}: this is the map so far"
     if result.labels:
         facts["Classes"] = str(len(result.classes))
     if result.variance is not None:

@@ -20,6 +20,7 @@ from ..pictures import displayable, png
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+TINY = 96  # up to this, pictures keep every pixel: 64 x 64 weigh 7 kB instead of 2
 SMALL = 160  # below this, single pixels are shown as squares instead of being blurred
 
 
@@ -58,9 +59,10 @@ def photo(image: Tensor, most: int) -> Picture:
     height, width = fit(image.shape[1], image.shape[2], most)
     picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
     picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    # Of small images every pixel is seen, and they weigh little.
-    small = max(width, height) <= SMALL
-    return Picture(_address(picture, "webp", quality=95 if small else 85, method=4), width, height)
+    # Of small images every pixel is seen, and they weigh little. What is lossy has colours at half the resolution.
+    longer = max(width, height)
+    how = {"lossless": True} if longer <= TINY else {"quality": 95 if longer <= SMALL else 85}
+    return Picture(_address(picture, "webp", method=4, **how), width, height)
 
 
 def drawing(figure: Figure) -> Picture:

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from ..batches import memory_budget, progress
 from ..settings import current
 from .embedding import Embedding, embedding_of
-from .points import Array, Points
+from .points import Array, Points, directions
 from .projection import projection
-from .stages import Stages, halving
+from .stages import Stages, axes_of, halving
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -39,8 +39,8 @@ class DeepMDS(Embedding):
     not trained on, with d their distance and d' that after the stage. correlation: L, of d and d' over those pairs.
     linear_stress: L, the stress of as many principal components. held: how many points were not trained on; where
     that is 0 there were too few, and the numbers are of all points.
-    steps: made in each stage. interrupted: whether it was stopped by hand; it is then the best so far, and stages that
-    had not begun are principal components of those before.
+    steps: made in each stage. If it was stopped by hand, it is the best so far, and stages that had not begun are
+    principal components of those before.
     """
 
     module: nn.Module | None = field(repr=False, default=None)
@@ -50,7 +50,6 @@ class DeepMDS(Embedding):
     linear_stress: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
     held: int = 0
     steps: tuple[int, ...] = ()
-    interrupted: bool = False
 
     def figure(self, *, stages: bool = False, **options: Any) -> Figure:
         """The points as a map, or the stress of each stage.
@@ -93,6 +92,7 @@ def deep_mds(
     steps: int = 600,
     hard: float = 0.75,
     batch: int = 256,
+    metric: Literal["l2", "cosine"] = "l2",
     seconds: float | None = None,
     seed: int = 0,
 ) -> Embedding:
@@ -105,11 +105,13 @@ def deep_mds(
     with y^l what comes out of stage l, a_l = 1 for the newest and 0.1 for earlier ones, and w_ij = 1 for the pairs of a
     batch whose error is largest, 0 for others. A stage is a linear map beside a small network; it begins as principal
     components, so that training starts from the best linear reduction. A tenth of the points is not trained on, and
-    what fits their distances best is kept. Unlike the published network it has no batch norm: where a point lies does
-    not depend on the others of its batch.
+    what fits their distances best is kept. On a Swiss roll this keeps distances through space, not along the roll: what
+    unrolls is an embedding of neighbours.
 
-    Distances are Euclidean; for cosine distances give features of length 1. On a Swiss roll this keeps distances
-    through space, not along the roll: what unrolls is an embedding of neighbours.
+    The paper halves the dimensions alike, and takes either distance. Its published network has residual blocks with
+    batch norm, of which there is none here: where a point lies does not depend on the others of its batch. Its weights
+    a_l are 1, each stage looks back at the one before, and all are trained together at the end; here all stages look
+    back at the features.
 
     Args:
         features: `Features` of one layer, or N x D numbers.
@@ -119,6 +121,8 @@ def deep_mds(
         steps: of each stage.
         hard: the share of the pairs of a batch that count, the worst first, in (0, 1].
         batch: points in a batch, whose pairs are all looked at; less where memory is short.
+        metric: what is kept of each pair: "l2", the Euclidean distance, or "cosine", 1 - cosine, where the lengths of
+            vectors say nothing, as in networks for faces; places are then to be compared by the cosine too.
         seconds: how long training may take at most, shared among the stages. Results then depend on the machine.
         seed: of weights, batches and the points that are not trained on.
         labels: N classes; those of the features by default. names: N texts. images: N x C x H x W, for thumbnails.
@@ -144,6 +148,8 @@ def deep_mds(
         raise ValueError(f"steps is {steps} and batch {batch}, expected at least 1 and 4")
     if not 0 < hard <= 1:
         raise ValueError(f"hard is {hard:g}, expected a share of the pairs in (0, 1]")
+    if metric == "cosine" and dimensions == 1:
+        raise ValueError("in one dimension all cosines are 1 or -1: ask for 2 or more, or for the metric l2")
     if seconds is not None and not seconds > 0:
         raise ValueError(f"seconds is {seconds:g}, expected a time above 0, or None")
     device = torch.device(current().device)
@@ -151,8 +157,10 @@ def deep_mds(
     order = torch.randperm(count, generator=generator)
     held = min(int(HELD * count), MOST_HELD) if count >= 50 else 0
     with torch.inference_mode(False), torch.enable_grad():
-        features = torch.from_numpy(np.ascontiguousarray(given.values)).float()
-        net = Stages(features[order[held:]], widths, generator).to(device)
+        cosine = metric == "cosine"
+        values = directions(given.values) if cosine else given.values
+        features = torch.from_numpy(np.ascontiguousarray(values)).float()
+        net = Stages(features[order[held:]], widths, generator, cosine).to(device)
         points = net.scaled(features.to(device))
         judged = points[order[: held or MOST_PAIRS]]
         batch = min(batch, count - held, max(4, math.isqrt(memory_budget(device) // 64)))
@@ -166,13 +174,14 @@ def deep_mds(
             parts = torch.from_numpy(np.ascontiguousarray(others)).float().split(ROWS)
             return np.concatenate([net(part).numpy() for part in parts])
 
+    how_far = f"after {sum(done)} of {len(widths) * steps} steps" if interrupted else ""
     judged = judged.cpu()
-    distances = torch.pdist(judged)
+    distances = net.distances(judged)
     with torch.no_grad():
-        after = [torch.pdist(y) for y in net.through(judged)]
-    linear = [torch.pdist(y) for y in _components(points[order[held:]].cpu(), judged, widths)]
+        after = [net.distances(y) for y in net.through(judged)]
+    linear = [net.distances(y) for y in _components(points[order[held:]].cpu(), judged, widths, cosine)]
     return DeepMDS(
-        **vars(embedding_of(given, place(given.values), mapping=place)),
+        **vars(embedding_of(given, place(given.values), mapping=place, interrupted=how_far)),
         module=net,
         widths=tuple(widths),
         stress=torch.stack([_stress(distances, one) for one in after]),
@@ -180,7 +189,6 @@ def deep_mds(
         linear_stress=torch.stack([_stress(distances, one) for one in linear]),
         held=held,
         steps=done,
-        interrupted=interrupted,
     )
 
 
@@ -195,7 +203,7 @@ def _train(
     generator: torch.Generator,
 ) -> tuple[tuple[int, ...], bool]:
     """Train stage after stage; the steps made in each, and whether it was interrupted. The net is the best then."""
-    stages, start, distances = len(net.stages), time.perf_counter(), torch.pdist(judged)
+    stages, start, distances = len(net.stages), time.perf_counter(), net.distances(judged)
     done, interrupted = [0] * stages, False
     with progress(stages * steps, "DeepMDS", unit="step") as advance:
         for last in range(stages):
@@ -215,9 +223,9 @@ def _train(
                         break
                     chosen = torch.randperm(len(points), generator=generator)[:batch].to(points.device)
                     x = points[chosen]
-                    true, loss = torch.pdist(x), x.new_zeros(())
+                    true, loss = net.distances(x), x.new_zeros(())
                     for at, y in enumerate(net.through(x, last)):
-                        errors = (torch.pdist(y) - true).square()
+                        errors = (net.distances(y) - true).square()
                         worst = errors.topk(max(1, round(hard * len(errors))), sorted=False).values
                         loss = loss + (1.0 if at == last else EARLIER) * worst.mean()
                     gradients = torch.autograd.grad(loss, weights)
@@ -242,7 +250,7 @@ def _train(
 def _judge(net: Stages, judged: Tensor, distances: Tensor, last: int) -> float:
     """The stress after a stage, of points that are not trained on."""
     with torch.no_grad():
-        return float(_stress(distances, torch.pdist(net.through(judged, last)[-1])))
+        return float(_stress(distances, net.distances(net.through(judged, last)[-1])))
 
 
 def _stress(distances: Tensor, after: Tensor) -> Tensor:
@@ -250,13 +258,11 @@ def _stress(distances: Tensor, after: Tensor) -> Tensor:
     return ((distances - after).square().sum() / distances.square().sum()).sqrt()
 
 
-def _components(trained: Tensor, judged: Tensor, widths: Sequence[int]) -> list[Tensor]:
+def _components(trained: Tensor, judged: Tensor, widths: Sequence[int], cosine: bool) -> list[Tensor]:
     """The judged points by as many principal components of the trained ones as each stage has dimensions."""
-    mean = trained.mean(0)
-    centred = (trained - mean).double()
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
-    axes = vectors.flip(1).to(judged)
-    return [(judged - mean) @ axes[:, :width] for width in widths]
+    origin = torch.zeros_like(trained[0]) if cosine else trained.mean(0)
+    axes = axes_of(trained, origin).to(judged)
+    return [(judged - origin) @ axes[:, :width] for width in widths]
 
 
 def _widths(stages: Sequence[int] | None, wide: int, dimensions: int) -> list[int]:

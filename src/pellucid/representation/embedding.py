@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from ..batches import progress
-from ..files import whole
 from ..pictures import displayable, plain
 from ..result import Call, Result
+from ..tables import TABLES, write_table
 from .features import Features
 from .points import UNKNOWN, Array, Points, numbers
 
@@ -39,6 +39,7 @@ class Embedding(Result):
     predicted: whether the labels are what a network predicts. look: the image of a point by its number, C x H x W.
     variance: d, the share of the variance along each axis, for pca.
     mapping: places others among them, where the method can: from an array N x D to N x d.
+    interrupted: how far it went, where it was stopped by hand: "after 120 of 750 steps". It is then the map so far.
     call: how it was made.
     """
 
@@ -50,6 +51,7 @@ class Embedding(Result):
     look: Callable[[int], Tensor] | None = field(repr=False, default=None)
     variance: Tensor | None = field(repr=False, default=None)
     mapping: Callable[[Array], Array] | None = field(repr=False, default=None)
+    interrupted: str = field(repr=False, default="")
     call: Call | None = None
 
     def place(self, features: Features | Tensor | Array) -> Tensor:
@@ -150,7 +152,8 @@ class Embedding(Result):
         if thumbnails or (thumbnails is None and self.look is not None):
             self._draw_images(axis, places)
         if self.call:
-            figure.supxlabel(plain(str(self.call)), fontsize=7, color="0.4", parse_math=False, wrap=True)
+            stopped = f"stopped {self.interrupted}. " if self.interrupted else ""
+            figure.supxlabel(plain(f"{stopped}{self.call}"), fontsize=7, color="0.4", parse_math=False, wrap=True)
         return figure
 
     def save(self, path: str | Path, **options: Any) -> Path:
@@ -166,18 +169,11 @@ class Embedding(Result):
             OSError: if the file cannot be written.
         """
         path = Path(path)
-        if path.suffix.lower() not in (".csv", ".parquet"):
-            return super().save(path, **options)
-        import pyarrow
-        from pyarrow import csv, parquet
-
-        table = pyarrow.table(self.columns())
-        with whole(path) as part:
-            if path.suffix.lower() == ".csv":
-                csv.write_csv(table, part)
-            else:
-                parquet.write_table(table, part)
-        return path
+        if path.suffix.lower() in TABLES:
+            columns = self.columns()
+            rows = zip(*columns.values(), strict=True)
+            return write_table(path, [dict(zip(columns, row, strict=True)) for row in rows])
+        return super().save(path, **options)
 
     def columns(self) -> dict[str, list[Any]]:
         """A table of the points: name, file, label or predicted class, and their places as x, y, z or x1, x2, ..."""

@@ -20,12 +20,13 @@ from ..pictures import plain
 from ..result import Call, Result
 from .dimension_estimates import graph, mle, twonn
 from .features import Features
-from .points import Array, distinct, nearest_points, points
+from .points import Array, directions, distinct, nearest_points, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 Name = Literal["graph", "mle", "twonn"]
+Metric = Literal["l2", "cosine"]
 SWEEPS: dict[str, tuple[int, ...]] = {"graph": (4, 7, 9, 15), "mle": (5, 10, 15, 20, 30), "twonn": (1, 2, 4, 8, 16)}
 PAPERS = {
     "graph": "Gong, Boddeti & Jain 2019, On the Intrinsic Dimensionality of Image Representations; Granata & Carnevale "
@@ -134,6 +135,7 @@ def intrinsic_dimension(
     method: Name = "graph",
     k: Iterable[int] | None = None,
     *,
+    metric: Metric = "l2",
     subsets: int = SUBSETS,
     level: float = 0.95,
     seed: int = 0,
@@ -157,6 +159,8 @@ def intrinsic_dimension(
         method: "graph", "mle" or "twonn".
         k: two or more numbers of neighbours, such as range(4, 16); by default 4, 7, 9, 15 for "graph", 5 to 30 for
             "mle" and 1 to 16 for "twonn", as far as there are points.
+        metric: between points: "l2", or "cosine" for the angle between them, where lengths say nothing, as in networks
+            for faces.
         subsets: how many subsets the errors are taken from; 0 leaves them out, which is quicker.
         level: of the confidence intervals, in (0, 1).
         seed: of the subsets, and of the points from which distances along the graph are taken.
@@ -181,12 +185,15 @@ def intrinsic_dimension(
     start = time.perf_counter()
     if method not in get_args(Name):
         raise ValueError(f"there is no method {method!r}; {nearest(str(method), get_args(Name))}")
+    if metric not in get_args(Metric):
+        raise ValueError(f"metric is {metric!r}, expected 'l2' or 'cosine'")
     if not 0 < level < 1:
         raise ValueError(f"level is {level:g}, expected a share in (0, 1), such as 0.95")
     if isinstance(subsets, bool) or not isinstance(subsets, int) or subsets < 0 or 0 < subsets < 3:
         raise ValueError(f"subsets is {subsets!r}, expected 0 or a whole number from 3")
     given = points(features, least=LEAST)
-    values, duplicates = distinct(given.values)
+    angles = metric == "cosine"
+    values, duplicates = distinct(directions(given.values) if angles else given.values)
     if len(values) < LEAST:
         raise ValueError(f"{len(values)} of {len(given.values)} points are different: it takes {LEAST} or more")
     if duplicates > len(given.values) // 10:
@@ -194,7 +201,7 @@ def intrinsic_dimension(
     ks = _sweep(method, k, len(values))
     size = min(len(values) // 2, SUBSET)
     with progress(1 + subsets, f"intrinsic dimension, {method}", unit="subset") as advance:
-        found = _estimates(values, method, ks, np.random.default_rng(seed))
+        found = _estimates(values, method, ks, np.random.default_rng(seed), angles)
         advance(1)
         errors = np.full(len(ks), np.nan)
         usable = [at for at, one in enumerate(ks) if one + 1 < size]
@@ -204,7 +211,7 @@ def intrinsic_dimension(
                 for number in range(subsets):
                     generator = np.random.default_rng([seed, number])
                     chosen = values[generator.permutation(len(values))[:size]]
-                    spread.append(_estimates(chosen, method, [ks[at] for at in usable], generator)[:, 0])
+                    spread.append(_estimates(chosen, method, [ks[at] for at in usable], generator, angles)[:, 0])
                     advance(1)
             if len(spread) > 2:
                 errors[usable] = np.std(spread, axis=0, ddof=1) * (size / (len(values) - size)) ** 0.5
@@ -218,7 +225,7 @@ def intrinsic_dimension(
         )
     record = Call(
         method="intrinsic_dimension",
-        options={"method": method, "k": tuple(ks), "subsets": subsets, "level": level, "seed": seed},
+        options={"method": method, "k": tuple(ks), "metric": metric, "subsets": subsets, "level": level, "seed": seed},
         objective=given.layer or "points",
         model=given.model or "an array",
         paper=PAPERS[method],
@@ -252,9 +259,11 @@ def _sweep(method: str, k: Iterable[int] | None, count: int) -> list[int]:
     return sorted(map(int, chosen))
 
 
-def _estimates(values: Array, method: str, ks: list[int], generator: np.random.Generator) -> Array:
+def _estimates(values: Array, method: str, ks: list[int], generator: np.random.Generator, angles: bool) -> Array:
     """For each k the estimate, the error of its fit and the share of points that it is of: K x 3."""
     distances, neighbours = nearest_points(values, max(ks) + (method == "twonn"))
+    if angles:  # between points of length 1
+        distances = 2 * np.arcsin((distances / 2).clip(max=1))
     if method == "graph":
         return np.array([graph(distances, neighbours, k, generator) for k in ks])
     one: Callable[[Array, int], float] = mle if method == "mle" else twonn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -43,12 +44,15 @@ class Measure:
     name: what it is, in words that tell it from others; part of what identifies a run.
     rows: from what a pass has computed, arrays by name, each with the image as its first axis.
     reads: layers whose activations it needs. back: layers whose relevance it needs, `PIXELS` for that of the pixels.
+    at: instead of `rows`, what is taken of each layer of `reads` when the pass gets there, from the layer's name, its
+    activation, and height and width of the images. Nothing of the activation has then to be kept.
     """
 
     name: str
-    rows: Callable[[Seen], Mapping[str, Tensor]] = field(repr=False)
+    rows: Callable[[Seen], Mapping[str, Tensor]] = field(repr=False, default=lambda _: {})
     reads: frozenset[str] = frozenset()
     back: frozenset[str] = frozenset()
+    at: Callable[[str, Tensor, tuple[int, ...]], Mapping[str, Tensor]] | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +74,11 @@ class Question:
         return frozenset().union(*(measure.reads for measure in self.measures))
 
     @property
+    def visited(self) -> frozenset[str]:
+        """Layers of which something is taken when the pass gets there."""
+        return frozenset().union(*(measure.reads for measure in self.measures if measure.at is not None))
+
+    @property
     def back(self) -> frozenset[str]:
         return frozenset().union(*(measure.back for measure in self.measures))
 
@@ -78,12 +87,12 @@ class Question:
 class Answer:
     """What passes gave for n images.
 
-    arrays: by name, n arrays; None for an image that has none. classes, scores: n, the predicted class and its
-    probability, -1 and NaN where there is none. problems: why an image has nothing. batch: how many images fit
-    into a pass, if that was found out.
+    arrays: by name, n arrays, in one tensor where all images have one; None for an image that has none. classes,
+    scores: n, the predicted class and its probability, -1 and NaN where there is none. problems: why an image has
+    nothing. batch: how many images fit into a pass, if that was found out.
     """
 
-    arrays: Mapping[str, Sequence[Tensor | None]]
+    arrays: Mapping[str, Tensor | Sequence[Tensor | None]]
     classes: Sequence[int]
     scores: Sequence[float]
     problems: Mapping[int, str]
@@ -97,29 +106,45 @@ def look(question: Question, images: Tensor) -> tuple[dict[str, Tensor], Tensor 
         ModelError, RuleError: if the network fails on the images, or the rules on the network.
         ValueError: if a measure gives another number of rows than there are images, or a name twice.
     """
-    model, back = question.model, question.back
+    model, back, size = question.model, question.back, tuple(images.shape[2:])
+    arrays: dict[str, Tensor] = {}
+
+    def take(measure: Measure, given: Mapping[str, Tensor]) -> None:
+        for name, values in given.items():
+            if len(values) != len(images) or name in arrays:
+                raise ValueError(
+                    f"{measure.name} gave {len(values)} rows of {name!r} for {len(images)} images, or gave it "
+                    "twice: a measure gives each array once, with one row for each image"
+                )
+            arrays[name] = kept_number(values)
+
+    def visit(layer: str, activation: Tensor) -> Tensor:
+        with torch._C.DisableTorchFunction(), torch.no_grad():  # no rule is about what is done here
+            for measure in question.measures:
+                if measure.at is not None and layer in measure.reads:
+                    take(measure, measure.at(layer, activation.detach(), size))
+        return activation
+
     relevance: dict[str, Tensor] = {}
+    # As the pass gets to a layer its activation is in the caches, and goes when the next layers have used it.
+    visits = {layer: functools.partial(visit, layer) for layer in sorted(question.visited - {PIXELS})}
+    kept = frozenset().union(*(measure.reads for measure in question.measures if measure.at is None)) - {PIXELS}
     if back:
         bound = as_objective(model, question.objective).bind(model, len(images))
         low, high = bounds_of(model, images, question.rules)
         pixels, relevance, _, trace = relevances(
-            model, images, bound, question.rules, sorted(back - {PIXELS}), read=question.reads, output=question.output,
-            low=low, high=high,
+            model, images, bound, question.rules, sorted(back - {PIXELS}), read=kept, edit=visits,
+            output=question.output, low=low, high=high,
         )  # fmt: skip
         relevance[PIXELS] = pixels
     with torch.no_grad():
         if not back:
-            trace = run(model, images, read=question.reads, output=question.output)
+            trace = run(model, images, read=kept, edit=visits, output=question.output)
+        if PIXELS in question.visited:
+            visit(PIXELS, images)
         seen = Seen(trace, relevance)
-        arrays: dict[str, Tensor] = {}
         for measure in question.measures:
-            for name, values in measure.rows(seen).items():
-                if len(values) != len(images) or name in arrays:
-                    raise ValueError(
-                        f"{measure.name} gave {len(values)} rows of {name!r} for {len(images)} images, or gave it "
-                        "twice: a measure gives each array once, with one row for each image"
-                    )
-                arrays[name] = kept_number(values)
+            take(measure, measure.rows(seen))
     output = trace.output
     return arrays, output.detach() if isinstance(output, Tensor) and output.ndim == 2 else None
 
@@ -135,7 +160,7 @@ def answer(question: Question, images: Sequence[Tensor | None], batch: int | Non
         ValueError: if nothing that is computed is finite, because of a weight that is not.
     """
     count = len(images)
-    arrays: dict[str, list[Tensor | None]] = {}
+    blocks: dict[str, list[tuple[list[int], Tensor]]] = {}
     classes, scores = [-1] * count, [float("nan")] * count
     problems: dict[int, str] = {}
     sizes: dict[tuple[int, ...], list[int]] = {}
@@ -152,12 +177,9 @@ def answer(question: Question, images: Sequence[Tensor | None], batch: int | Non
                 found_batch = max(found_batch or 1, part.stop - part.start)
             found, output = look(question, stack[part])
             mine = places[part]
-            bad = _not_finite(question, found, mine)
-            problems.update(bad)
+            problems.update(_not_finite(question, found, mine))
             for name, values in found.items():
-                column = arrays.setdefault(name, [None] * count)
-                for place, value in zip(mine, values.unbind(0), strict=True):
-                    column[place] = None if place in bad else value
+                blocks.setdefault(name, []).append((mine, values))
             if output is not None:
                 best = output.float().softmax(1).max(1)
                 alone = output.shape[1] == 1  # the softmax of one number says nothing
@@ -170,7 +192,22 @@ def answer(question: Question, images: Sequence[Tensor | None], batch: int | Non
             if known is not None and current().batch_size is None:
                 stack_of_settings.enter_context(settings(batch_size=known))
             batched(step, len(places), like=stack, label="look", device=device)
+    whole = not problems and sum(map(len, sizes.values())) == count and len(sizes) == 1
+    arrays = {name: _column(parts, count, problems, whole) for name, parts in blocks.items()}
     return Answer(arrays, classes, scores, problems, found_batch)
+
+
+def _column(
+    parts: Sequence[tuple[list[int], Tensor]], count: int, problems: Mapping[int, str], whole: bool
+) -> Tensor | list[Tensor | None]:
+    """What passes gave for each image: one tensor where that is whole, for one by one takes as long as computing it."""
+    if whole:
+        return torch.cat([values for _, values in parts])
+    column: list[Tensor | None] = [None] * count
+    for places, values in parts:
+        for place, value in zip(places, values.unbind(0), strict=True):
+            column[place] = None if place in problems else value
+    return column
 
 
 def _quickest(images: Tensor, device: torch.device | None) -> int | None:

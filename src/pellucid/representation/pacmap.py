@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
 
 import numpy as np
 
+from ..batches import announced, progress
 from .embedding import Embedding, embedding_of
 from .points import Points
 from .projection import projection
-from .umap import fitting, imported, quiet, told
+from .umap import fitting, imported, quiet
+
+STEPS = 450  # of its descent
 
 
 @projection(
@@ -48,9 +54,24 @@ def pacmap(given: Points, dimensions: int = 2, *, neighbours: int = 10, seed: in
     count = len(given.values)
     if dimensions < 2:
         raise ValueError("PaCMAP makes maps of 2 or more dimensions, asked for 1: use pca, tsne or umap")
-    library = imported("pacmap", "pacmap")
-    with quiet(library), warnings.catch_warnings():
+    wait = announced(f"PaCMAP of {count} points; in a new process it compiles for up to a minute first")
+    with wait, quiet(library := imported("pacmap", "pacmap")), warnings.catch_warnings(), _counted():
         warnings.simplefilter("ignore")
-        maker = library.PaCMAP(n_components=dimensions, n_neighbors=neighbours, random_state=seed, verbose=told(count))
+        maker = library.PaCMAP(n_components=dimensions, n_neighbors=neighbours, random_state=seed, verbose=True)
         values = np.asarray(maker.fit_transform(given.values.astype(np.float32), init="pca"))
     return embedding_of(given, values)
+
+
+@contextmanager
+def _counted() -> Iterator[None]:
+    """A bar of the steps that PaCMAP prints, which it tells in no other way; what else it says is left out."""
+    with progress(STEPS, "PaCMAP", unit="step") as advance:
+
+        class Heard(StringIO):
+            def write(self, text: str) -> int:
+                if text.startswith("Iteration:"):
+                    advance(10)
+                return len(text)
+
+        with redirect_stdout(Heard()):
+            yield

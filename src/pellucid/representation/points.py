@@ -122,6 +122,22 @@ def numbers(values: Any) -> Array:
     return found
 
 
+def directions(values: Array) -> Array:
+    """The points at length 1, so that distances tell angles alone.
+
+    Raises:
+        ValueError: for points at 0, which have no direction.
+    """
+    lengths = np.linalg.norm(values.astype(np.float64), axis=1, keepdims=True)
+    if not lengths.all():
+        raise ValueError(
+            f"{int((lengths == 0).sum())} of {len(values)} points are 0 and have no direction, which the cosine needs: "
+            "leave them out, or use the metric l2"
+        )
+    unit: Array = (values / lengths).astype(values.dtype)
+    return unit
+
+
 def distinct(values: Array) -> tuple[Array, int]:
     """The points around their mean, without those that lie on others to the precision of float32; how many these were.
 

@@ -28,15 +28,12 @@ class Stage(nn.Module):
             _linear(hidden, narrow, None),
         )
 
-    def start(self, points: Tensor) -> None:
-        """Begin as the principal components of the points that come in."""
-        mean = points.mean(0)
-        centred = (points - mean).double()
-        _, vectors = torch.linalg.eigh(centred.T @ centred)
-        axes = vectors.flip(1)[:, : self.straight.out_features].T.to(points)
+    def start(self, points: Tensor, origin: Tensor) -> None:
+        """Begin as the principal axes, around an origin, of the points that come in."""
+        axes = axes_of(points, origin)[:, : self.straight.out_features].T.to(points)
         with torch.no_grad():
             self.straight.weight.copy_(axes)
-            self.straight.bias.copy_(-axes @ mean)
+            self.straight.bias.copy_(-axes @ origin)
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.straight(x) + self.curved(x)
@@ -46,29 +43,45 @@ class Stage(nn.Module):
 class Stages(nn.Module):
     """Maps features to few dimensions, M x D to M x d, so that distances stay what they were.
 
-    `forward` goes through all stages; `through` gives what comes out of each.
+    `forward` goes through all stages; `through` gives what comes out of each. By the cosine, features are taken at
+    length 1, and around 0 instead of their mean, which angles depend on.
     """
 
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, points: Tensor, widths: Sequence[int], generator: torch.Generator) -> None:
+    def __init__(self, points: Tensor, widths: Sequence[int], generator: torch.Generator, cosine: bool = False) -> None:
         super().__init__()
-        self.register_buffer("mean", points.mean(0))
+        self.cosine = cosine
+        mean = points.mean(0)
+        self.register_buffer("mean", torch.zeros_like(mean) if cosine else mean)
         # Of size 1, whatever the features: steps of the training then fit any of them.
-        self.register_buffer("scale", (points - points.mean(0)).square().sum(1).mean().sqrt())
+        size = (points - mean).square().sum(1).mean().sqrt()
+        self.register_buffer("scale", torch.ones_like(size) if cosine else size)
         pairs = zip([points.shape[1], *widths[:-1]], widths, strict=True)
         self.stages = nn.ModuleList(Stage(wide, narrow, generator) for wide, narrow in pairs)
 
     def scaled(self, features: Tensor) -> Tensor:
         """Features around 0 and of size 1, which the first stage takes."""
-        return (features - self.mean) / self.scale
+        if self.cosine:
+            return _unit(features)
+        moved: Tensor = (features - self.mean) / self.scale
+        return moved
 
     def start(self, number: int, points: Tensor) -> None:
         """Begin a stage as the principal components of the points that come into it."""
         stage = self.stages[number]
         assert isinstance(stage, Stage)
-        stage.start(points)
+        stage.start(points, torch.zeros_like(points[0]) if self.cosine else points.mean(0))
+
+    def distances(self, points: Tensor) -> Tensor:
+        """Between all pairs of points, in the order of `torch.pdist`: Euclidean, or 1 - cosine."""
+        if not self.cosine:
+            return torch.pdist(points)
+        unit = _unit(points)
+        above = torch.ones(len(unit), len(unit), dtype=torch.bool, device=unit.device).triu(1)
+        found: Tensor = 1 - (unit @ unit.T)[above]
+        return found
 
     def through(self, scaled: Tensor, last: int | None = None) -> list[Tensor]:
         """What comes out of each stage, up to `last`."""
@@ -80,6 +93,14 @@ class Stages(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return self.through(self.scaled(features))[-1] * self.scale
+
+
+def axes_of(points: Tensor, origin: Tensor) -> Tensor:
+    """The principal axes of points around an origin, D x D in float64: a column each, of the most variance first."""
+    centred = (points - origin).double()
+    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    axes: Tensor = vectors.flip(1)
+    return axes
 
 
 def halving(wide: int, narrow: int) -> list[int]:
@@ -95,6 +116,11 @@ def halving(wide: int, narrow: int) -> list[int]:
         found.append(width)
         width //= 2
     return [*found, narrow]
+
+
+def _unit(points: Tensor) -> Tensor:
+    unit: Tensor = nn.functional.normalize(points)
+    return unit
 
 
 def _linear(wide: int, narrow: int, generator: torch.Generator | None) -> nn.Linear:

@@ -20,8 +20,7 @@ SEEN = 128  # pixels of the shorter side of its images: they are looked at as th
 def stored_features(folder: str | Path) -> Features:
     """The vectors that `features(..., folder=...)` has kept, without the network.
 
-    Layers are called as in the folder, where names have letters, digits and _ . - alone, and predicted classes by
-    number, since the names of a network's classes are not kept.
+    Layers are called as in the folder, where names have letters, digits and _ . - alone.
 
     Args:
         folder: a finished run folder.
@@ -52,9 +51,10 @@ def stored_features(folder: str | Path) -> Features:
     rows, model = rows_of(run), run.manifest["model"]
     good = [row for row in rows if not row["problem"]]
     predicted = [-1 if row["prediction"] is None else int(row["prediction"]) for row in good]
-    words = sorted({row["label"] for row in good} - {None})
-    names = [str(index) for index in range(max(predicted, default=-1) + 1)]
-    known = {name: index for index, name in enumerate([*names, *(word for word in words if word not in names)])}
+    said = {row["prediction"]: row["predicted"] for row in good if row.get("predicted")}
+    names = [said.get(index, str(index)) for index in range(max(predicted, default=-1) + 1)]
+    words = sorted({row["label"] for row in good} - {None, *names})
+    known = {name: index for index, name in reversed(list(enumerate([*names, *words])))}
     of_files = not run.manifest["options"].get("images")
     files = tuple(row["file"] for row in good) if of_files else ()
 
@@ -68,7 +68,7 @@ def stored_features(folder: str | Path) -> Features:
         labels=torch.tensor([-1 if row["label"] is None else known[row["label"]] for row in good]),
         predictions=torch.tensor(predicted),
         scores=torch.tensor([float("nan") if row["score"] is None else row["score"] for row in good]),
-        classes=tuple(known),
+        classes=(*names, *words),
         folder=run.path,
         failures=tuple((row["name"], row["problem"]) for row in rows if row["problem"]),
         look=look if of_files else None,

@@ -23,7 +23,7 @@ from ..result import Call
 from ..rules.presets import written
 from ..run import Model, counted
 from ..run import layer as find_layer
-from ..runfolder import DamagedChunk, RunFolder
+from ..runfolder import RunFolder
 from .measure import PIXELS, Measure, Question, answer
 from .source import Images, Labels, Source, source_of
 from .stored import Stored, rows_of
@@ -32,6 +32,8 @@ CHUNK_BYTES, MOST_IN_CHUNK = 2**25, 2048  # of images: what is lost at most when
 
 Say = Callable[[str], object]
 Read = list[Tensor | str]
+Column = Tensor | Sequence[Tensor | None]
+"""An array for each image: in one tensor, or None where an image has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,7 +177,10 @@ def sweep_chunk(
     members = runfolder.span(folder, number)
     rows, arrays, batch = _computed(question, source, members, read or read_ahead(source, members), batch)
     _same_shapes(folder, source, members, arrays)
-    numbers = {name: [None if v is None else v.numpy() for v in column] for name, column in arrays.items()}
+    numbers = {
+        name: column.numpy() if isinstance(column, Tensor) else [None if v is None else v.numpy() for v in column]
+        for name, column in arrays.items()
+    }
     runfolder.write_chunk(folder, number, rows, numbers)
     return batch
 
@@ -203,13 +208,16 @@ def record(
 
 def _computed(
     question: Question, source: Source, numbers: Sequence[int], read: Read, batch: int | None
-) -> tuple[list[dict[str, Any]], dict[str, Sequence[Tensor | None]], int | None]:
+) -> tuple[list[dict[str, Any]], dict[str, Column], int | None]:
     rows = [source.row(number) for number in numbers]
+    model = question.model if isinstance(question.model, Classifier) and question.model.labels else None
     given = answer(question, [image if isinstance(image, Tensor) else None for image in read], batch)
     for place, (row, image) in enumerate(zip(rows, read, strict=True)):
         row["problem"] = image if isinstance(image, str) else given.problems.get(place)
         if given.classes[place] >= 0 and not row["problem"]:
             row["prediction"], row["score"] = given.classes[place], given.scores[place]
+            # In words too, for those who have the folder and not the model.
+            row["predicted"] = model.label(given.classes[place]) if model else None
     return rows, dict(given.arrays), given.batch
 
 
@@ -224,7 +232,9 @@ def _in_memory(question: Question, source: Source) -> tuple[list[dict[str, Any]]
             made, arrays, batch = _computed(question, source, numbers, read, batch)
             for name, column in arrays.items():
                 _one_shape(name, column, numbers, source, blocks[name][0].shape[1:] if name in blocks else None)
-                if present := [value for value in column if value is not None]:
+                if isinstance(column, Tensor):
+                    blocks.setdefault(name, []).append(column)
+                elif present := [value for value in column if value is not None]:
                     blocks.setdefault(name, []).append(torch.stack(present))
             rows += [{"item": number, **row} for number, row in zip(numbers, made, strict=True)]
             advance(len(numbers))
@@ -254,15 +264,15 @@ def _in_folder(question: Question, source: Source, place: Path, overwrite: bool,
     ) as folder:
         forget_changed(folder, source, say)
         waiting = runfolder.pending(folder)
-        if len(waiting) < folder.chunks:
-            say(f"{folder.chunks - len(waiting)} of {folder.chunks} chunks are finished already in {place}")
-        batch = None
-        with progress(sum(len(runfolder.span(folder, number)) for number in waiting), "look at") as advance:
-            spans = [runfolder.span(folder, number) for number in waiting]
-            ahead = _each(source, spans)
-            for number, (members, read) in zip(waiting, ahead, strict=True):
-                batch = sweep_chunk(question, source, folder, number, read=read, batch=batch)
-                advance(len(members))
+        ahead = _each(source, [runfolder.span(folder, number) for number in waiting])
+        batch: int | None = None
+
+        def do(number: int) -> None:
+            nonlocal batch
+            _, read = next(ahead)
+            batch = sweep_chunk(question, source, folder, number, read=read, batch=batch)
+
+        runfolder.finish(folder, do, "look at", say)
 
 
 def _each(source: Source, spans: Sequence[range]) -> Iterator[tuple[range, Read]]:
@@ -290,24 +300,14 @@ def images_in_chunk(source: Source, most: int = MOST_IN_CHUNK) -> int:
 
 def forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
     """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
-    changed: list[tuple[int, str]] = []
-    for number in runfolder.finished(folder):
-        try:
-            for row in runfolder.each_row(folder, [number]):
-                same = (row["bytes"], row["modified"]) == source.state(row["item"])
-                if not same or (row["problem"] and isinstance(read_ahead(source, [row["item"]])[0], Tensor)):
-                    changed.append((number, row["name"]))
-        except DamagedChunk as damage:
-            say(f"{damage.file} is damaged: its images are done again")
-            runfolder.forget(folder, [number])
-    if changed:
-        say(f"{len(changed)} files have changed since, such as {changed[0][1]}: they are done again")
-        runfolder.forget(folder, sorted({number for number, _ in changed}))
+
+    def readable(number: int) -> bool:
+        return isinstance(read_ahead(source, [number])[0], Tensor)
+
+    runfolder.forget_changed(folder, source.state, readable, say)
 
 
-def _same_shapes(
-    folder: RunFolder, source: Source, members: Sequence[int], arrays: Mapping[str, Sequence[Tensor | None]]
-) -> None:
+def _same_shapes(folder: RunFolder, source: Source, members: Sequence[int], arrays: Mapping[str, Column]) -> None:
     known: Any = runfolder.arrays(folder)
     for name, column in arrays.items():
         _one_shape(name, column, members, source, tuple(known[name].shape[1:]) if name in known else None)
@@ -315,14 +315,14 @@ def _same_shapes(
 
 def _one_shape(
     name: str,
-    column: Sequence[Tensor | None],
+    column: Column,
     numbers: Sequence[int],
     source: Source,
     expected: Sequence[int] | None,
 ) -> None:
     """Refuse arrays of several shapes, which come of images of several sizes."""
     first = "those before"
-    for number, value in zip(numbers, column, strict=True):
+    for number, value in zip(numbers, column[:1] if isinstance(column, Tensor) else column, strict=False):
         if value is None:
             continue
         if expected is None:

@@ -220,23 +220,22 @@ def extremes(*layers: str, by: By = "activation", each: int = 1) -> Measure:
     """
     check_by(by)
 
+    def at(layer: str, values: Tensor, size: tuple[int, ...]) -> dict[str, Tensor]:
+        maps = as_maps(values, size)
+        if maps is None and values.ndim != 2:
+            shape = " x ".join(map(str, values.shape[1:]))
+            raise ValueError(f"layer {layer!r} gives N x {shape}, which has no places in the image: choose another")
+        flat = values[..., None] if maps is None else maps.flatten(2)
+        best, places = _largest(flat) if each == 1 else flat.topk(min(each, flat.shape[2]), 2)
+        return {stored(by, layer): best, f"place.{stored(by, layer)}": places.int()}
+
     def rows(seen: Seen) -> dict[str, Tensor]:
-        found = {}
-        for layer in layers:
-            values = seen.trace.activations[layer] if by == "activation" else seen.relevance[layer]
-            maps = as_maps(values, seen.trace.images.shape[2:])
-            if maps is None and values.ndim != 2:
-                shape = " x ".join(map(str, values.shape[1:]))
-                raise ValueError(f"layer {layer!r} gives N x {shape}, which has no places in the image: choose another")
-            flat = values[..., None] if maps is None else maps.flatten(2)
-            best, places = _largest(flat) if each == 1 else flat.topk(min(each, flat.shape[2]), 2)
-            found[stored(by, layer)] = best
-            found[f"place.{stored(by, layer)}"] = places.int()
-        return found
+        size = tuple(seen.trace.images.shape[2:])
+        return {name: found for layer in layers for name, found in at(layer, seen.relevance[layer], size).items()}
 
     name = f"{f'{each} ' if each > 1 else ''}strongest {by} of each channel of {', '.join(layers)}"
     wanted = frozenset(layers)
-    return Measure(name, rows, reads=wanted) if by == "activation" else Measure(name, rows, back=wanted)
+    return Measure(name, reads=wanted, at=at) if by == "activation" else Measure(name, rows, back=wanted)
 
 
 @options_checked
@@ -300,7 +299,7 @@ def top_patches(
         folder=folder, overwrite=overwrite, say=say,
     )  # fmt: skip
     options: dict[str, Any] = {"k": k, "by": by, "each": each}
-    text = "predicted" if by == "relevance" and objective is None else str(objective or layer)
+    text = "each image's predicted class" if objective is None else str(objective)
     call = record("top_patches", model, swept, options, f"{layer}" if by == "activation" else text, PAPERS[by])
     return patches_of(swept, model, layer, channels=channels, k=k, by=by, call=call)
 
@@ -332,9 +331,8 @@ def patches_of(
     values, numbers, places = _strongest(swept.arrays, name, k)
     if values.shape[1] < k:
         few = "there is 1 image" if len(swept) == 1 else f"there are {len(swept)} images"
-        warnings.warn(
-            f"k is {k}, but {few}: a channel has {values.shape[1]} patches", stacklevel=2 if call is None else 4
-        )
+        patches = "1 patch" if values.shape[1] == 1 else f"{values.shape[1]} patches"
+        warnings.warn(f"k is {k}, but {few}: a channel has {patches}", stacklevel=2 if call is None else 4)
     total = len(values)
     wanted = list(range(total)) if channels is None else [channels] if isinstance(channels, int) else list(channels)
     for channel in wanted:

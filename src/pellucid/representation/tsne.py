@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from ..batches import progress
+from ..batches import announced, progress
 from .embedding import Embedding, embedding_of
 from .points import Array, Points
 from .projection import projection
 
 EARLY, LATE, USUAL = 250, 500, 30.0
+EVERY = 10  # steps between looks at the bar
 
 
 def fitting_perplexity(perplexity: float, count: int) -> float:
@@ -58,6 +59,8 @@ def tsne(
         TypeError, ValueError: for what holds no points, NaN, points that are all the same, or a perplexity that there
             are too few points for.
 
+    Ctrl-C during the descent ends it: what is returned is the map so far, and `interrupted` says how far it went.
+
     Paper:
         van der Maaten & Hinton 2008, Visualizing Data using t-SNE; Poličar, Stražar & Zupan 2024, openTSNE.
 
@@ -75,22 +78,43 @@ def tsne(
     import openTSNE
 
     values = given.values.astype(np.float64)
+    made, interrupted = 0, ""
+
+    def tick(*_: Any) -> None:
+        nonlocal made
+        made += EVERY
+        advance(EVERY)
+
+    maker = openTSNE.TSNE(
+        n_components=dimensions, perplexity=perplexity, early_exaggeration_iter=EARLY, n_iter=steps,
+        initialization="pca", random_state=seed, n_jobs=1, neighbors="exact" if count <= 5000 else "auto",
+    )  # fmt: skip
+    with announced(f"t-SNE looks for the neighbours of {count} points; a bar follows"):
+        fitted = maker.prepare_initial(values)
+    # What `maker.fit` does, in its two parts: so a map is there whenever it is stopped.
+    parts = (
+        (EARLY, maker.early_exaggeration, maker.initial_momentum),
+        (steps, maker.exaggeration, maker.final_momentum),
+    )
     with progress(EARLY + steps, "t-SNE", unit="step") as advance:
+        try:
+            for number, exaggeration, momentum in parts:
+                fitted.optimize(
+                    number, exaggeration=exaggeration, momentum=momentum, inplace=True,
+                    callbacks=tick, callbacks_every_iters=EVERY,
+                )  # fmt: skip
+        except KeyboardInterrupt:
+            interrupted = f"after {made} of {EARLY + steps} steps"
 
-        def tick(*_: Any) -> None:
-            advance(10)
-
-        maker = openTSNE.TSNE(
-            n_components=dimensions, perplexity=perplexity, early_exaggeration_iter=EARLY, n_iter=steps,
-            initialization="pca", random_state=seed, n_jobs=1, callbacks=tick, callbacks_every_iters=10,
-            neighbors="exact" if count <= 5000 else "auto",
-        )  # fmt: skip
-        fitted = maker.fit(values)
+    found = np.array(fitted)
+    centre = (found.max(0) + found.min(0)) / 2  # to which `transform` moves its own map
 
     def place(others: Array) -> Array:
         if others.shape[1] != values.shape[1]:
             raise ValueError(f"got points of {others.shape[1]} numbers, this embedding is of {values.shape[1]}")
         among = min(5.0, (count - 1) / 3)
-        return np.asarray(fitted.transform(others.astype(np.float64), perplexity=among))
+        with announced(f"t-SNE places {len(others)} points"):
+            placed: Array = np.asarray(fitted.transform(others.astype(np.float64), perplexity=among)) + centre
+        return placed
 
-    return embedding_of(given, np.asarray(fitted), mapping=place)
+    return embedding_of(given, found, mapping=place, interrupted=interrupted)

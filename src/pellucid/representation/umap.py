@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..settings import current
+from ..batches import announced, watched
 from .embedding import Embedding, embedding_of
 from .points import Array, Points
 from .projection import projection
@@ -65,14 +65,19 @@ def umap(
         raise ValueError(f"min_dist is {min_dist:g}, expected [0, 1]")
     if steps is not None and steps < 1:
         raise ValueError(f"steps is {steps}, expected 1 or more, or None")
-    library = imported("umap", "umap-learn")
-    with quiet(library), warnings.catch_warnings():  # of one thread, and of small sets
+    wait = announced(f"UMAP of {count} points; in a new process it compiles for up to a minute first")
+    with (
+        wait,
+        quiet(library := imported("umap", "umap-learn")),
+        warnings.catch_warnings(),
+    ):  # of one thread, and of small sets
         warnings.simplefilter("ignore")
+        bar = {"desc": "UMAP", "unit": "step", "delay": 2, "leave": False, "disable": not watched()}
         # Its spectral start needs more points than dimensions by two.
         start = "spectral" if count > dimensions + 2 else "random"
         maker = library.UMAP(
             n_neighbors=neighbours, n_components=dimensions, min_dist=min_dist, n_epochs=steps, random_state=seed,
-            n_jobs=1, init=start, verbose=told(count),
+            n_jobs=1, init=start, tqdm_kwds=bar,
         )  # fmt: skip
         values = np.asarray(maker.fit_transform(given.values))
 
@@ -98,11 +103,6 @@ def quiet(library: Any) -> Iterator[None]:
     finally:
         logger.setLevel(level)
         np.random.set_state(state)  # noqa: NPY002
-
-
-def told(count: int) -> bool:
-    """Whether a library shows its own progress: where it takes long."""
-    return current().progress and count > 5000
 
 
 def fitting(neighbours: int, usual: int, count: int, least: int) -> int:

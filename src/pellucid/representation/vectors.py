@@ -32,17 +32,11 @@ def vectors(*layers: str, places: Places = "mean") -> Measure:
     check_places(places)
     how = {"mean": "mean over places of ", "max": "max over places of ", "flatten": "all of ", "token": "token of "}
 
-    def rows(seen: Seen) -> dict[str, Tensor]:
-        found = {}
-        for layer in layers:
-            if layer == PIXELS:
-                found[stored("vectors", layer)] = small(seen.trace.images).flatten(1)
-            else:
-                size = seen.trace.images.shape[2:]
-                found[stored("vectors", layer)] = vector(seen.trace.activations[layer], layer, places, size)
-        return found
+    def at(layer: str, activation: Tensor, size: tuple[int, ...]) -> dict[str, Tensor]:
+        found = small(activation).flatten(1) if layer == PIXELS else vector(activation, layer, places, size)
+        return {stored("vectors", layer): found}
 
-    return Measure(how[places] + ", ".join(layers), rows, reads=frozenset(layers) - {PIXELS})
+    return Measure(how[places] + ", ".join(layers), reads=frozenset(layers), at=at)
 
 
 def relevance_maps(*layers: str) -> Measure:

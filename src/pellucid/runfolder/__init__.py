@@ -39,3 +39,6 @@ from .identity import describe_model as describe_model
 from .identity import hash_of as hash_of
 from .identity import weights_hash as weights_hash
 from .lock import FolderInUse as FolderInUse
+from .work import finish as finish
+from .work import forget_changed as forget_changed
+from .work import forget_damaged as forget_damaged

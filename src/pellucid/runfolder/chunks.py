@@ -62,7 +62,7 @@ def write_chunk(
     folder: RunFolder,
     number: int,
     rows: Sequence[Row],
-    arrays: Mapping[str, Sequence[Any]] | None = None,
+    arrays: Mapping[str, Sequence[Any] | Array] | None = None,
 ) -> None:
     """Write what a chunk gave, and with that finish it. Doing it again replaces it.
 
@@ -71,9 +71,9 @@ def write_chunk(
         number: of the chunk.
         rows: for each of its items a dict of columns: numbers, words, lists or dicts of such, or None. An
             item that could not be done says why in the column "problem".
-        arrays: by name, for each item an array (or a CPU tensor), or None where there is none. Unless the
-            folder is ragged, all arrays of a name have one shape and type. Names are made of letters,
-            digits and `_ . -`.
+        arrays: by name, for each item an array (or a CPU tensor), or None where there is none; or one array with
+            the items as its first axis. Unless the folder is ragged, all arrays of a name have one shape and type.
+            Names are made of letters, digits and `_ . -`.
 
     Raises:
         ValueError: for another number of rows or arrays than the chunk has items, a name that is not allowed, or
@@ -83,19 +83,23 @@ def write_chunk(
     import zarr
 
     members = span(folder, number)
-    for what, values in {"rows": rows, **(arrays or {})}.items():
+    given: dict[str, Sequence[Any] | Array] = dict(arrays or {})
+    for what, values in {"rows": rows, **given}.items():
         if len(values) != len(members):
             raise ValueError(f"chunk {number} has {len(members)} items, got {len(values)} of {what}")
     with writing(folder.path, f"write chunk {number} into"):
+        nothing: dict[str, Sequence[Any] | Array]
         nothing = dict.fromkeys(_array_names(folder), [None] * len(members))  # also where there was something before
         with zarr.config.set({"array.write_empty_chunks": True}):
-            for name, values in {**nothing, **(arrays or {})}.items():
-                _write_array(folder, number, name, [None if v is None else np.asarray(v) for v in values])
-        given = {
+            for name, values in {**nothing, **given}.items():
+                block = values if isinstance(values, np.ndarray) else None
+                listed = [None if v is None else np.asarray(v) for v in values] if block is None else block
+                _write_array(folder, number, name, listed)
+        having = {
             name: [item for item, value in zip(members, values, strict=True) if value is not None]
-            for name, values in (arrays or {}).items()
+            for name, values in given.items()
         }
-        _write_rows(folder, number, [{"item": item, **row} for item, row in zip(members, rows, strict=True)], given)
+        _write_rows(folder, number, [{"item": item, **row} for item, row in zip(members, rows, strict=True)], having)
 
 
 def read_chunk(folder: RunFolder, number: int) -> tuple[list[dict[str, Any]], dict[str, list[Array | None]]]:
@@ -259,12 +263,13 @@ def _undamaged(file: Path, number: int) -> Iterator[None]:
         raise DamagedChunk(file, number, " ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _write_array(folder: RunFolder, number: int, name: str, values: list[Array | None]) -> None:
+def _write_array(folder: RunFolder, number: int, name: str, values: Array | list[Array | None]) -> None:
     import zarr
 
     if not re.fullmatch(r"\w[\w.-]*", name):
         raise ValueError(f"an array is called {name!r}: expected letters, digits and _ . - alone")
-    present = [value for value in values if value is not None]
+    block = values if isinstance(values, np.ndarray) else None
+    present = [value for value in (values if block is None else block[:1]) if value is not None]
     members, path = span(folder, number), folder.path / ARRAYS / name
     if not present and not path.is_dir():
         return
@@ -296,8 +301,10 @@ def _write_array(folder: RunFolder, number: int, name: str, values: list[Array |
             raise ValueError(
                 f"array {name!r} has items of {had}, got one of {got}: begin the run with ragged=True if items differ"
             )
-    empty = np.full(array.shape[1:], array.fill_value, array.dtype)
-    array[members.start : members.stop] = np.stack([empty if value is None else value for value in values])
+    if block is None:
+        empty = np.full(array.shape[1:], array.fill_value, array.dtype)
+        block = np.stack([empty if value is None else value for value in values])
+    array[members.start : members.stop] = block
 
 
 def _array_names(folder: RunFolder) -> list[str]:

@@ -75,6 +75,8 @@ def begin(
 ) -> Iterator[RunFolder]:
     """Make a run folder, or go on in one that was made with the same settings. No one else may meanwhile.
 
+    A run with other settings of which nothing is finished yet makes room: there is nothing to lose.
+
     Args:
         path: the folder; missing parents are made.
         verb: what is done: "explain", ...
@@ -91,7 +93,7 @@ def begin(
         The folder. The lock is held until the block ends.
 
     Raises:
-        OtherRun: the folder holds a run with other settings; the message says which.
+        OtherRun: the folder holds a run with other settings, of which something is finished; the message says which.
         FolderInUse: another process runs in it.
         FileExistsError: the path is no run folder, and not empty.
         OSError: the folder cannot be written.
@@ -120,8 +122,8 @@ def begin(
         path.mkdir(parents=True, exist_ok=True)
     with locked(path):
         found = _manifest(path, overwrite)
-        if found is not None and not overwrite:
-            _same(path, found, wanted, items)
+        if found is not None and not overwrite and not _same(path, found, wanted, items):
+            found = None
         with writing(path, "make the run folder"):
             if found is None or overwrite:
                 # What was there goes when the new is written, and has only to be renamed: the manifest last, with which
@@ -245,20 +247,27 @@ def _items(file: Path, expected: str) -> tuple[str, ...]:
     return tuple(json.loads(data.decode(errors="surrogatepass")))
 
 
-def _same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], items: Sequence[str]) -> None:
-    differs = difference(found, wanted)
+def _same(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any], items: Sequence[str]) -> bool:
+    """Whether a run is the one that is wanted.
+
+    Raises:
+        OtherRun: it is another one, and some of it is finished, which would be lost.
+    """
+    differs, done = difference(found, wanted), len(finished(RunFolder(path, found)))
+    if differs and not done:
+        return False
     if "items" in differs:
         with suppress(OSError, ValueError):
             differs["items"] = items_differ(_items(path / ITEMS, found["items"]["sha256"]), items)
     if differs:
-        done = len(finished(RunFolder(path, found)))
         total = RunFolder(path, found).chunks
-        state = "a finished run" if done == total else f"a run that is {100 * done // total} % finished"
+        state = "a finished run" if done == total else f"a run that is {max(1, 100 * done // total)} % finished"
         raise OtherRun(
             f"{path} holds {state} with other settings: {'; '.join(differs.values())}. Choose another folder, "
             "or overwrite this one (overwrite=True, --overwrite)",
             finished=done == total,
         )
+    return True
 
 
 def _most(items: Sequence[str]) -> str:
