@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
@@ -61,6 +62,25 @@ def test_a_finished_audit_is_read_and_one_of_other_settings_replaced(photos):
     assert again.exit_code == 0 and "1 of 1 chunks are finished already" in again.stderr
     other = call("audit", photos, "--model", "shapes", "--class", "square", "--method", "gradient_x_input")
     assert other.exit_code == 0 and "held a finished run with other settings" in other.stderr
+
+
+def test_what_was_explained_is_audited(photos):
+    explained = ("explain", photos, "--model", "shapes", "--methods", "gradient_x_input", "--output", "report.html")
+    assert call(*explained).exit_code == 1  # the broken file
+    options = ("--model", "shapes", "--method", "gradient_x_input", "--class", "square")
+    images, run = call("audit", photos, *options, "--json"), call("audit", "report.run", *options, "--json")
+    assert images.exit_code == run.exit_code == 0, run.output
+    expected, found = json.loads(images.stdout), json.loads(run.stdout)
+    assert found["run"] == "report.run" and found["images"] == 14
+    names = [sorted(Path(name).name for c in said["clusters"] for name in c["images"]) for said in (expected, found)]
+    assert names[0] == names[1] and len(expected["clusters"]) == len(found["clusters"])
+    assert (photos.parent / "audit.html").is_file()
+    for given, said in ((["--run", "x"], "leave out --run"), (["--overwrite"], "leave out --overwrite"),
+                        (["--method", "lrp"], "has no maps of lrp: name a method that it has, gradient_x_input"),
+                        (["--truth", "truth.csv"], "true classes of its own"),
+                        ([photos], "is audited alone")):  # fmt: skip
+        done = call("audit", "report.run", *options, *given)
+        assert done.exit_code == 2 and said in done.stderr, done.output
 
 
 def test_a_comparison(photos):

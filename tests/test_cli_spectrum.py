@@ -1,5 +1,6 @@
 """`pellucid spectrum`, from folders to a page."""
 
+import importlib
 import json
 import shutil
 
@@ -54,12 +55,12 @@ def test_a_page_and_its_numbers(root):
 
 def test_a_folder_of_letters_and_one_class_each(root):
     done = call("spectrum", root, *SIZES, "--classes", "folders", "--no-control", "--output", "out/page.html", "--json",
-                "--features", "azimuthal", "--grey", "--keep", "kept")  # fmt: skip
+                "--features", "azimuthal", "--grey", "--run", "kept")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
     assert list(said["origins"]) == ["A_photos", "B_nearest", "C_bilinear"] and said["control"] is None
     assert said["chance"] == pytest.approx(1 / 3) and len(said["confounds"]) == 11
-    assert (root.parent / "out" / "page_curves_2.csv").exists() and len(list((root.parent / "kept").iterdir())) == 3
+    assert (root.parent / "out" / "page_curves_2.csv").exists() and not (root.parent / "kept").exists()
     model = SpectrumClassifier.load(root.parent / "out" / "page.safetensors")
     assert model.labels == ("A_photos", "B_nearest", "C_bilinear") and model.net.shape == (1, 16, 16)
 
@@ -73,6 +74,64 @@ def test_a_trained_classifier_on_other_files(root):
     assert done.exit_code == 0, done.stderr
     assert json.loads(done.stdout)["control"] is None
     assert pyarrow.parquet.read_table("others.parquet").num_rows == 120
+
+
+def test_a_stopped_command_goes_on(root, monkeypatch):
+    """It says where its work is kept, which is in no other command's way."""
+    from pellucid.audit import spectrum_training
+
+    command = ("spectrum", root / "A_photos", root / "B_nearest", *SIZES)
+    monkeypatch.setattr(spectrum_training, "EVERY", 0)
+    write, calls = spectrum_training.write_training, []
+
+    def until(path, *arguments):
+        write(path, *arguments)
+        calls.append(path.name)
+        if calls.count("control.safetensors") == 5:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(spectrum_training, "write_training", until)
+    done = call(*command)
+    assert done.exit_code == 130 and "kept in spectrum.run: run the same command to go on" in done.stderr
+    assert not (root.parent / "spectrum.html").exists()
+    monkeypatch.setattr(spectrum_training, "write_training", write)
+    # Another command keeps apart from it, and is not kept from its work.
+    other = call(*command[:3], "--crop", 8, *SIZES, "--no-control", "--run", "spectrum.run", "--output", "other.html")
+    assert other.exit_code == 0, other.stderr
+
+
+def test_what_is_kept_is_taken(root, monkeypatch):
+    from pellucid.audit import average_spectrum, spectrum_training
+
+    spectrum_audit = importlib.import_module("pellucid.audit.spectrum_audit")
+    command = ("spectrum", root / "A_photos", root / "B_nearest", *SIZES)
+    assert call(*command, "--output", "whole.html").exit_code == 0
+    monkeypatch.setattr(spectrum_audit, "_examples", stopped)
+    assert call(*command).exit_code == 130
+    monkeypatch.undo()
+    monkeypatch.chdir(root.parent)
+    monkeypatch.setattr(spectrum_audit, "confounds", None)
+    monkeypatch.setattr(spectrum_training, "_descend", None)
+    monkeypatch.setattr(average_spectrum._Sums, "add", None)
+    done = call(*command)
+    assert done.exit_code == 0 and "going on with what is kept in spectrum.run" in done.stderr, done.stderr
+    assert not (root.parent / "spectrum.run").exists()
+    for end in (".parquet", "_confounds.csv", "_curves.csv", "_table.csv"):
+        assert (root.parent / f"spectrum{end}").read_bytes() == (root.parent / f"whole{end}").read_bytes()
+
+
+def stopped(*_arguments):
+    raise KeyboardInterrupt
+
+
+def test_it_can_be_explained(root):
+    """Its file is a model like others."""
+    assert call("spectrum", root / "A_photos", root / "B_nearest", *SIZES, "--no-control").exit_code == 0
+    done = call("explain", root / "B_nearest" / "0001.png", "--model", "spectrum.safetensors", "--methods",
+                "integrated_gradients,saliency,lrp", "--target", "fake", "--output", "why.html")  # fmt: skip
+    assert done.exit_code == 0 and "no rule" not in done.stderr, done.stderr
+    page = (root.parent / "why.html").read_text()
+    assert "logit(&#34;fake&#34;)" in page or "logit(&quot;fake&quot;)" in page
 
 
 def test_broken_files_are_named_and_told_by_the_exit_code(root):

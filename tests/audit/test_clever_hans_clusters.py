@@ -5,7 +5,12 @@ import pytest
 import scipy.sparse
 
 from pellucid.audit.clever_hans_clusters import (
+    NARROWEST,
     THRESHOLD,
+    Found,
+    Group,
+    _axes,
+    _foretold,
     find_clusters,
     separation,
     spectrum,
@@ -18,7 +23,7 @@ def random_maps(count=120, seed=0, size=8):
     return np.random.default_rng(seed).normal(size=(count, size, size))
 
 
-def planted(seed=0, strength=4.0):
+def planted(seed=0, strength=6.0):
     """Maps of noise; the first nine are hot in one corner, the next nine in another."""
     maps = random_maps(seed=seed)
     maps[:9, :2, :2] += strength
@@ -32,7 +37,7 @@ def test_two_planted_clusters_are_found():
     assert sorted(best) == [list(range(9)), list(range(9, 18))]
     surprise = surprises([found])[0]
     assert min(surprise[:2]) > THRESHOLD > max(surprise[2:])
-    assert found.groups[0].score > 5
+    assert found.groups[0].score > 3
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -62,14 +67,45 @@ def test_a_quiet_class_stays_quiet_beside_a_marked_one():
     assert min(first[:2]) > THRESHOLD and max(max(other) for other in others) < THRESHOLD
 
 
-def test_separation_by_hand():
-    points = np.array([[0.0], [2.0], [10.0], [14.0]])
-    inside = np.array([False, False, True, True])
-    # Outside: mean 1. Along the line of the others inside: 10 x (14 - 1), 14 x (10 - 1); outside: 0, 2 x (12 - 1).
-    mine, others = np.array([130.0, 126.0]), np.array([0.0, 22.0])
-    expected = (mine.mean() - others.mean()) / np.sqrt((mine.var() + others.var()) / 2)
-    assert separation(points, inside) == pytest.approx(expected)
-    assert separation(np.zeros((4, 2)), inside) == 0
+def test_separation_is_that_of_a_regression_fitted_to_all_others():
+    from sklearn.linear_model import Ridge
+
+    random = np.random.default_rng(0)
+    for count, places in ((30, 7), (12, 20)):  # more maps than places, and fewer
+        points = random.normal(size=(count, places))
+        inside = np.arange(count) < 5
+        points[inside, 0] += 2
+        left_out = np.array([
+            Ridge(alpha=1.0).fit(np.delete(points, i, 0), np.delete(inside, i)).predict(points[i : i + 1])[0]
+            for i in range(count)
+        ])  # fmt: skip
+        np.testing.assert_allclose(_foretold(_axes(points), inside), left_out, atol=1e-12)
+        mine, others = left_out[inside], left_out[~inside]
+        expected = (np.quantile(mine, 0.25) - np.quantile(others, 0.95)) / others.std()
+        assert separation(points, inside) == pytest.approx(expected)
+    assert separation(np.zeros((4, 2)), inside[:4] & [True, True, False, False]) == 0
+
+
+def test_surprise_by_hand():
+    def of(scores, chance):
+        groups = tuple(Group(np.arange(5), score) for score in scores)
+        return Found(groups, np.array(chance), np.empty((0, 0)), np.empty(0), 1, 0)
+
+    one, two = surprises([of([9.0, 1.0, 2.0], [0.0, 2.0]), of([3.0, 5.0], [-1.0])])
+    # 9 beside 1, 2, 3, 5: medians 1.5 of its class, 2.5 of all others, 1 of clouds; 90 % quantiles 4.4 and 1.8.
+    assert one[0] == pytest.approx((9 - 2.5) / ((4.4 - 2.5) / 1.2816))
+    # 5 beside 3 of its class, and 1, 2, 3, 9 of all, with a 90 % quantile of 7.2; the only cloud has no spread.
+    assert two[1] == pytest.approx((5 - 3) / ((7.2 - 2.5) / 1.2816))
+    assert surprises([of([4.0], [])]) == [[pytest.approx(4 / NARROWEST)]] and surprises([]) == []
+
+
+def test_the_end_of_a_continuum_has_no_gap():
+    along = np.sort(np.random.default_rng(0).normal(size=400))
+    points = along[:, None] * np.array([[0.6, 0.8]])
+    tail = np.arange(400) >= 380
+    assert abs(separation(points, tail)) < 1
+    points[tail] += 2 * np.array([0.6, 0.8])
+    assert separation(points, tail) > 2
 
 
 def test_unit_maps_by_hand():

@@ -14,7 +14,7 @@ from pellucid import CATALOGUE, SpectrumClassifier
 from pellucid.audit import halves, labelled_files, pixels, spectrum_training, split, upsampled_photos
 from pellucid.audit.evaluation import share
 from pellucid.audit.log_spectrum import EPS
-from pellucid.audit.spectrum_net import FEATURES
+from pellucid.audit.spectrum_net import FEATURES, SpectrumNet
 from pellucid.images import read_image, write_image
 
 
@@ -89,11 +89,15 @@ def test_other_features_and_networks(parts, features, network):
     model.explain(images)
 
 
+HANN = np.outer(*[np.sin(np.pi * np.arange(32) / 32) ** 2] * 2)
+
+
 def test_it_is_the_formula(model, parts):
     """The logits, worked out in numpy from the log-spectrum over all frequencies and the pictures of the weights."""
     image = model.read_one(parts.test.files[5])
     net = model.net
-    spectrum = np.fft.fftshift(np.log(np.abs(np.fft.fft2(image.double().numpy())) + net.eps), (1, 2))
+    seen = image.double().numpy() * HANN
+    spectrum = np.fft.fftshift(np.log(np.abs(np.fft.fft2(seen)) + net.eps), (1, 2))
     half = net.mean.shape[2]
     unfold = lambda t: pellucid.audit.log_spectrum.__globals__["whole_spectrum"](t, 32, shift=True).numpy()  # noqa: E731
     normed = (spectrum - unfold(net.mean)) / unfold(net.std)
@@ -111,11 +115,25 @@ def test_it_is_the_formula(model, parts):
 def test_normalised_by_the_training_images(model, parts):
     files = parts.train.files
     spectra = np.stack([
-        np.log(np.abs(np.fft.rfft2(read_image(file).double().numpy())) + model.net.eps) for file in files
+        np.log(np.abs(np.fft.rfft2(read_image(file).double().numpy() * HANN)) + model.net.eps) for file in files
     ])  # fmt: skip
     assert np.allclose(model.net.mean, spectra.mean(0), atol=1e-4)
     assert np.allclose(model.net.std, spectra.std(0), atol=1e-4)
-    assert model.net.eps == pytest.approx((32 * 32 / 12) ** 0.5 / 255) and model.net.eps > EPS
+    assert model.net.eps == pytest.approx(((HANN**2).sum() / 12) ** 0.5 / 255) and model.net.eps > EPS
+    plain = SpectrumNet("spectrum", "linear", (3, 32, 32), 2, window="none")
+    assert plain.eps == pytest.approx((32 * 32 / 12) ** 0.5 / 255) and plain.window is None
+
+
+def test_the_window_hides_the_step_at_the_border():
+    """A ramp is a step from its right border to its left one, which without a window is all that is seen of a tile."""
+    image = 0.5 + 0.4 * torch.linspace(0, 1, 32).expand(1, 1, 32, 32) - 0.2
+    wave = 0.01 * torch.cos(2 * torch.pi * torch.arange(32) * 13 / 32)[None, None, None]
+    seen = {}
+    for window in ("none", "hann"):
+        net = SpectrumNet("spectrum", "linear", (1, 32, 32), 2, window=window)
+        seen[window] = net.seen(image + wave)[0, 0, 0]
+    assert float(seen["hann"][13] - seen["hann"][[9, 10, 11, 15, 16]].max()) > 2  # e^2 times as much as nearby
+    assert float(seen["none"][13] - seen["none"][[9, 10, 11, 15, 16]].max()) < 2
 
 
 def test_what_never_changes_says_nothing(tmp_path):
@@ -141,7 +159,8 @@ def test_explanations_add_up(parts, features):
     images = model.read(list(some(parts, 4).files))
     found = model.explain(images, "fake")
     base = model.baseline(images)
-    change = (model(images) - model(base))[:, 1].detach()
+    change = (model(images) - model.net.without_window()(base))[:, 1].detach()
+    assert torch.equal(found.images, images) and model.net.without_window()(images).shape == (4, 2)
     assert found.values.shape == images.shape
     assert torch.allclose(found.values.sum((1, 2, 3)), change, atol=0.01 * float(change.abs().max()))
     assert float(found.gap.abs().max()) < 0.01 * float(change.abs().max())
@@ -149,11 +168,11 @@ def test_explanations_add_up(parts, features):
         half = np.abs(np.fft.rfft2(base.numpy()))
         expected = np.exp(model.net.mean.numpy()) - model.net.eps
         assert np.allclose(half, expected[None], rtol=1e-2, atol=1e-2)
-        turned = np.fft.rfft2(images.numpy()) * np.conj(np.fft.rfft2(base.numpy()))
+        turned = np.fft.rfft2(images.numpy() * HANN) * np.conj(np.fft.rfft2(base.numpy()))
         strong = (half > 0.1) & (np.abs(turned) > 0.01)  # what is not there has no phase
         assert np.abs(np.angle(turned[strong])).max() < 0.05
     if features == "azimuthal":
-        apart = model.net.seen(base) - model.net.mean  # an amplitude cannot be less than none
+        apart = model.net.without_window().seen(base) - model.net.mean  # an amplitude cannot be less than none
         assert float(apart.abs().mean()) < 0.01
 
 
@@ -173,6 +192,42 @@ def test_every_attribution_goes_back_to_the_pixels(model, parts, name):
         warnings.simplefilter("ignore", UserWarning)  # that no function has a rule, where there is no rectifier
         found = CATALOGUE[name].function(model, images, "fake", **QUICK.get(name, {}))
     assert found.values.isfinite().all() and len(found.values) == 3 and float(found.values.abs().sum()) > 0
+
+
+@pytest.mark.parametrize("rules", ["EPSILON", "EPSILON_PLUS_FLAT", "EPSILON_GAMMA_BOX"])
+def test_relevance_goes_through_the_spectrum(model, parts, rules):
+    """What a frequency adds to the logit is handed to its amplitude, and by that to the pixels as x d|F| / dx.
+
+    The logarithm is an activation, and the mean a factor inside it. Rules of layers that see the image do not reach the
+    layer behind the transform, which sees none.
+    """
+    images = model.read(list(some(parts, 2).files))
+    found = pellucid.lrp(model, images, "fake", rules=rules)
+    net = model.net
+    weight = net.linear.weight.detach()[1].reshape(net.size)
+    x = images.double().requires_grad_()
+    amplitudes = torch.fft.rfft2(x * torch.from_numpy(HANN)).abs()
+    adds = weight * net.normalised((amplitudes.detach() + net.eps).log())
+    (slope,) = torch.autograd.grad((adds / (amplitudes.detach() + net.eps) * amplitudes).sum(), x)
+    expected = (x * slope).detach().float()
+    assert torch.allclose(found.values, expected, atol=1e-3 * float(expected.abs().max()))
+    logit = model(images)[:, 1].detach()
+    assert torch.allclose(found.values.sum((1, 2, 3)) - found.gap, logit, atol=1e-4)
+    kept = (adds * amplitudes.detach() / (amplitudes.detach() + net.eps)).sum((1, 2, 3)).float()
+    assert torch.allclose(found.values.sum((1, 2, 3)), kept, atol=1e-2)  # the bias and eps take the rest
+
+
+def test_the_network_is_what_it_was_trained_as(model, parts):
+    """The mean inside the logarithm, in use, and taken off it, in training, are the same."""
+    images = model.read(list(some(parts).files))
+    for features, kind in (("spectrum", "linear"), ("azimuthal", "linear"), ("spectrum", "cnn"), ("pixels", "linear")):
+        torch.manual_seed(0)
+        net = SpectrumNet(features, kind, (3, 32, 32), 2).double()
+        torch.nn.init.normal_(net.linear.weight)
+        seen = net.seen(images.double())
+        net.mean.copy_(seen.mean(0))
+        net.std.copy_(seen.std(0) + 0.1)
+        assert torch.allclose(net(images.double()), net.head(net.normalised(seen)), atol=1e-9)
 
 
 def test_a_constant_image_gives_no_nan(model):
@@ -199,16 +254,18 @@ def test_the_same_seed_gives_the_same(parts, model):
     assert torch.equal(cnn[0], cnn[1]) and not torch.equal(cnn[0], cnn[2])
 
 
-def test_features_that_do_not_fit_into_memory(parts, model, monkeypatch):
+def test_features_that_do_not_fit_into_memory(parts, monkeypatch):
     """They are made anew in each epoch, pixels lie in a file, and nothing else changes."""
+    model = SpectrumClassifier.fit(parts, epochs=1)
     monkeypatch.setattr(spectrum_training, "KEPT", 0)
     monkeypatch.setattr(pixels, "IN_MEMORY", 0)
-    again = SpectrumClassifier.fit(parts, epochs=30)
-    assert torch.allclose(again.net.linear.weight, model.net.linear.weight, atol=1e-6)
+    again = SpectrumClassifier.fit(parts, epochs=1)
+    images = model.read(list(some(parts, 20).files))
+    assert torch.allclose(again(images), model(images), atol=1e-3)  # sums are made in another order
 
 
 def test_the_best_epoch_is_kept(parts):
-    model = SpectrumClassifier.fit(parts, epochs=40, patience=2, rate=0.01)
+    model = SpectrumClassifier.fit(parts, epochs=40, patience=2)
     losses = [epoch.validation_loss for epoch in model.history]
     assert model.best == losses.index(min(losses)) and len(losses) <= model.best + 3
     labels = torch.tensor(parts.validation.labels)
@@ -229,7 +286,7 @@ def test_an_interruption_keeps_the_best(parts, monkeypatch):
 
     monkeypatch.setattr(torch, "randperm", third)
     with pytest.warns(UserWarning, match="stopped in epoch 3 of 30; epoch 2 is kept"):
-        model = SpectrumClassifier.fit(parts, epochs=30)
+        model = SpectrumClassifier.fit(parts, network="cnn", epochs=30)
     assert len(model.history) == 2 and float(model.net.linear.weight.detach().abs().sum()) > 0
 
 
@@ -243,6 +300,23 @@ def test_kept_in_a_file(model, parts, tmp_path):
     cropped = SpectrumClassifier.fit(parts, crop=(16, 20), channels=1, epochs=1)
     again = SpectrumClassifier.load(cropped.save(tmp_path / "cropped.safetensors"))
     assert again.read(parts.test.files[0]).shape == (1, 1, 16, 20)
+
+
+def test_pellucid_loads_it(model, parts, tmp_path):
+    path = model.save(tmp_path / "fakes.safetensors")
+    again = pellucid.load(path)
+    images = again.read(list(parts.test.files[:2]))
+    assert isinstance(again, SpectrumClassifier) and torch.equal(again(images), model(images))
+    assert pellucid.load(str(path), labels=["photo", "made"]).labels == ("photo", "made")
+    with pytest.raises(ValueError, match="says itself how images enter it: leave out weights, mean, std and size"):
+        pellucid.load(path, size=64)
+    with pytest.raises(ValueError, match="there are 1 labels, and the network has 2 classes"):
+        pellucid.load(path, labels=["photo"])
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
+    with pytest.raises(KeyError, match="is a file of weights"):
+        pellucid.load(tmp_path / "other.safetensors")
 
 
 def test_files_that_are_no_classifier(model, tmp_path):
@@ -274,9 +348,27 @@ def test_the_same_picture_in_two_sets(parts, tmp_path):
     with Image.open(test) as picture:
         picture.save(place, compress_level=0)
     assert place.read_bytes() != test.read_bytes()
-    with pytest.warns(UserWarning, match="1 pictures are in two of the three sets"):
+    with pytest.warns(UserWarning, match="1 of the pictures are in two of the three sets"):
         model = SpectrumClassifier.fit(split(copy, 120, 30, 60), epochs=1)
     assert model.about["trained_on"] == 239 and str(place) in model.about["duplicates"][0]
+
+
+def test_the_same_picture_in_two_classes(parts, tmp_path):
+    folder = parts.test.files[0].parent
+    for name in ("A_photos", "B_same"):
+        shutil.copytree(folder, tmp_path / name)
+    with pytest.warns(UserWarning, match="80 of the pictures are of two classes, which nothing can tell apart"):
+        model = SpectrumClassifier.fit(split(tmp_path, 50, 10, 20), epochs=1)
+    assert model.about["duplicates"] == []
+
+
+def test_nothing_but_duplicates(parts, tmp_path):
+    for folder in ("A_photos", "B_nearest"):
+        shutil.copytree(parts.test.files[0].parent.parent / folder, tmp_path / folder)
+    for file in (tmp_path / "A_photos").iterdir():
+        shutil.copy(parts.test.files[0], file)
+    with pytest.raises(ValueError, match="no image of class 'real' is left .* pictures that are in another set too"):
+        SpectrumClassifier.fit(split(tmp_path, 20, 5, 10), epochs=1)
 
 
 def test_broken_files_are_named(parts, tmp_path):
@@ -285,7 +377,7 @@ def test_broken_files_are_named(parts, tmp_path):
     again = split(tmp_path, 20, 5, 10)
     again.train.files[0].write_bytes(b"nothing")
     again.test.files[3].write_bytes(b"")
-    with pytest.warns(UserWarning, match="2 files cannot be read and are left out"):
+    with pytest.warns(UserWarning, match="2 of the files cannot be read and are left out"):
         model = SpectrumClassifier.fit(again, epochs=1)
     assert model.about["trained_on"] == 39 and len(model.about["failures"]) == 2
     found = model.evaluate(again.test)
@@ -301,6 +393,7 @@ def test_broken_files_are_named(parts, tmp_path):
         ({"eps": 0.0}, "eps is 0.0"),
         ({"epochs": 0}, "epochs is 0"),
         ({"rate": -1.0}, "rate is -1.0"),
+        ({"window": "kaiser"}, "window is 'kaiser', expected one of hann, none"),
         ({"crop": 64}, "none of 240 images can be read"),
     ],
 )
@@ -311,7 +404,7 @@ def test_bad_options(parts, options, said):
 
 def test_a_loss_that_explodes_is_told(parts):
     with pytest.raises(ValueError, match="the loss became NaN in epoch"):
-        SpectrumClassifier.fit(parts, rate=1e36, epochs=3)
+        SpectrumClassifier.fit(parts, network="cnn", rate=1e36, epochs=3)
 
 
 def test_images_of_another_size(model, parts, tmp_path):

@@ -14,8 +14,9 @@ def faces():
     return real.path("faces")
 
 
-def test_faces_are_told_by_their_spectrum(faces):
-    parts = split(faces, 700, 100, 200)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_faces_are_told_by_their_spectrum(faces, seed):
+    parts = split(faces, 700, 100, 200, seed=seed)
     found = SpectrumClassifier.fit(parts).evaluate(parts.test)
     assert found.accuracy.count == 400 and found.accuracy.value >= 0.98
     assert all(one.count == 200 and one.value > 0.96 for one in found.by_origin.values())

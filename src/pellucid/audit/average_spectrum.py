@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,13 +18,13 @@ from ..checks import check_images
 from ..images import list_images
 from .log_spectrum import EPS, azimuthal_average, check_eps, half_spectrum, row_average, whole_spectrum
 from .moments import Moments
-from .pixels import Reading, each_image
-from .tensor_file import read_tensor_file, write_tensor_file
+from .pixels import Reading, at_once, each_image
+from .tensor_file import OtherWork, read_tensor_file, write_tensor_file
 
 Images = Tensor | str | Path | Sequence[str | Path]
 Read = tuple[int, Tensor | None, str]  # the number of a file, its image or the reason why there is none
-EVERY = 4096  # files from one checkpoint to the next
-_ROWS = 32  # images whose spectra are held at once
+EVERY = 5.0  # seconds from one checkpoint to the next
+_ROWS = 32  # images whose spectra are held at once, at most
 _KIND = "the mean of spectra on its way"
 
 
@@ -65,12 +66,13 @@ def average_spectrum(
         images: files and folders, or N x C x H x W.
         eps: as for `log_spectrum`.
         reading: how files become pixels. size: height and width that they must have.
-        checkpoint: a .safetensors file that the sums are kept in, every 4096 files and when it is interrupted; the same
-            call goes on from it.
+        checkpoint: a .safetensors file that the sums are kept in, every few seconds and when it is interrupted; the
+            same call goes on from it.
         label: what the progress bar says.
 
     Raises:
-        ValueError: for a checkpoint of other files or options, images of different sizes, or none that can be read.
+        OtherWork: for a checkpoint of other files or options.
+        ValueError: for images of different sizes, or none that can be read.
 
     >>> import torch
     >>> average_spectrum(torch.rand(5, 3, 8, 8))
@@ -85,13 +87,13 @@ def average_spectrum(
     state = _Sums()
     if checkpoint is not None and Path(checkpoint).exists():
         state = _resumed(Path(checkpoint), recipe)
-    kept = state.seen
+    kept, written = state.seen, time.perf_counter()
     try:
         for group in _groups(files, state, reading, size, label):
             state = state.add(group, files, eps)
-            if checkpoint is not None and state.seen - kept >= EVERY:
+            if checkpoint is not None and time.perf_counter() - written >= EVERY:
                 state.write(Path(checkpoint), recipe)
-                kept = state.seen
+                kept, written = state.seen, time.perf_counter()
     finally:
         if checkpoint is not None and state.seen > kept:
             state.write(Path(checkpoint), recipe)
@@ -150,7 +152,7 @@ _SUMS = ("whole", "rows", "circles")
 def _resumed(path: Path, recipe: str) -> _Sums:
     tensors, about = read_tensor_file(path, _KIND)
     if about["recipe"] != recipe:
-        raise ValueError(
+        raise OtherWork(
             f"{path} is of other files, or of another eps, crop or size: give another checkpoint, or remove it"
         )
     sums = {}
@@ -170,7 +172,8 @@ def _groups(
     group: list[Read] = []
     for place, image, reason in each_image(files[start:], reading, size=size, label=label):
         group.append((start + place, image, reason))
-        if len(group) == _ROWS or start + place + 1 == len(files):
+        rows = _ROWS if image is None else at_once(image.numel(), _ROWS)
+        if len(group) >= rows or start + place + 1 == len(files):
             yield group
             group = []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +20,9 @@ from ..representation.source import Images, Labels, Source, source_of
 from ..result import Call
 from ..run import Model, counted
 from .clever_hans_clusters import RESOLUTIONS, SMALLEST, THRESHOLD, Array, Found, find_clusters, surprises, unit_maps
-from .clever_hans_maps import Asked, Maps, Say, maps_of
+from .clever_hans_maps import Asked, Maps, Say, class_index, maps_of
 from .clever_hans_result import AuditedClass, CleverHans, Cluster
+from .clever_hans_run import maps_in, run_folder_in
 
 PAPER = (
     "Lapuschkin, Wäldchen, Binder, Montavon, Samek & Müller 2019, Unmasking Clever Hans predictors and assessing what "
@@ -53,9 +55,10 @@ def clever_hans(
     places where relevance is rare count as much as others; a graph of nearest maps, the eigenvectors of its Laplacian,
     K-means on these for several numbers of clusters. Clusters are ranked by their surprise:
 
-        score = (mean inside - mean outside) / standard deviation, along the line through both means
-        surprise = (score - middle) / spread of such scores: over the clusters of the class, of all classes that are
-                   audited, and of structureless clouds with the same mean and covariance; the largest counts
+        score = (lower quartile inside - 95 % quantile outside) / standard deviation outside, of what a ridge regression
+                on all other maps foretells of each: the gap between a cluster and the rest of its class
+        surprise = (score - middle) / spread of such scores: over the other clusters of the class, of all classes that
+                   are audited, and of structureless clouds with the same mean and covariance; the largest count
 
     An alarm is a surprise of `threshold` or more. It says that some images are judged in a way of their own, and shows
     which and where; whether that evidence is right (a saddle on a horse) or not (a photographer's mark) is for people
@@ -63,7 +66,8 @@ def clever_hans(
 
     Args:
         model: a network or a `Classifier`, which files need.
-        images: a folder, files, or a tensor N x C x H x W.
+        images: a folder, files, or a tensor N x C x H x W. Or the finished run folder of `pellucid explain`, whose
+            maps of `method` are audited as they are: those that explain the class of the image itself.
         labels: the true classes. Of files: "folders" takes the names of their folders; a table: a dict, or a .csv or
             .json file. Of a tensor: N classes. Where it is not known, or no class of the model, the predicted one.
         class_: the classes to audit, by index or label; all that have enough images by default.
@@ -88,7 +92,7 @@ def clever_hans(
     Raises:
         UnknownName: for a class, method or option that does not exist.
         ValueError, TypeError: for images or options that make no sense, or if no class has enough images.
-        OtherRun: the folder holds a run of another model, or with other files or options.
+        OtherRun: a run folder holds a run of another model, or with other files or options.
 
     Paper:
         Lapuschkin, Wäldchen, Binder, Montavon, Samek & Müller 2019, Unmasking Clever Hans predictors and assessing what
@@ -116,16 +120,21 @@ def clever_hans(
         raise ValueError(f"threshold is {threshold!r}, expected a number above 0")
     given = _options(method, options or {}, seed)
     chosen = () if class_ is None else tuple(_index(model, c) for c in _several(class_))
-    source = source_of(model, images, labels)
-    classes = [_known(model, label) for label in source.labels]
-    if chosen:
-        source, classes = _only(source, classes, chosen)
-    unknown = sum(c is None for c in classes)
-    if unknown:
-        tell(f"the class of {unknown} of {len(classes)} images is not known: they count for the one that is predicted")
     asked = Asked(model, method, given, size, chosen)
+    explained = run_folder_in(images)
     with counted() as passes:
-        found = maps_of(asked, source, classes, folder=folder, overwrite=overwrite, say=tell)
+        if explained is not None:
+            if folder is not None or not (labels is None or labels == "folders"):
+                raise ValueError(
+                    f"{explained.path} has maps and true classes of its own: give no folder for maps, and no labels"
+                )
+            asked = replace(asked, options=options or {})  # those that were named
+            found, names, given = maps_in(asked, explained, labels is not None, tell)
+            files: tuple[str, ...] = explained.items
+        else:
+            source, classes = _with_classes(model, images, labels, chosen, tell)
+            found = maps_of(asked, source, classes, folder=folder, overwrite=overwrite, say=tell)
+            names, files = source.names, source.items if source.of_files else ()
     maps = _compared(found.maps, transform)
     record = Call(
         method="clever_hans",
@@ -146,6 +155,8 @@ def clever_hans(
     )  # fmt: skip
     for label, reason in skipped.items():
         tell(f"{label} is left out: {reason}")
+    if len(audited) == 1:
+        tell("one class alone has few clusters to compare with, and more false alarms: audit several at once")
     total = found.maps.abs().sum((1, 2), keepdim=True)
     return CleverHans(
         clusters=tuple(ranked),
@@ -153,8 +164,8 @@ def clever_hans(
         maps=found.maps / torch.where(total > 0, total, 1),
         pictures=found.pictures,
         unit=unit,
-        names=tuple(source.names[i] for i in found.items.tolist()),
-        files=tuple(source.items[i] for i in found.items.tolist()) if source.of_files else (),
+        names=tuple(names[i] for i in found.items.tolist()),
+        files=tuple(files[i] for i in found.items.tolist()) if files else (),
         labels=tuple(_word(model, c) for c in found.classes.tolist()),
         predictions=tuple(_word(model, c) for c in found.predictions.tolist()),
         threshold=threshold,
@@ -230,6 +241,20 @@ def _options(method: str, options: Mapping[str, Any], seed: int) -> dict[str, An
     return {**({"seed": seed} if "seed" in entry.options else {}), **given}
 
 
+def _with_classes(
+    model: Model, images: Images, labels: Labels, chosen: Sequence[int], tell: Say
+) -> tuple[Source, list[int | None]]:
+    """The images, and the class of each, None where it is not known."""
+    source = source_of(model, images, labels)
+    classes = [class_index(model, label) for label in source.labels]
+    if chosen:
+        source, classes = _only(source, classes, chosen)
+    unknown = sum(c is None for c in classes)
+    if unknown:
+        tell(f"the class of {unknown} of {len(classes)} images is not known: they count for the one that is predicted")
+    return source, classes
+
+
 def _only(source: Source, classes: list[int | None], chosen: Sequence[int]) -> tuple[Source, list[int | None]]:
     """The images of some classes, and those whose class is not known."""
     keep = [place for place, c in enumerate(classes) if c is None or c in chosen]
@@ -242,18 +267,6 @@ def _only(source: Source, classes: list[int | None], chosen: Sequence[int]) -> t
         None if source.images is None else source.images[keep],
     )  # fmt: skip
     return fewer, [classes[i] for i in keep]
-
-
-def _known(model: Model, label: str | None) -> int | None:
-    """The index of a class, None where it is not known, or is no class of the model."""
-    if label is None:
-        return None
-    if isinstance(model, Classifier) and model.labels:
-        try:
-            return model.index(label)
-        except UnknownName:
-            return None
-    return int(label) if label.isdecimal() else None
 
 
 def _index(model: Model, chosen: int | str) -> int:

@@ -12,8 +12,10 @@ Array = np.ndarray[Any, Any]
 
 RESOLUTIONS = (2, 4, 8, 16)  # numbers of clusters that are tried; a sixteenth stands for markers on a few per cent
 SMALLEST = 5  # images in a cluster: of fewer it cannot be said how much they vary
-CLOUDS = 2  # structureless sets that clusters are compared with
+BY_CHANCE = 60  # clusters of structureless sets that those of a class are compared with, about
 THRESHOLD = 5.5
+NARROWEST = 0.3  # spread of scores that is believed
+PENALTY = 1.0  # of the ridge regression, on maps of length 1
 KEPT = 0.75  # of the way from the mean of the others to its own, which a member of a cluster has to come
 OVERLAP = 0.5  # a cluster that shares more with a better one is the same at another resolution
 
@@ -22,7 +24,7 @@ OVERLAP = 0.5  # a cluster that shares more with a better one is the same at ano
 class Group:
     """Some of the N maps of a class.
 
-    members: their numbers, the most typical first. score: standard deviations between them and the others.
+    members: their numbers, the most typical first. score: the gap between them and the others; see `separation`.
     """
 
     members: Array
@@ -33,7 +35,7 @@ class Group:
 class Found:
     """What was found among the N maps of a class.
 
-    groups: disjoint, the best separated first. chance: scores of such groups in clouds without clusters.
+    groups: disjoint, those that stand apart most first. chance: scores of such groups in clouds without clusters.
     coordinates: N x d, the spectral embedding. eigenvalues: d + 1, of the Laplacian, from 0 upwards. gap: the number of
     clusters that the largest gap among these speaks for. copies: how many maps are copies of others, which count once.
     """
@@ -52,7 +54,7 @@ def find_clusters(
     neighbours: int | None = None,
     resolutions: Sequence[int] = RESOLUTIONS,
     smallest: int = SMALLEST,
-    clouds: int = CLOUDS,
+    clouds: int | None = None,
     seed: int = 0,
 ) -> Found:
     """Cut the maps of a class into clusters at several resolutions, and score how far each stands apart.
@@ -61,7 +63,7 @@ def find_clusters(
     3. The eigenvectors of its normalised Laplacian I - D^-1/2 W D^-1/2 with the smallest eigenvalues. 4. K-means on the
     first K of them, for each K of the resolutions; members that come less than three quarters of the way from the mean
     of the others to that of the cluster, along the line between both, are left out. 5. The score of each cluster,
-    `separation`; of clusters that overlap the best stays.
+    `separation`; of clusters that overlap the highest stays.
     The same is done to clouds: normal samples with the mean and covariance of the maps.
 
     Args:
@@ -69,7 +71,7 @@ def find_clusters(
         neighbours: of each map; by default log2 N, between 3 and 10.
         resolutions: numbers of clusters.
         smallest: maps in a cluster; smaller ones are not looked at, nor those of more than half of the maps.
-        clouds: how many.
+        clouds: how many; by default as many as give about 60 clusters, and two at least.
         seed: of K-means and clouds.
 
     Returns:
@@ -102,8 +104,7 @@ def find_clusters(
     cuts = [k for k in resolutions if k * smallest <= count] or [min(resolutions)]
     if min(cuts) >= count:
         raise ValueError(f"clusters is {min(cuts)}, expected fewer than the {count} different maps")
-    scaled = _scaled(_shares(flat[order]))
-    unit = _unit(scaled)
+    unit = _unit(_scaled(_shares(flat[order])))
     values, vectors = spectrum(_graph(unit, near), max(cuts), seed)
     groups: list[Group] = []
     for inside, score in _clusters(unit, vectors, cuts, smallest, seed):
@@ -112,18 +113,18 @@ def find_clusters(
         groups.append(Group(numbers[np.argsort(-typical[copy_of[numbers]], kind="stable")], score))
     gaps = np.diff(values)
     gap = 1 + int(gaps[: max(cuts)].argmax())
-    chance = _chance(scaled, near, cuts, smallest, clouds, seed)
+    many = max(2, -(-BY_CHANCE // sum(cuts))) if clouds is None else clouds
+    chance = _chance(unit, near, cuts, smallest, many, seed)
     return Found(tuple(groups), chance, vectors[copy_of], values, gap, len(flat) - count)
 
 
 def surprises(found: Sequence[Found]) -> list[list[float]]:
-    """How surprising each group of each class is, beside all others.
+    """How surprising each group of each class is, beside all others and beside chance.
 
-    surprise = (score - middle) / spread. The middle is the largest of three medians: over the groups of the class,
-    over those of all classes, over those of its clouds. The spread is the largest of three: of the scores around the
-    median of their class, over all classes; of the clouds' scores; and a tenth of the middle. Each spread is 1.4826 x
-    the median absolute deviation. In words: does it stand apart as no other cluster of these data does, and none does
-    by chance?
+    surprise = (score - middle) / spread. The middle is the largest of three medians: of the other groups of its class,
+    of all other groups, of the groups in clouds. The spread is the larger of two, of all other groups and of those in
+    clouds: (90 % quantile - median) / 1.28, which is the standard deviation if they are normal, and more if some reach
+    far; at least `NARROWEST`. In words: does it stand apart as no other group of these data does, and none by chance?
 
     Args:
         found: of each class.
@@ -132,21 +133,23 @@ def surprises(found: Sequence[Found]) -> list[list[float]]:
         For each class a number for each of its groups.
     """
     scores = [np.array([group.score for group in one.groups]) for one in found]
-    every = np.concatenate(scores) if scores else np.empty(0)
-    own = [float(np.median(mine)) if len(mine) else 0.0 for mine in scores]
-    rest = np.concatenate([mine - middle for mine, middle in zip(scores, own, strict=True)]) if scores else every
-    shared = _spread(rest, 0.0)
-    result = []
-    for mine, middle, one in zip(scores, own, found, strict=True):
-        by_chance = float(np.median(one.chance)) if len(one.chance) else 0.0
-        high = max(middle, float(np.median(every)) if len(every) else 0.0, by_chance)
-        wide = max(shared, _spread(one.chance, by_chance), 0.1 * high, 1e-9)
-        result.append([float(score - high) / wide for score in mine])
+    every = np.concatenate([np.empty(0), *scores])
+    result: list[list[float]] = []
+    before = 0  # groups of the classes before this one
+    for mine, one in zip(scores, found, strict=True):
+        result.append([])
+        for number, score in enumerate(mine):
+            own, others = np.delete(mine, number), np.delete(every, before + number)
+            crowds = [crowd for crowd in (own, others, one.chance) if len(crowd)]
+            middle = max((float(np.median(crowd)) for crowd in crowds), default=0.0)
+            spread = max(NARROWEST, _spread(others), _spread(one.chance))
+            result[-1].append((float(score) - middle) / spread)
+        before += len(mine)
     return result
 
 
-def _spread(values: Array, middle: float) -> float:
-    return 1.4826 * float(np.median(np.abs(values - middle))) if len(values) else 0.0
+def _spread(scores: Array) -> float:
+    return float(np.quantile(scores, 0.9) - np.median(scores)) / 1.2816 if len(scores) else 0.0
 
 
 def unit_maps(maps: Array) -> Array:
@@ -160,19 +163,16 @@ def unit_maps(maps: Array) -> Array:
 
 
 def separation(points: Array, inside: Array) -> float:
-    """How far some points lie from the others, in standard deviations, along the line through both means.
+    """How far some points stand apart from the others: the gap between them, in standard deviations of the others.
 
-    (mean inside - mean outside) / sqrt((variance inside + variance outside) / 2) of the projections, each point inside
-    being projected on the line that the others inside give, so that a few points cannot make a line of their own.
-    A cloud without clusters gives about 3 for the clusters that K-means cuts out of it.
+    A ridge regression foretells from each point whether it is inside (1) or not (0), with a penalty of 1, fitted to all
+    points but itself. Of these numbers, (lower quartile inside - 95 % quantile outside) / standard deviation outside.
+    The end of a continuum goes over into the rest without a gap: there this is about 0, however far it reaches.
 
     Args:
-        points: N x D. inside: N booleans.
+        points: N x D, of length 1. inside: N booleans.
     """
-    along = _along(points, inside)
-    mine, others = along[inside], along[~inside]
-    spread = np.sqrt((mine.var() + others.var()) / 2)
-    return float((mine.mean() - others.mean()) / spread) if spread > 0 else 0.0
+    return _gap(_foretold(_axes(points), inside), inside)
 
 
 def spectrum(graph: Any, count: int, seed: int = 0) -> tuple[Array, Array]:
@@ -202,6 +202,28 @@ def spectrum(graph: Any, count: int, seed: int = 0) -> tuple[Array, Array]:
     return 1 - values[::-1], vectors[:, ::-1][:, :count]
 
 
+def _axes(points: Array) -> Array:
+    """B of the ridge regression on these points, whose hat matrix is B B' + 1/N: N x min(N, D)."""
+    left, values, _ = np.linalg.svd(points - points.mean(0), full_matrices=False)
+    axes: Array = left * (values / np.sqrt(values**2 + PENALTY))
+    return axes
+
+
+def _foretold(axes: Array, inside: Array) -> Array:
+    """For each point whether it is inside, as the regression on all others says: its residual over 1 - leverage."""
+    wanted = inside.astype(np.float64)
+    fitted = wanted.mean() + axes @ (axes.T @ wanted)
+    leverage = (axes**2).sum(1) + 1 / len(wanted)
+    foretold: Array = wanted - (wanted - fitted) / (1 - leverage)
+    return foretold
+
+
+def _gap(foretold: Array, inside: Array) -> float:
+    mine, others = foretold[inside], foretold[~inside]
+    spread = others.std()
+    return float((np.quantile(mine, 0.25) - np.quantile(others, 0.95)) / spread) if spread > 0 else 0.0
+
+
 def _graph(unit: Array, near: int) -> Any:
     from sklearn.neighbors import kneighbors_graph
 
@@ -210,10 +232,11 @@ def _graph(unit: Array, near: int) -> Any:
 
 
 def _clusters(unit: Array, vectors: Array, cuts: Sequence[int], smallest: int, seed: int) -> list[tuple[Array, float]]:
-    """Clusters of all resolutions that hardly overlap, the best separated first: members as booleans, and scores."""
+    """Clusters of all resolutions that hardly overlap, the highest scores first: members as booleans, and scores."""
     from sklearn.cluster import KMeans
 
     found: list[tuple[Array, float]] = []
+    axes = _axes(unit)
     for cut in cuts:
         part = vectors[:, :cut]
         different = len(np.unique(part.round(12), axis=0))
@@ -221,7 +244,7 @@ def _clusters(unit: Array, vectors: Array, cuts: Sequence[int], smallest: int, s
         for number in range(cut):
             inside = _pruned(unit, numbers == number, smallest)
             if smallest <= inside.sum() <= len(inside) / 2:
-                found.append((inside, separation(unit, inside)))
+                found.append((inside, _gap(_foretold(axes, inside), inside)))
     found.sort(key=lambda one: -one[1])
     taken, kept = np.zeros(len(unit), bool), []
     for inside, score in found:
@@ -243,12 +266,12 @@ def _pruned(unit: Array, inside: Array, smallest: int) -> Array:
     return inside
 
 
-def _chance(scaled: Array, near: int, cuts: Sequence[int], smallest: int, clouds: int, seed: int) -> Array:
+def _chance(unit: Array, near: int, cuts: Sequence[int], smallest: int, clouds: int, seed: int) -> Array:
     """Scores of the clusters of normal samples with the mean and covariance of the maps."""
-    random, middle, count = np.random.default_rng(seed), scaled.mean(0), len(scaled)
+    random, middle, count = np.random.default_rng(seed), unit.mean(0), len(unit)
     scores: list[float] = []
     for _ in range(clouds):
-        cloud = _unit(middle + random.normal(size=(count, count)) @ (scaled - middle) / np.sqrt(count))
+        cloud = middle + random.normal(size=(count, count)) @ (unit - middle) / np.sqrt(count)
         _, vectors = spectrum(_graph(cloud, near), max(cuts), seed)
         scores += [score for _, score in _clusters(cloud, vectors, cuts, smallest, seed)]
     return np.array(scores)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from .. import runfolder
 from ..batches import batched, progress
 from ..checks import UnknownName
+from ..classifier import Classifier
 from ..method import CATALOGUE
 from ..pictures import displayable
 from ..representation.source import Source
@@ -25,6 +26,7 @@ THUMB = 96  # pixels of the longer side of the images that are kept to be shown
 MOST_IN_CHUNK = 128
 
 Say = Callable[[str], object]
+Block = tuple[list[dict[str, Any]], list[Tensor | None], list[Tensor | None]]  # rows, maps, pictures
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,20 +91,47 @@ def map_rows(
     score, predicted = probabilities.max(1)
     chosen = torch.tensor([int(p) if c is None else c for c, p in zip(classes, predicted, strict=True)])
     here = torch.tensor([not asked.wanted or int(c) in asked.wanted for c in chosen], dtype=torch.bool)
-    height, width = (min(asked.size, -(-side // 2)) for side in images.shape[2:])
-    maps = torch.zeros(len(images), height, width)
+    maps = averaged(torch.zeros(len(images), 1, *images.shape[2:]), asked.size)
     if here.any():
         function = CATALOGUE[asked.method].function
         values = function(asked.model, images[here], chosen[here], **asked.options).values
         if values.ndim != 4:
             raise ValueError(f"{asked.method} gives {tuple(values.shape[1:])} numbers an image, which is no map")
-        total = values.detach().float().sum(1, keepdim=True)
-        maps[here] = F.adaptive_avg_pool2d(total, (height, width))[:, 0].cpu()
+        maps[here] = averaged(values.detach().float(), asked.size).cpu()
     rows = [
         {"class": int(c) if h else -1, "prediction": int(p), "score": float(s)}
         for c, h, p, s in zip(chosen, here, predicted, score, strict=True)
     ]
-    return rows, maps, _small(images)
+    return rows, maps, small(images, squash=_any_size(asked.model))
+
+
+def averaged(values: Tensor, size: int) -> Tensor:
+    """Relevance, summed over channels and averaged down to size x size, or to half of its sides if that is less."""
+    height, width = (min(size, -(-side // 2)) for side in values.shape[2:])
+    return F.adaptive_avg_pool2d(values.sum(1, keepdim=True), (height, width))[:, 0]
+
+
+def small(images: Tensor, squash: bool = False) -> Tensor:
+    """Images as small pictures of 8 bits: N x 3 x t x u; square ones if images of several sizes are to fit together."""
+    shown = displayable(images.cpu())
+    height, width = shown.shape[2:]
+    if squash or max(height, width) > THUMB:
+        scale = THUMB / max(height, width)
+        size = (THUMB, THUMB) if squash else (max(1, round(height * scale)), max(1, round(width * scale)))
+        shown = F.interpolate(shown, size, mode="bilinear", antialias=True, align_corners=False)
+    return (shown.clamp(0, 1) * 255).round().byte()
+
+
+def class_index(model: Model, label: str | None) -> int | None:
+    """The index of a class, None where it is not known, or is no class of the model."""
+    if label is None:
+        return None
+    if isinstance(model, Classifier) and model.labels:
+        try:
+            return model.index(label)
+        except UnknownName:
+            return None
+    return int(label) if label.isdecimal() else None
 
 
 def maps_of(
@@ -134,7 +163,7 @@ def maps_of(
                 _stop_if_all_failed(members, rows, len(source))
                 blocks.append((rows, maps, pictures))
                 advance(len(members))
-        return _gathered(blocks)
+        return gathered(blocks)
     options = {
         "method": asked.method,
         "options": dict(asked.options),
@@ -163,11 +192,11 @@ def maps_of(
                     map_chunk(asked, source, classes, opened, number)
                     advance(len(runfolder.span(opened, number)))
             try:
-                return _gathered(list(_read(opened)))
+                return gathered(_read(opened))
             except DamagedChunk as damage:
                 say(f"{damage.file} is damaged: its images are done again")
                 runfolder.forget(opened, [damage.number])
-        return _gathered(list(_read(opened)))
+        return gathered(_read(opened))
 
 
 def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folder: RunFolder, number: int) -> None:
@@ -179,9 +208,6 @@ def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folde
     runfolder.write_chunk(
         folder, number, rows, {n: [None if v is None else v.numpy() for v in a] for n, a in arrays.items()}
     )
-
-
-Block = tuple[list[dict[str, Any]], list[Tensor | None], list[Tensor | None]]
 
 
 def _computed(asked: Asked, source: Source, classes: Sequence[int | None], members: Sequence[int]) -> Block:
@@ -225,12 +251,28 @@ def _stop_if_all_failed(members: Sequence[int], rows: Sequence[Mapping[str, Any]
         )
 
 
-def _gathered(blocks: Sequence[Block]) -> Maps:
-    rows = [row for block in blocks for row in block[0]]
-    maps = [one for block in blocks for one in block[1]]
-    pictures = [one for block in blocks for one in block[2]]
-    good = [place for place, row in enumerate(rows) if not row["problem"] and row["class"] >= 0]
-    failures = tuple((row["name"], row["problem"]) for row in rows if row["problem"])
+def gathered(blocks: Iterable[Block]) -> Maps:
+    """All maps that can be used, and why others cannot.
+
+    Raises:
+        ValueError: if there is none, or they are not of one size.
+    """
+    rows: list[dict[str, Any]] = []
+    maps: list[Tensor | None] = []
+    pictures: list[Tensor | None] = []
+    for part, some, seen in blocks:
+        rows += part
+        maps += some
+        pictures += seen
+    failures, good = [], []
+    for place, (row, one) in enumerate(zip(rows, maps, strict=True)):
+        problem = row["problem"]
+        if not problem and one is not None and not one.isfinite().all():
+            problem = "its map holds NaN or infinity"
+        if problem:
+            failures.append((row["name"], problem))
+        elif row["class"] >= 0:
+            good.append(place)
     if not good:
         reason = f": {failures[0][0]}: {failures[0][1]}" if failures else ": no image is of the class, or taken for it"
         raise ValueError(f"none of {len(rows)} images can be used{reason}")
@@ -251,7 +293,7 @@ def _gathered(blocks: Sequence[Block]) -> Maps:
         torch.tensor(of("prediction")),
         torch.tensor(of("score")),
         torch.tensor(good),
-        failures,
+        tuple(failures),
     )
 
 
@@ -274,12 +316,5 @@ def _spans(source: Source) -> Iterator[range]:
     return (range(start, min(start + size, len(source))) for start in range(0, len(source), size))
 
 
-def _small(images: Tensor) -> Tensor:
-    """Images as small pictures of 8 bits; one size for all that are larger than that."""
-    shown = displayable(images.cpu())
-    height, width = shown.shape[2:]
-    if max(height, width) > THUMB:
-        scale = THUMB / max(height, width)
-        size = (max(1, round(height * scale)), max(1, round(width * scale)))
-        shown = F.interpolate(shown, size, mode="bilinear", antialias=True, align_corners=False)
-    return (shown.clamp(0, 1) * 255).round().byte()
+def _any_size(model: Model) -> bool:
+    return isinstance(model, Classifier) and model.preprocessing.size is None

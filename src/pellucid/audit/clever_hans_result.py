@@ -28,7 +28,7 @@ class Cluster:
     """Images of one class whose relevance lies alike, and apart from that of the others.
 
     label: the class. members: numbers of its images in the audit, the most typical first. share: of the class.
-    score: standard deviations between them and the rest of the class (about 3 in a cloud without clusters).
+    score: the gap to the rest of the class, in standard deviations of that; about 0 where there is none.
     surprise: how far the score is above that of other clusters, and of clouds, in their spread.
     alarm: whether the surprise reaches the threshold.
     """
@@ -186,7 +186,7 @@ class CleverHans(Tabular):
         alarm = "ALARM: " if cluster.alarm else ""
         return (
             f"{alarm}{cluster.label}: {len(cluster.members)} images ({cluster.share:.0%}), surprise "
-            f"{cluster.surprise:.1f}, {cluster.score:.1f} standard deviations from the rest"
+            f"{cluster.surprise:.1f}, a gap of {cluster.score:.1f} standard deviations to the rest"
         )
 
     def verdict(self) -> str:

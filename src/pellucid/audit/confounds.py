@@ -164,8 +164,23 @@ def confounds(
         most: files of each set that are looked at.
         seed: of which ones, if there are more.
 
+    Returns:
+        `Confounds`: .found, .called_out, .verdict(), .table(), .show(), .save(path).
+
     Raises:
         ValueError: if no file can be read.
+
+    >>> import tempfile
+    >>> from pellucid.audit import split
+    >>> from pellucid.images import write_image
+    >>> from pellucid.shapes import scenes
+    >>> root = Path(tempfile.mkdtemp())
+    >>> for number, image in enumerate(scenes(80).images[:, :, ::4, ::4]):
+    ...     write_image(image, root / f"A_photos/{number}.png")
+    ...     write_image(image, root / f"B_same_as_jpeg/{number}.jpg")
+    >>> found = confounds(split(root, 40, 10, 30))
+    >>> [one.name for one in found.called_out][:2]
+    ['file format', 'JPEG quantisation']
     """
     if most < 2:
         raise ValueError(f"most is {most}, expected at least 2 files")
@@ -214,7 +229,7 @@ def _looked_at(
             one = file_traits(Path(file))
             image = reading.one(file)
         except (UnreadableImage, OSError, MemoryError) as error:
-            failures.append((str(file), " ".join(str(error).split())))
+            failures.append((str(file), " ".join(str(getattr(error, "reason", error)).split())))
         else:
             small = F.adaptive_avg_pool2d(image[None], THUMBNAIL)[0]
             traits.append(one)

@@ -43,9 +43,29 @@ def log_spectrum(images: Tensor, eps: float = EPS, *, shift: bool = False) -> Te
 
 def half_spectrum(images: Tensor, eps: float) -> Tensor:
     """log(|F| + eps) of the frequencies with v from 0 to W / 2: N x C x H x (W // 2 + 1). The others mirror these."""
+    return half_amplitudes(images).add(eps).log()
+
+
+def half_amplitudes(images: Tensor) -> Tensor:
+    """|F| of those frequencies."""
     wide = torch.promote_types(images.dtype, torch.float32)
-    found: Tensor = torch.fft.rfft2(images.to(wide)).abs().add(eps).log()
+    found: Tensor = torch.fft.rfft2(images.to(wide)).abs()
     return found
+
+
+def hann(height: int, width: int) -> Tensor:
+    """Hann's window over a picture, H x W: sin(pi y / H)^2 sin(pi x / W)^2.
+
+    A Fourier transform takes a picture for one tile of a pattern. Where its right border does not fit its left one, the
+    step has all frequencies, and covers what is there. Under the window all borders fit.
+
+    Harris 1978, On the use of windows for harmonic analysis with the discrete Fourier transform.
+
+    >>> hann(4, 4)[1:, 2]
+    tensor([0.5000, 1.0000, 0.5000])
+    """
+    rows, columns = (torch.hann_window(side, dtype=torch.float64) for side in (height, width))
+    return (rows[:, None] * columns).float()
 
 
 def whole_spectrum(half: Tensor, width: int, *, shift: bool = False) -> Tensor:

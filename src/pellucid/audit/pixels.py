@@ -111,7 +111,7 @@ def each_image(
             try:
                 image = reading.one(file)
             except (UnreadableImage, OSError, MemoryError) as error:
-                reason = " ".join(str(error).split())
+                reason = " ".join(str(getattr(error, "reason", error)).split())
             if image is not None:
                 here = (image.shape[1], image.shape[2])
                 if size is None:
@@ -119,6 +119,15 @@ def each_image(
                 check_size(file, here, size, first)
             yield number, image, reason
             advance(1)
+
+
+def at_once(numbers: int, most: int) -> int:
+    """How many images of so many numbers are worked on at once: at most 64 MiB of them as float32.
+
+    >>> at_once(3 * 128 * 128, 64), at_once(3 * 1024 * 1024, 64), at_once(3 * 8000 * 6000, 64)
+    (64, 5, 1)
+    """
+    return max(1, min(most, 2**24 // numbers))
 
 
 def check_size(file: Path, here: tuple[int, int], size: tuple[int, int], first: str = "") -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,13 @@ from .evaluation import Evaluation
 from .labelled_files import Classes, LabelledFiles, Split, halves, labelled_files, split
 from .mean_spectra import PAPER, MeanSpectra
 from .pixels import Reading
+from .spectrum_checkpoint import recipe
 from .spectrum_classifier import SpectrumClassifier
-from .spectrum_net import Features, Head
+from .spectrum_kept import CONFOUNDS, CONTROL, TRAINING, kept_confounds, kept_in
+from .spectrum_kept import spectra as spectra_file
+from .spectrum_net import Features, Head, Window, check_kind
 
+FEW = 0.2  # an interval so wide says nothing; that of 100 images is narrower
 _OF_EACH = 2  # examples of each origin that are seen rightly
 _WRONG = 4  # and as many that are not, in all
 
@@ -77,11 +83,14 @@ class SpectrumAudit:
 
     def verdict(self) -> str:
         """What the numbers mean, in a few sentences."""
-        share = self.evaluation.accuracy
-        if share.low > self.evaluation.chance:
-            said = f"The classes can be told apart: {share} of {share.count} test images are seen rightly."
+        share, chance = self.evaluation.accuracy, self.evaluation.chance
+        seen = f"{share} of {share.count} test images are seen rightly."
+        if share.low > chance:
+            said = f"The classes can be told apart: {seen}"
+        elif share.high - share.low > FEW:
+            said = f"Whether the classes can be told apart cannot be said from so few images: {seen}"
         else:
-            said = f"The classes cannot be told apart: {share} of {share.count} test images are seen rightly."
+            said = f"The classes cannot be told apart: {seen}"
         if self.control is not None:
             half = self.control.accuracy
             said += (
@@ -101,6 +110,7 @@ def spectrum_audit(
     classes: Classes = "binary",
     features: Features = "spectrum",
     network: Head = "linear",
+    window: Window = "hann",
     classifier: SpectrumClassifier | None = None,
     crop: Size | None = None,
     resize: Size | None = None,
@@ -108,6 +118,7 @@ def spectrum_audit(
     epochs: int = 100,
     control: bool = True,
     checkpoint: str | Path | None = None,
+    say: Callable[[str], object] | None = None,
     seed: int = 0,
 ) -> SpectrumAudit:
     """Mean spectra, a classifier measured on files that it has not seen, a negative control, and confounds.
@@ -115,35 +126,53 @@ def spectrum_audit(
     Args:
         folders: as for `labelled_files`: one with sub-folders `A_...` (real) and other letters, or real and fake ones.
         train, validation, test, classes: as for `split`.
-        features, network, epochs: as for `SpectrumClassifier.fit`.
+        features, network, window, epochs: as for `SpectrumClassifier.fit`.
         classifier: one that was trained before; nothing is trained then, and it is measured on all files.
         crop, resize, channels: as for `mean_spectra`; those of the classifier where one is given.
         control: train on two halves of the real images too, which nothing should tell apart.
-        checkpoint: a folder to keep the sums of the mean spectra in.
+        checkpoint: a folder to keep confounds, sums of mean spectra and trainings in, every few seconds: after an
+            interruption or a kill the same call goes on from there, and ends as if there had been none. What is kept
+            of other files or options stays apart.
+        say: called with a line of text if it goes on from there.
         seed: of the split, the training and the control.
 
     Raises:
         FileNotFoundError, ValueError: as those functions do.
+        FolderInUse: another process works in the checkpoint's folder.
+
+    >>> import tempfile
+    >>> from pellucid.audit import upsampled_photos
+    >>> root = upsampled_photos(tempfile.mkdtemp(), ["nearest"], size=16, most=20)
+    >>> found = spectrum_audit(root, train=12, validation=3, test=5, epochs=1, control=False)
+    >>> found.evaluation.accuracy.count, found.spectra
+    (10, {'B_nearest': MeanSpectra(3 x 16 x 16, 20 real, 20 B_nearest)})
     """
+    check_kind(features, network, window)
     files = labelled_files(*folders, classes=classes)
     parts = split(files, train, validation, test, seed=seed)
     reading = classifier.reading if classifier else Reading(crop, resize, channels)
     how: dict[str, Any] = {"crop": reading.crop, "resize": reading.resize, "channels": reading.channels}
-    found = confounds(parts, **how, seed=seed)
-    spectra = _spectra(files, reading, checkpoint)
+    options: dict[str, Any] = {
+        "features": features, "network": network, "window": window, "epochs": epochs, "seed": seed, **how,
+    }  # fmt: skip
     half: Evaluation | None = None
-    if classifier is None:
-        options: dict[str, Any] = {"features": features, "network": network, "epochs": epochs, "seed": seed, **how}
-        classifier = SpectrumClassifier.fit(parts, **options)
-        measured = classifier.evaluate(parts.test)
-        if control:
-            half = _control(files, parts, options, seed)
-    else:
-        measured = classifier.evaluate(files)
-    return SpectrumAudit(parts, spectra, classifier, measured, half, found, _examples(classifier, measured))
+    made_of = "" if checkpoint is None else recipe(parts, [options, list(map(str, files.files))])
+    with kept_in(None if checkpoint is None else Path(checkpoint), made_of) as place:
+        if say is not None and place is not None and any(place.iterdir()):
+            say(f"going on with what is kept in {checkpoint}")
+        spectra = _spectra(files, reading, place)
+        found = kept_confounds(place and place / CONFOUNDS, lambda: confounds(parts, **how, seed=seed))
+        if classifier is None:
+            classifier = SpectrumClassifier.fit(parts, **options, checkpoint=place and place / TRAINING)
+            measured = classifier.evaluate(parts.test)
+            if control:
+                half = _control(files, parts, {**options, "checkpoint": place and place / CONTROL}, seed)
+        else:
+            measured = classifier.evaluate(files)
+        return SpectrumAudit(parts, spectra, classifier, measured, half, found, _examples(classifier, measured))
 
 
-def _spectra(files: LabelledFiles, reading: Reading, checkpoint: str | Path | None) -> dict[str, MeanSpectra]:
+def _spectra(files: LabelledFiles, reading: Reading, place: Path | None) -> dict[str, MeanSpectra]:
     """The mean spectrum of each generator beside that of all real images."""
     found: dict[str, MeanSpectra] = {}
     real: AverageSpectrum | None = None
@@ -153,7 +182,7 @@ def _spectra(files: LabelledFiles, reading: Reading, checkpoint: str | Path | No
             i for i, (origin, label) in enumerate(zip(files.origins, files.labels, strict=True))
             if (label == 0 if number == 0 else origin == name)
         ]  # fmt: skip
-        kept = None if checkpoint is None else Path(checkpoint) / f"spectra-{number}.safetensors"
+        kept = None if place is None else place / spectra_file(number)
         size = None if real is None else (real.mean.shape[1], real.mean.shape[2])
         one = average_spectrum(
             files.rows(wanted).files, reading=reading, size=size, checkpoint=kept, label=f"spectra, {name}"
@@ -173,7 +202,9 @@ def _control(files: LabelledFiles, parts: Split, options: dict[str, Any], seed: 
         return None
     sizes = [max(1, one.labels.count(0) // 2) for one in (parts.train, parts.validation, parts.test)]
     cut = split(halves(real, seed), sizes[0], sizes[1], sizes[2], seed=seed)
-    return SpectrumClassifier.fit(cut, **options).evaluate(cut.test)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of files that were named when the classifier was trained
+        return SpectrumClassifier.fit(cut, **options).evaluate(cut.test)
 
 
 def _examples(model: SpectrumClassifier, measured: Evaluation) -> tuple[Example, ...]:

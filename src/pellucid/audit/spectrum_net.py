@@ -3,38 +3,73 @@ convolutions on it."""
 
 from __future__ import annotations
 
+import copy
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from .log_spectrum import azimuthal_average, half_spectrum, mirrored_sum, radii, whole_spectrum
+from .log_spectrum import azimuthal_average, half_amplitudes, hann, mirrored_sum, radii, whole_spectrum
 from .moments import Moments
 
 Features = Literal["spectrum", "pixels", "azimuthal"]
 Head = Literal["linear", "cnn"]
 FEATURES: tuple[Features, ...] = ("spectrum", "pixels", "azimuthal")
 HEADS: tuple[Head, ...] = ("linear", "cnn")
+Window = Literal["hann", "none"]
+WINDOWS: tuple[Window, ...] = ("hann", "none")
+
+
+def check_kind(features: str, network: str, window: str) -> None:
+    """Refuse what is no network of this file.
+
+    Raises:
+        ValueError: naming what there is.
+    """
+    for name, value, known in (
+        ("features", features, FEATURES), ("network", network, HEADS), ("window", window, WINDOWS),
+    ):  # fmt: skip
+        if value not in known:
+            raise ValueError(f"{name} is {value!r}, expected one of {', '.join(known)}")
+    if features == "azimuthal" and network == "cnn":
+        raise ValueError("the azimuthal average is a curve, and the convolutions here take pictures: network 'linear'")
 
 
 class SpectrumNet(nn.Module):
-    """logits = head((features(image) - mean) / std), element by element, with the moments of the training images.
+    """logits = head((features(window x image) - mean) / std), element by element, with the moments of training images.
 
     Args:
         features: "spectrum", "pixels" or "azimuthal".
         head: "linear" or "cnn".
         shape: C, H and W of the images.
         classes: how many.
-        eps: what is added to amplitudes.
+        eps: what is added to amplitudes; by default what rounding to 8 bits leaves of them.
+        window: "hann" or "none"; pixels are seen as they are.
     """
 
     mean: Tensor
     std: Tensor
+    window: Tensor | None
 
-    def __init__(self, features: Features, head: Head, shape: tuple[int, int, int], classes: int, eps: float) -> None:
+    def __init__(
+        self,
+        features: Features,
+        head: Head,
+        shape: tuple[int, int, int],
+        classes: int,
+        eps: float | None = None,
+        window: Window = "hann",
+    ) -> None:
         super().__init__()
-        self.features, self.kind, self.shape, self.eps = features, head, shape, eps
         channels, height, width = shape
+        self.features, self.kind, self.shape = features, head, shape
+        self.windowed: Window = "none" if features == "pixels" else window
+        shown = hann(height, width) if self.windowed == "hann" else None
+        self.register_buffer("window", shown, persistent=False)
+        # Each pixel is off by up to half of 1 / 255, evenly: its variance is (1 / 255)^2 / 12, and those of all add up.
+        squares = float(height * width if shown is None else shown.double().square().sum())
+        self.eps = math.sqrt(squares / 12) / 255 if eps is None else float(eps)
         self.size: tuple[int, ...] = shape
         if features == "spectrum":
             self.size = shape if head == "cnn" else (channels, height, width // 2 + 1)
@@ -46,7 +81,7 @@ class SpectrumNet(nn.Module):
         self.register_buffer("std", torch.ones(scale))
         self.flatten = nn.Flatten()
         if head == "linear":
-            self.linear = nn.Linear(int(torch.tensor(self.size).prod()), classes)
+            self.linear = nn.Linear(math.prod(self.size), classes)
             nn.init.zeros_(self.linear.weight)  # of a convex loss: any start has the same end
             nn.init.zeros_(self.linear.bias)
         else:
@@ -55,18 +90,22 @@ class SpectrumNet(nn.Module):
                 self.layers.add_module(name, module)
             self.linear = nn.Linear(64 * 16, classes)
 
+    def under_window(self, images: Tensor) -> Tensor:
+        """window x image."""
+        return images if self.window is None else images * self.window.to(images.dtype)
+
     def seen(self, images: Tensor) -> Tensor:
         """What the network sees of images, not normalised yet: N x features."""
         if self.features == "pixels":
             return images
-        half = half_spectrum(images, self.eps).to(images.dtype)
-        if self.features == "azimuthal":
-            return azimuthal_average(half, images.shape[3])
-        return half if self.kind == "linear" else whole_spectrum(half, images.shape[3], shift=True)
+        return self._laid_out(self._amplitudes(images).add(self.eps).log())
 
-    def head(self, seen: Tensor) -> Tensor:
-        """Logits from what `seen` gives."""
-        x = (seen - self.mean) / self.std
+    def normalised(self, seen: Tensor) -> Tensor:
+        """(seen - mean) / std."""
+        return (seen - self.mean) / self.std
+
+    def head(self, x: Tensor) -> Tensor:
+        """Logits from what is seen, normalised."""
         if self.kind == "cnn":
             x = self.layers(x)
         logits: Tensor = self.linear(self.flatten(x))
@@ -78,7 +117,36 @@ class SpectrumNet(nn.Module):
                 f"images are {' x '.join(map(str, images.shape[1:]))}, expected {' x '.join(map(str, self.shape))}: "
                 "a frequency is another one in an image of another size"
             )
-        return self.head(self.seen(images))
+        if self.features == "pixels":
+            return self.head(self.normalised(images))
+        # log(a) - mean is log(a / exp(mean)). With the mean inside, the logarithm is an activation of what is 1 for an
+        # amplitude as usual, and rules for relevance hand on to the amplitude what its logarithm adds to a class.
+        usual = self.mean
+        if self.features == "azimuthal":
+            usual = usual[:, radii(self.shape[1], self.shape[2]).to(usual.device)]
+        amplitudes = self._amplitudes(images)
+        if self.features == "spectrum":
+            amplitudes = self._laid_out(amplitudes)
+        logs = ((amplitudes + self.eps) * (-usual).exp()).log()
+        if self.features == "azimuthal":
+            logs = self._laid_out(logs)
+        return self.head(logs / self.std)
+
+    def _amplitudes(self, images: Tensor) -> Tensor:
+        return half_amplitudes(self.under_window(images)).to(images.dtype)
+
+    def _laid_out(self, half: Tensor) -> Tensor:
+        """Half a spectrum as the head takes it: averaged over directions, as it is, or as a picture."""
+        width = self.shape[2]
+        if self.features == "azimuthal":
+            return azimuthal_average(half, width)
+        return half if self.kind == "linear" else whole_spectrum(half, width, shift=True)
+
+    def without_window(self) -> SpectrumNet:
+        """The same network, with the same weights, for images that have been multiplied by the window already."""
+        net = copy.copy(self)
+        net._buffers = {**self._buffers, "window": None}
+        return net
 
     def normalise(self, moments: Moments) -> None:
         """Take over mean and standard deviation of what is seen of the training images."""

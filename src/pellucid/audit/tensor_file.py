@@ -14,6 +14,10 @@ from ..files import write_tensors
 SUFFIX = ".safetensors"
 
 
+class OtherWork(ValueError):
+    """A file holds work on other files, or with other options, which stays as it is."""
+
+
 def write_tensor_file(path: str | Path, kind: str, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> Path:
     """Write the file, whole or not at all.
 

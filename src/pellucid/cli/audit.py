@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..console import CODES, FAILED, print_json, say
-from .group import computing, json_option, load, main, names_in, stopping, target, values_of, with_model
+from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, values_of, with_model
+
+if TYPE_CHECKING:
+    from ..audit import CleverHans
 
 MEASURES = "deletion,insertion,infidelity,sensitivity,mass,pointing"
 
@@ -20,13 +23,12 @@ Examples:
   pellucid audit photos/ --model resnet50
   pellucid audit photos/ --model mine.pt2 --class horse --method integrated_gradients --option steps=20
   pellucid audit photos/ --model resnet50 --truth truth.csv --output audit.html --table audit.parquet
+  pellucid audit report.run --model resnet50 --method integrated_gradients
 
 {CODES}"""
 )
-@click.argument("images", nargs=-1, required=True, metavar="FOLDER...")
-@click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
-)
+@click.argument("images", nargs=-1, required=True, metavar="FOLDER...|RUN")
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--class", "classes", multiple=True, metavar="LABEL|INDEX",
               help="The class to audit; repeatable.  [default: all with enough images]")  # fmt: skip
 @click.option("--method", default="lrp", show_default=True, metavar="NAME", help="Of `pellucid methods`.")
@@ -54,11 +56,13 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
 
     Looks where the evidence for the class lies in each image, clusters that, and ranks clusters by how unlike the rest
     they are. Writes a page with the clusters, and a table of all images. Maps are kept in a run folder beside it: if
-    it is stopped, however, the same command goes on where it was.
+    it is stopped, however, the same command goes on where it was. In place of images, the run folder of a finished
+    `pellucid explain` gives the maps that it has, which are not computed again.
     """
     output, table = _places(given, images)
     from ..audit import clever_hans
     from ..audit.clever_hans_clusters import THRESHOLD
+    from ..audit.clever_hans_run import run_folder_in
     from ..method import CATALOGUE
     from ..pages import audit_page, kept
 
@@ -66,21 +70,27 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     _known(given["method"], known)
     entry = known[given["method"]]
     options = values_of(entry.name, given["options"], entry.options, entry.kinds)
+    explained = run_folder_in(images)
+    for name, idle in (("--run", given["run"]), ("--overwrite", given["overwrite"])):
+        if explained is not None and idle:
+            raise click.UsageError(f"{explained.path} is a run folder, whose maps are read: leave out {name}")
     place: Path = given["run"] or output.with_suffix(".run")
     with computing(given), stopping(context, place):
         model = load(given["model"], given)
         classes = [chosen for text in given["classes"] if (chosen := target(text, model)) is not None]
-        result = kept(
-            lambda: clever_hans(
+
+        def work(folder: Path | None) -> CleverHans:
+            return clever_hans(
                 model, list(images), None if given["truth"] == "none" else given["truth"], class_=classes or None,
                 method=entry.name, options=options, size=given["maps"], transform=given["transform"],
-                threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=place, say=say,
-            ),
-            place,
-            overwrite=given["overwrite"],
-            replace=given["run"] is None,
-            say=say,
-        )  # fmt: skip
+                threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=folder, say=say,
+            )  # fmt: skip
+
+        if explained is not None:
+            place, result = explained.path, work(None)
+        else:
+            overwrite, replace = given["overwrite"], given["run"] is None
+            result = kept(lambda: work(place), place, overwrite=overwrite, replace=replace, say=say)
         audit_page(output, model, result, command=shlex.join(["pellucid", *context.obj]), seed=given["seed"])
         result.save(table)
     for name, reason in result.failures:
@@ -116,9 +126,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
-)
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
 @click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
 @click.option("--masks", type=click.Path(path_type=Path), metavar="FOLDER",

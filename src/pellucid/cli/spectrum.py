@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ..console import CODES, FAILED, print_json, say
-from .group import json_option, main
+from .group import json_option, main, stopping
 
 _MOST_NAMED = 10
 
@@ -34,6 +34,8 @@ Examples:
               show_default=True, help="What the classifier sees.")  # fmt: skip
 @click.option("--network", type=click.Choice(["linear", "cnn"]), default="linear", show_default=True,
               help="One layer, or three convolutions and one layer.")  # fmt: skip
+@click.option("--window", type=click.Choice(["hann", "none"]), default="hann", show_default=True,
+              help="What fades images out towards their borders, before the transform.")  # fmt: skip
 @click.option("--classifier", type=click.Path(path_type=Path), metavar="FILE",
               help="One that was trained before: measure it on all files, and train none.")  # fmt: skip
 @click.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the centre.")
@@ -42,8 +44,8 @@ Examples:
 @click.option("--epochs", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="At most.")
 @click.option("--control/--no-control", default=True, show_default=True,
               help="Try to tell two halves of the real images apart.")  # fmt: skip
-@click.option("--keep", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Keep the sums of the mean spectra, and go on from them.")  # fmt: skip
+@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
+              help="Where unfinished work is kept; else beside the page.")  # fmt: skip
 @click.option("--output", type=click.Path(path_type=Path), default=Path("spectrum.html"), show_default=True,
               metavar="PATH", help="The page; numbers and classifier are written beside it.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the split and the training.")
@@ -57,29 +59,34 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
     B_..., C_... (fake). Writes a page with mean spectra, a classifier measured on images that it has not seen, its
     weights and examples explained, a control on two halves of the real images, and whether file format, compression,
     size, colours or framing alone give the classes away. Beside it: predictions, curves and confounds as tables, and
-    the classifier.
+    the classifier, which `pellucid explain --model` takes too. If it is stopped, however, the same command goes on
+    where it was.
     """
     from ..explain.outputs import check_output
 
     output: Path = given["output"]
     check_output(output, "html", [Path(folder) for folder in folders])
     from ..audit import SpectrumClassifier, spectrum_audit
+    from ..audit.spectrum_kept import discard
     from ..pages import save_spectrum_numbers, spectrum_page
     from ..settings import settings
 
-    with settings(device=given["device"]):
-        saved = given["classifier"]
-        if saved is not None and saved.resolve() == output.with_suffix(".safetensors").resolve():
-            raise ValueError(f"{saved} would be written over: give the page another name with --output")
+    saved = given["classifier"]
+    if saved is not None and saved.resolve() == output.with_suffix(".safetensors").resolve():
+        raise ValueError(f"{saved} would be written over: give the page another name with --output")
+    place: Path = given["run"] or output.with_suffix(".run")
+    with settings(device=given["device"]), stopping(context, place):
         classifier = SpectrumClassifier.load(saved) if saved is not None else None
         done = spectrum_audit(
             *folders, train=given["train"], validation=given["validation"], test=given["test"],
-            classes=given["classes"], features=given["features"], network=given["network"], classifier=classifier,
-            crop=given["crop"], resize=given["resize"], channels=1 if given["grey"] else 3, epochs=given["epochs"],
-            control=given["control"], checkpoint=given["keep"], seed=given["seed"],
+            classes=given["classes"], features=given["features"], network=given["network"], window=given["window"],
+            classifier=classifier, crop=given["crop"], resize=given["resize"], channels=1 if given["grey"] else 3,
+            epochs=given["epochs"], control=given["control"], checkpoint=place, say=say,
+            seed=given["seed"],
         )  # fmt: skip
         spectrum_page(output, done, command=shlex.join(["pellucid", *context.obj]))
         files = save_spectrum_numbers(output, done)
+        discard(place)
     failures = done.failures
     for name, reason in failures[:_MOST_NAMED]:
         say(f"{name}: {reason}")

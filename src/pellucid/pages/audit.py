@@ -11,6 +11,7 @@ from ..classifier import Classifier
 from ..report import Plate, gallery
 
 MOST_QUIET = 6  # clusters without an alarm that are shown
+MOST_ROWS = 20  # of the table, unless there are more alarms
 LEAST = 240  # pixels of a picture on the page
 
 
@@ -32,7 +33,7 @@ def audit_page(
         other = sum(result.predictions[row] != cluster.label for row in cluster.members)
         facts = {
             "Surprise": f"{cluster.surprise:.1f}",
-            "From the rest": f"{cluster.score:.1f} standard deviations",
+            "Gap to the rest": f"{cluster.score:.1f} standard deviations",
             "Images": f"{len(cluster.members)}, {cluster.share:.0%} of the class",
             "Taken for another class": f"{other / len(cluster.members):.0%}",
         }
@@ -46,15 +47,17 @@ def audit_page(
             picture = result.embedding(label, seed=seed).figure()
             title_of = f"{label}: its relevance maps, like beside like"
             plates.append(Plate(title_of, [("", picture)], "t-SNE; colours are clusters"))
-    head = ["class", "cluster", "images", "of the class", "surprise", "from the rest", "alarm"]
+    head = ["class", "cluster", "images", "of the class", "surprise", "gap", "alarm"]
     rows = [
         [c.label, str(number), str(len(c.members)), f"{c.share:.1%}", f"{c.surprise:.2f}", f"{c.score:.2f}",
          "yes" if c.alarm else ""]
-        for number, c in enumerate(result.clusters, 1)
+        for number, c in enumerate(result.clusters[: max(MOST_ROWS, len(result.alarms))], 1)
     ]  # fmt: skip
     facts = {
         "Outcome": result.verdict(),
         "Images": f"{len(result.names)} of {len(result.classes)} classes",
+        "Clusters": f"{len(result.clusters)}"
+        + (f", the first {len(rows)} below" if len(rows) < len(result.clusters) else ""),
         "Alarm": f"from a surprise of {result.threshold:g}",
     }
     if result.call:

@@ -171,6 +171,7 @@ def _enlarged(picture: Tensor) -> Tensor:
 
 def _history(result: SpectrumAudit) -> Figure:
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(4.8, 3.2), dpi=130, layout="constrained")
     axis = figure.subplots()
@@ -180,6 +181,7 @@ def _history(result: SpectrumAudit) -> Figure:
               color="tab:orange")  # fmt: skip
     axis.axvline(result.classifier.best + 1, color="0.6", linestyle=":", linewidth=1)
     axis.set_yscale("log")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_xlabel("epoch; dotted: the one that was kept", fontsize=8)
     axis.tick_params(labelsize=8)
     axis.spines[["top", "right"]].set_visible(False)
