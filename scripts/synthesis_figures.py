@@ -30,10 +30,8 @@ from pellucid.pictures import displayable, grid
 from pellucid.synthesis import (
     CPPN,
     FixedMagnitude,
-    Fourier,
     Generator,
     Pixels,
-    Sigmoid,
     Synthesis,
     blur,
     clip_small_gradients,
@@ -82,40 +80,33 @@ def classes() -> None:
 
 
 def regularisers() -> None:
-    """The same two classes with and without each of the things that keep an ascent from grain."""
-    model, names, side = squeezenet(), ("goldfish", "castle"), 112
-    turns = (scale(0.12), rotate(12), jitter(11))
+    """A class and channels of three depths, with and without each thing that keeps an ascent from grain."""
+    model = squeezenet()
+    wanted = ["castle", "features.3:120", "features.7:77", "features.10:77"]
     plain: dict[str, Any] = {"parametrisation": Pixels(), "edits": ()}
+    blurred = (blur(0.8, every=4), clip_small_pixels(20, every=4))
     ways: dict[str, dict[str, Any]] = {
-        "pixels alone": plain,
-        "+ l2": plain | {"penalties": l2(0.003)},
-        "+ total variation": plain | {"penalties": total_variation(0.03)},
-        "+ blur every 4": plain | {"edits": blur(0.7, every=4)},
-        "+ small pixels clipped": plain | {"edits": clip_small_pixels(30, every=4)},
-        "+ small gradients clipped": plain | {"edits": clip_small_gradients(60)},
-        "+ jitter": plain | {"edits": jitter(11)},
-        "+ scale, turn, jitter": plain | {"edits": turns},
-        "all of Yosinski 2015": plain | {"edits": (blur(0.7, every=4), clip_small_pixels(30, every=4)),
-                                         "penalties": l2(0.001)},
-        "sigmoid": plain | {"parametrisation": Sigmoid()},
+        "pixels\nalone": plain,
+        "l2": plain | {"penalties": l2(0.15)},
+        "total\nvariation": plain | {"penalties": total_variation(0.5)},
+        "blur": plain | {"edits": blur(0.8, every=4), "step": 0.03},
+        "small pixels\nclipped": plain | {"edits": clip_small_pixels(60, every=4)},
+        "small gradients\nclipped": plain | {"edits": clip_small_gradients(90)},
+        "all four of\nYosinski 2015": plain | {"edits": (*blurred, clip_small_gradients(50)), "penalties": l2(0.005),
+                                               "step": 0.03},
+        "jitter": plain | {"edits": jitter(11)},
+        "scale, turn,\njitter": plain | {"edits": (scale(0.12), rotate(12), jitter(11))},
         "frequencies": {"edits": ()},
-        "frequencies, no colours apart": {"edits": (), "parametrisation": Fourier(decorrelate=False)},
         "default": {},
-        "fixed magnitude": {"parametrisation": FixedMagnitude(), "steps": 128},
-        "CPPN": {"parametrisation": CPPN(), "steps": 128},
+        "fixed\nmagnitude": {"parametrisation": FixedMagnitude(), "steps": 128},
+        "CPPN": {"parametrisation": CPPN(), "steps": 256},
     }  # fmt: skip
-    made: dict[str, Tensor] = {}
+    found = {}
     for name, options in ways.items():
-        made[name] = pellucid.maximize(model, names, size=side, **{"steps": 80} | options).images
-        print(f"  {name}", flush=True)
-    columns = 5
-    images, titles = [], []
-    for first in range(0, len(made), columns):
-        some = list(made.items())[first : first + columns]
-        for row in range(len(names)):
-            images += [one[row] for _, one in some]
-            titles += [name if row == 0 else "" for name, _ in some]
-    sheet("regularisers", images, titles, columns=columns, inches=1.75)
+        found[name] = pellucid.maximize(model, wanted, size=96, **{"steps": 80} | options)
+        print(f"  {' '.join(name.split())}: {found[name].values.tolist()}", flush=True)
+    rows = [[(found[way].images[k], f"{found[way].values[k]:.3g}") for way in ways] for k in range(len(wanted))]
+    strips("regularisers", dict(zip(wanted, rows, strict=True)), list(ways), inches=0.9, quality=72)
 
 
 def digits() -> None:
@@ -137,16 +128,16 @@ def digits() -> None:
             "sigmoid,\nfrom noise": pellucid.maximize(bounded, every, start="noise", step=1.0, **options),
             "default": pellucid.maximize(mnist(False), every, steps=100),
         }
-    strips("digits", found, [str(digit) for digit in every])
+    strips("digits", {label: of(one) for label, one in found.items()}, [str(digit) for digit in every])
 
 
 def channels() -> None:
     """Channels of three depths."""
-    model = squeezenet()
-    layers = ("features.3", "features.7", "features.12")
-    wanted = [pellucid.channel(layer, index) for layer in layers for index in (3, 40, 77, 101, 120)]
-    found = pellucid.maximize(model, wanted, size=128, steps=96)
-    sheet("channels", found.images, [f"{t.reads and next(iter(t.reads))}" for t in wanted], columns=5, inches=1.5)
+    depths = {"features.3": (3, 64, 77, 101, 120), "features.7": (3, 77, 101, 120, 200),
+              "features.12": (40, 77, 101, 120, 300)}  # fmt: skip
+    wanted = [f"{layer}:{index}" for layer, some in depths.items() for index in some]
+    found = pellucid.maximize(squeezenet(), wanted, size=128, steps=96)
+    sheet("channels", found.images, wanted, columns=5, inches=1.5)
 
 
 def inversion() -> None:
@@ -162,14 +153,14 @@ def inversion() -> None:
 def dream() -> None:
     """A photograph, two dreams of it, and one guided by another photograph."""
     model, image = squeezenet(), photo("china.jpg", 160, 240)
-    guide = photo("flower.jpg", 160, 160, zoom=1.2)
+    guide = photo("chelsea.png", 160, 240)
     images = [
         image,
-        pellucid.dream(model, image, pellucid.layer("features.5")).images,
+        pellucid.dream(model, image, pellucid.layer("features.5"), steps=5).images,
         pellucid.dream(model, image, pellucid.layer("features.9")).images,
         pellucid.dream(model, image, "features.9", guide=guide).images,
     ]
-    names = ["the photo", 'layer("features.5")', 'layer("features.9")', "guided by a flower"]
+    names = ["the photo", 'layer("features.5")', 'layer("features.9")', "guided by a cat"]
     sheet("dream", torch.cat(images), names, columns=2, inches=2.9)
 
 
@@ -182,7 +173,7 @@ def texture() -> None:
     }
     images, titles = [], []
     for name, sample in samples.items():
-        made = pellucid.texture(model, sample, size=128, steps=150).images
+        made = pellucid.texture(model, sample, size=128).images
         other = quilt(sample[:, :, :64, :64], size=96, window=11).images
         images += [displayable(_enlarged(one, 128))[0] for one in (sample, made, other)]
         titles += [name, "texture", "quilt"]
@@ -224,29 +215,42 @@ def generator() -> None:
         "default": pellucid.maximize(model, names, steps=100),
         "generator": best,
     }
-    strips("generator", found, names)
+    strips("generator", {label: of(one) for label, one in found.items()}, names)
 
 
-def strips(name: str, found: Mapping[str, Synthesis], titles: Sequence[str], inches: float = 0.8) -> None:
-    """A row for each way, with its name at the left and values below."""
+def of(result: Synthesis) -> list[tuple[Tensor, str]]:
+    """Each image with what to say below it."""
+    both = zip(result.values.tolist(), result.dead.tolist(), strict=True)
+    notes = [f"{value:.1e}\nno gradient" if dead else f"{value:.3g}" for value, dead in both]
+    return list(zip(result.images, notes, strict=True))
+
+
+def strips(
+    name: str,
+    rows: Mapping[str, Sequence[tuple[Tensor, str]]],
+    titles: Sequence[str],
+    *,
+    inches: float = 0.8,
+    quality: int = 82,
+) -> None:
+    """Rows of images with names at the left and above, and a note below each."""
     from matplotlib.figure import Figure
 
     columns = len(titles)
-    figure = Figure(figsize=(inches * columns + 1, (inches + 0.22) * len(found) + 0.2), layout="constrained")
-    axes = figure.subplots(len(found), columns, squeeze=False)
-    for row, (label, result) in enumerate(found.items()):
-        for column, image in enumerate(displayable(result.images)):
+    figure = Figure(figsize=(inches * columns + 1, (inches + 0.22) * len(rows) + 0.25), layout="constrained")
+    axes = figure.subplots(len(rows), columns, squeeze=False)
+    for row, (label, tiles) in enumerate(rows.items()):
+        for column, (image, note) in enumerate(tiles):
             axis = axes[row, column]
-            axis.imshow(image.permute(1, 2, 0).numpy(), interpolation="nearest")
+            axis.imshow(displayable(image[None])[0].permute(1, 2, 0).numpy(), interpolation="nearest")
             axis.set(xticks=[], yticks=[])
             axis.spines[:].set_visible(False)
-            gone = bool(result.dead[column])
-            axis.set_xlabel("no gradient" if gone else f"{result.values[column]:.3g}", fontsize=6.5, labelpad=2)
+            axis.set_xlabel(note, fontsize=6.5, labelpad=2)
             if row == 0:
                 axis.set_title(titles[column], fontsize=8)
         axes[row, 0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     FOLDER.mkdir(exist_ok=True)
-    figure.savefig(FOLDER / f"{name}.jpg", dpi=100, pil_kwargs={"quality": 85})
+    figure.savefig(FOLDER / f"{name}.jpg", dpi=100, pil_kwargs={"quality": quality})
 
 
 def _enlarged(images: Tensor, side: int) -> Tensor:

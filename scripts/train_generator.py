@@ -1,7 +1,8 @@
-"""Trains a decoder from codes to images, for `pellucid.synthesis.Generator`.
+"""Trains the decoder that ships with `pellucid.shapes`, for `pellucid.synthesis.Generator`.
 
-python scripts/train_generator.py                                    the one that ships with `pellucid.shapes`
-python scripts/train_generator.py photos/ --output faces.safetensors    one for the images of a folder
+python scripts/train_generator.py
+
+One for the images of a folder: `pellucid generator train photos/`.
 """
 
 from __future__ import annotations
@@ -18,11 +19,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-import pellucid
 from pellucid.shapes import CLASSES, ShapesGenerator, scenes
 from pellucid.shapes.generator import EXTENT, GRID, OUTLINE
 from pellucid.shapes.outlines import OUTLINES
-from pellucid.synthesis import Decoder, train_generator
 
 WEIGHTS = Path(__file__).parents[1] / "src" / "pellucid" / "shapes" / "generator.safetensors"
 TURNS = 360
@@ -87,7 +86,7 @@ def shapes(options: argparse.Namespace) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(options.seed)
         network = ShapesGenerator()
-        learn_outlines(network, options.steps or 20000, 0.004, options.seed)
+        learn_outlines(network, options.steps, 0.004, options.seed)
     measure_colours(network, 7_000_000 + options.seed)
     # Half precision: distances are to a thousandth of the shape then, a tenth of a pixel.
     weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
@@ -97,49 +96,17 @@ def shapes(options: argparse.Namespace) -> None:
     os.replace(part, options.output)  # noqa: PTH105
 
 
-def folder(options: argparse.Namespace) -> None:
-    """One for the images of a folder, which goes on from where it was stopped."""
-    model = pellucid.load(options.model) if options.model else None
-    checkpoint = options.output.with_suffix(".checkpoint.safetensors")
-    decoder = train_generator(
-        options.photos, size=options.size, channels=options.channels, length=options.length, model=model,
-        layers=options.layers.split(",") if options.layers else (), mirror=options.mirror, steps=options.steps or 4000,
-        seed=options.seed, checkpoint=checkpoint,
-    )  # fmt: skip
-    decoder.save(options.output)
-    checkpoint.unlink(missing_ok=True)
-    show(decoder, options.output.with_suffix(".png"), options.seed)
-
-
-def show(decoder: Decoder, path: Path, seed: int) -> None:
-    """Forty images of random codes."""
-    codes = torch.randn(40, *decoder.code, generator=torch.Generator().manual_seed(seed))
-    with torch.no_grad():
-        images = pellucid.pictures.displayable(decoder(codes))
-    pellucid.pictures.grid(list(images), [""] * 40, columns=10, inches=1.1).savefig(path)
-
-
 def main() -> None:
     layout = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=layout)
-    parser.add_argument("photos", nargs="*", help="images and folders; without any, the shapes' own")
-    parser.add_argument("--output", type=Path, help="where the weights go; a picture of random codes beside them")
-    parser.add_argument("--steps", type=int)
+    parser.add_argument("--output", type=Path, default=WEIGHTS, help="where the weights go")
+    parser.add_argument("--steps", type=int, default=20000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--size", type=int, default=64, help="height and width of the images")
-    parser.add_argument("--channels", type=int, default=3, choices=(1, 3))
-    parser.add_argument("--length", type=int, default=64, help="numbers of a code")
-    parser.add_argument("--mirror", action="store_true", help="let half of the images be mirrored")
-    parser.add_argument("--model", help="a classifier whose features decoded images must share")
-    parser.add_argument("--layers", help="of the model, commas between")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     started = time.perf_counter()
-    if options.photos and options.output is None:
-        parser.error("--output is needed: where the weights go")
-    options.output = options.output or WEIGHTS
-    (folder if options.photos else shapes)(options)
+    shapes(options)
     print(f"{options.output}: {options.output.stat().st_size} bytes, {time.perf_counter() - started:.0f} s")
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pellucid
+from pellucid import batches
 from pellucid.batches import CPU_MEMORY, batched, memory_budget
 from pellucid.settings import Settings, current
 
@@ -106,3 +107,28 @@ def test_progress_shows_after_two_seconds_once(capsys):
     with pellucid.settings(batch_size=1, progress=False):
         batched(slow, 12, like=torch.zeros(1), label="outer")
     assert capsys.readouterr().err == ""
+
+
+def test_work_that_cannot_be_counted_is_announced_after_two_seconds(monkeypatch, capsys):
+    made = []
+
+    class Clock:
+        def __init__(self, seconds, say):
+            self.seconds, self.say, self.started, self.stopped = seconds, say, False, False
+            made.append(self)
+
+        def start(self):
+            self.started = True
+
+        def cancel(self):
+            self.stopped = True
+
+    monkeypatch.setattr(batches, "Timer", Clock)
+    with batches.announced("it looks for neighbours"):
+        assert made[0].started and made[0].seconds == 2 and not made[0].stopped
+        made[0].say()
+    assert made[0].stopped and capsys.readouterr() == ("", "it looks for neighbours\n")
+    with batches.progress(3), batches.announced("below a bar"):
+        assert not made[1].started
+    with pellucid.settings(progress=False), batches.announced("not wished for"):
+        assert not made[2].started

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -57,10 +57,10 @@ def photos(tmp_path, monkeypatch):
 # help
 
 
-OF_STYLE = [("style", name) for name in ("transfer", "train", "apply")]
+WITHIN = [("style", name) for name in ("transfer", "train", "apply")] + [("generator", n) for n in ("train", "draw")]
 
 
-@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), *OF_STYLE])
+@pytest.mark.parametrize("command", [(), *((name,) for name in COMMANDS), *WITHIN])
 def test_help_has_examples(command):
     done = call(*command, "--help")
     assert done.exit_code == 0 and done.stderr == ""
@@ -228,7 +228,9 @@ PAIR = int | tuple[int, int] | None
      ("keep", str, "keep"), ("3", Any, 3), ("0.5", Any, 0.5), ("none", Any, None), ("layer4", Any, "layer4"),
      ("black", str | torch.Tensor, "black"), ("3", str | None, "3"), ("None", str | None, None), ("12", PAIR, 12),
      ("12,20", PAIR, (12, 20)), ("12, 20", PAIR, (12, 20)), ("none", PAIR, None), ("1,2", tuple[float, ...], (1, 2)),
-     ("b", Literal["a", "b"], "b"), ("2", Literal[1, 2], 2), ("0.5", float | None, 0.5)],
+     ("b", Literal["a", "b"], "b"), ("2", Literal[1, 2], 2), ("0.5", float | None, 0.5),
+     ("1,2.5", Sequence[float], [1.0, 2.5]), ("a", Sequence[str], ["a"]), ("a", str | Sequence[str], "a"),
+     ("a, b", str | Sequence[str], ["a", "b"]), ("3", int | Sequence[torch.Tensor], 3)],
 )  # fmt: skip
 def test_options_have_the_type_that_they_are_declared_with(text, kind, value):
     assert typed(text, kind) == value and type(typed(text, kind)) is type(value)
@@ -238,14 +240,17 @@ def test_options_have_the_type_that_they_are_declared_with(text, kind, value):
     ("text", "kind", "said"),
     [("5.5", int, "a whole number"), ("five", int, "a whole number"), ("x", float, "a number"),
      ("5", bool, "true or false"), ("1,2,3", PAIR, "a whole number, numbers with commas between or none"),
-     ("1,b", PAIR, "a whole number, numbers"), ("c", Literal["a", "b"], "^a, b$")],
+     ("1,b", PAIR, "a whole number, numbers"), ("1,b", Sequence[float], "values with commas"),
+     ("x", int | Sequence[torch.Tensor], "^a whole number$"), ("c", Literal["a", "b"], "^a, b$")],
 )  # fmt: skip
 def test_options_of_another_type_are_refused(text, kind, said):
     with pytest.raises(ValueError, match=said):
         typed(text, kind)
 
 
-@pytest.mark.parametrize("kind", [torch.Tensor, torch.Tensor | None, Callable[[int], int] | None])
+@pytest.mark.parametrize(
+    "kind", [torch.Tensor, torch.Tensor | None, Callable[[int], int] | None, Sequence[torch.Tensor]]
+)
 def test_options_that_no_text_can_give(kind):
     with pytest.raises(TypeError):
         typed("x", kind)
@@ -298,7 +303,7 @@ def test_python_becomes_flags(said, here):
 # What Python alone can do, or what no command can come to.
 NOT_HERE = (
     "bare network", "images[", "images.", ".eval()", "torch.export", "explain takes a Classifier", "ragged=True",
-    "the objective is a 'X'; expected", "objective=lambda", "use pellucid.wrap in Python",
+    "the objective is a 'X'; expected", "objective=lambda", "use pellucid.wrap in Python", "keras.models.load_model",
     "pellucid.colour.", "crop='X'", "Scenes(", "needs --option", "say bounds=", "with successes=True",
 )  # fmt: skip
 

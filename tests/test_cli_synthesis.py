@@ -10,6 +10,8 @@ from PIL import Image
 from pellucid.cli import main
 from pellucid.images import read_image, write_image
 from pellucid.shapes import scenes
+from pellucid.synthesis import Decoder, StyleNetwork
+from pellucid.synthesis.training import Squares, steps_in
 
 
 def call(*arguments):
@@ -45,6 +47,7 @@ def test_units_and_classes_side_by_side(photo):
         (["dream", "scene.png", "--layer", "features.4", "--guide", "scene.png"], "dream.png"),
         (["dream", "scene.png", "--option", "octaves=2", "--longest", "64"], "dream.png"),
         (["texture", "scene.png", "--option", "size=40"], "texture.png"),
+        (["texture", "scene.png", "--size", "40"], "texture.png"),
         (["style", "transfer", "scene.png", "style.png", "--output", "painted.png"], "painted.png"),
         (
             [
@@ -65,7 +68,7 @@ def test_units_and_classes_side_by_side(photo):
 def test_pictures_of_pictures(photo, arguments, output):
     done = call(*arguments, "--model", "shapes", "--steps", "4")
     assert done.exit_code == 0 and f"wrote {output}" in done.stdout, done.stderr
-    side = 64 if "--longest" in arguments else 40 if "size=40" in arguments else 96
+    side = 64 if "--longest" in arguments else 40 if {"size=40", "40"} & {*arguments} else 96
     assert read_image(photo.parent / output).shape == (3, side, side)
 
 
@@ -130,3 +133,88 @@ def test_a_network_learns_a_style_and_paints(photo):
     assert done.exit_code == 2 and "there is no style 'stile'; near it: style" in done.stderr
     done = call("style", "apply", "scene.png", "--network", "scene.png")
     assert done.exit_code == 2 and "Traceback" not in done.stderr
+
+
+SMALL = ("--option", "width=4", "--option", "blocks=1", "--option", "size=32", "--option", "batch=2")
+
+
+def test_a_style_is_added_to_a_network_and_the_first_stays(photo):
+    write_image(scenes(3).images[2], photo.parent / "other.png")
+    train = ("style", "train", "scene.png", "--model", "shapes", "--steps", "3", *SMALL)
+    assert call(*train, "--style", "style.png", "--output", "one.safetensors").exit_code == 0
+    more = (*train, "--style", "other.png", "--add-to", "one.safetensors")
+    done = call(*more, "--output", "two.safetensors")
+    assert done.exit_code == 0 and "styles: style, other" in done.stdout, done.stderr
+    image = read_image("scene.png")[None]
+    one, two = (StyleNetwork.load(f"{name}.safetensors").paint(image, "style") for name in ("one", "two"))
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-6)
+    done = call(*more, "--output", "one.safetensors")
+    assert done.exit_code == 2 and "--add-to and --output are the same file" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "kept"),
+    [
+        (("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", *SMALL), "painter"),
+        (("generator", "train", "scene.png", "--size", "16", "--option", "width=2", "--option", "length=4"),
+         "generator"),
+    ],
+)  # fmt: skip
+def test_a_training_that_is_stopped_goes_on_with_the_same_command(photo, monkeypatch, command, kept):
+    draw, calls = Squares.draw, []
+
+    def stopping(*given):
+        calls.append(1)
+        if len(calls) == 5:
+            raise KeyboardInterrupt
+        return draw(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Squares, "draw", stopping)
+        done = call(*command, "--steps", "6")
+    checkpoint, output = photo.parent / f"{kept}.checkpoint.safetensors", photo.parent / f"{kept}.safetensors"
+    assert done.exit_code == 130 and "the same again goes on" in done.stderr, done.stderr
+    assert 0 < steps_in(checkpoint) < 6 and output.exists()
+    assert call(*command, "--steps", "6").exit_code == 0 and not checkpoint.exists()
+    stopped = output.read_bytes()
+    assert call(*command, "--steps", "6").exit_code == 0 and output.read_bytes() == stopped
+
+
+def test_styles_in_regions_and_in_shares(photo):
+    mask = torch.zeros(1, 8, 8)
+    mask[:, :, :4] = 1
+    write_image(mask, photo.parent / "left.png")
+    write_image(1 - mask, photo.parent / "right.png")
+    both = ("style", "transfer", "scene.png", "style.png", "scene.png", "--model", "shapes", "--steps", "4")
+    for name, more in {
+        "even": (), "shares": ("--option", "mixture=0.9,0.1"), "masks": ("--mask", "left.png", "--mask", "right.png")
+    }.items():  # fmt: skip
+        done = call(*both, *more, "--output", f"{name}.png")
+        assert done.exit_code == 0, done.stderr
+    even, shares, masks = (read_image(f"{name}.png") for name in ("even", "shares", "masks"))
+    assert not torch.equal(even, shares) and not torch.equal(even, masks)
+    done = call(*both, "--mask", "left.png")
+    assert done.exit_code == 2 and "masks has 1 entries for 2 styles" in done.stderr
+
+
+def test_a_decoder_learns_images_draws_and_is_climbed_over(photo):
+    (photo.parent / "photos").mkdir()
+    for number, image in enumerate(scenes(4).images):
+        write_image(image, photo.parent / "photos" / f"{number}.png")
+    options = ("--size", "32", "--option", "width=2", "--option", "length=4", "--option", "batch=2", "--steps", "3")
+    done = call("generator", "train", "photos", *options, "--output", "net.safetensors", "--report", "net.html")
+    assert done.exit_code == 0 and "wrote net.safetensors, net.html (codes of 4 numbers)" in done.stdout, done.stderr
+    assert (photo.parent / "net.html").read_text().count("<img") == 24
+    assert call("generator", "draw", "net.safetensors", "--count", "3").exit_code == 0
+    assert read_image("drawn.png").shape == (3, 32, 3 * 32 + 2)
+    climb = ("visualize", "--model", "shapes", "--target", "star", "--steps", "3")
+    done = call(*climb, "--generator", "net.safetensors", "--output", "codes.png")
+    assert done.exit_code == 0 and read_image("codes.png").shape == (3, 32, 32), done.stderr
+    done = call(*climb, "--generator", "shapes", "--option", "count=2", "--output", "two.png")
+    assert done.exit_code == 0 and read_image("two.png").shape == (3, 96, 193), done.stderr
+    done = call(*climb, "--generator", "scene.png")
+    assert done.exit_code == 2 and "ends in .safetensors" in done.stderr
+    done = call("generator", "train", "photos", "--layers", "features.1", *options)
+    assert done.exit_code == 2 and "model and layers go together" in done.stderr
+    shared = ("generator", "train", "photos", "--model", "shapes", "--layers", "features.1", *options[4:])
+    assert call(*shared).exit_code == 0 and Decoder.load("generator.safetensors").size == 96

@@ -10,7 +10,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
@@ -130,14 +130,22 @@ def typed(text: str, kind: Any) -> Any:
 
     >>> typed("12,20", int | tuple[int, int] | None), typed("3", str | None), typed("3", Any)
     ((12, 20), '3', 3)
+    >>> typed("0.7,0.3", Sequence[float]), typed("conv1", str | Sequence[str]), typed("a,b", str | Sequence[str])
+    ([0.7, 0.3], 'conv1', ['a', 'b'])
     """
     kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
     expected = []
     for of, words in _WORDS.items():
         for one in (int, float, NoneType, str) if kind is Any else kinds:
+            if of is Sequence and str in kinds and "," not in text:
+                continue  # one of them, which the text alone stands for
             if (get_origin(one) or one) is of:
-                with suppress(ValueError):
+                try:
                     return _read(text, of, get_args(one))
+                except ValueError:
+                    pass
+                except TypeError:  # a sequence of what cannot be written
+                    continue
                 expected.append(", ".join(map(str, get_args(one))) if of is Literal else words)
     if not {*expected} - {"none"}:
         raise TypeError(f"{kind} cannot be written")
@@ -152,6 +160,7 @@ _WORDS: dict[Any, str] = {
     tuple: "numbers with commas between",
     Literal: "",
     NoneType: "none",
+    Sequence: "values with commas between",
     str: "a text",
 }
 
@@ -167,6 +176,8 @@ def _read(text: str, of: Any, inner: tuple[Any, ...]) -> Any:
         parts = text.split(",")
         each = [inner[0]] * len(parts) if inner[1:] == (...,) else inner
         return tuple(typed(part.strip(), one) for part, one in zip(parts, each, strict=True))
+    if of is Sequence:
+        return [typed(part.strip(), inner[0]) for part in text.split(",")]
     if of in (int, float, str):
         return of(text)
     raise ValueError

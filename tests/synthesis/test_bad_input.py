@@ -12,17 +12,21 @@ from torch.nn import functional as F
 import pellucid
 from pellucid import channel
 from pellucid.checks import UnknownName
+from pellucid.run import ModelError
 from pellucid.synthesis import (
     CPPN,
     FixedMagnitude,
     Fourier,
+    Generator,
     Pixels,
     Sigmoid,
+    StyleNetwork,
     dream,
     invert,
     maximize,
     multifaceted,
     quilt,
+    style,
     style_transfer,
     texture,
     train_style,
@@ -58,6 +62,41 @@ def flat_net():
 )  # fmt: skip
 def test_an_unknown_layer_is_named_with_those_near_it(make):
     with pytest.raises(UnknownName, match="'conv9'.*near it: conv"):
+        make(small_model(), some_images(1))
+
+
+def test_an_unknown_layer_of_several_is_told_before_the_first_is_worked_on():
+    net, passes = small_net(), []
+    net.register_forward_pre_hook(lambda *_given: passes.append(1))
+    with pytest.raises(UnknownName, match="'conv9'.*near it: conv"):
+        invert(net, some_images(1), ["conv1", "conv9"], steps=3)
+    assert not passes
+    with pytest.raises(ValueError, match="there are no layers"):
+        invert(net, some_images(1), [])
+
+
+# Options that do not fit -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "said"),
+    [
+        (lambda m, x: maximize(m, 0, parametrisation=Fourier), TypeError, r"expected one, as in Pixels\(\)"),
+        (lambda m, x: maximize(m, 0, parametrisation="fourier"), TypeError, r"parametrisation is 'fourier'"),
+        (lambda m, x: maximize(m, 0, size=0), ValueError, "size is 0, expected pixels"),
+        (lambda m, x: maximize(m, 0, size=12, parametrisation=Generator(nn.Linear(3, 4).eval(), (5,))), ModelError,
+         r"the decoder failed on codes of shape \(1, 5\)"),
+        (lambda m, x: dream(m, x, pellucid.logit(0), guide=x), ValueError, r"a layer or its name, got logit\(0\)"),
+        (lambda m, x: dream(m, x, "conv1", guide=x.repeat(2, 1, 1, 1)), ValueError, "a guide is one image"),
+        (lambda m, x: style("conv1", x.repeat(2, 1, 1, 1)), ValueError, "a style is one image, .* got 2"),
+        (lambda m, x: style_transfer(m, x, x, start="contnet"), ValueError, "of content, noise, .*near it: content"),
+        (lambda m, x: train_style(m, x, x), TypeError, "styles is a Tensor, expected images by name"),
+        (lambda m, x: StyleNetwork(["a"], width=2, blocks=1).paint(torch.rand(1, 3, 24, 24), [math.nan]), ValueError,
+         "the shares are"),
+    ],
+)  # fmt: skip
+def test_options_that_do_not_fit_are_told(make, error, said):
+    with pytest.raises(error, match=said):
         make(small_model(), some_images(1))
 
 
@@ -100,6 +139,24 @@ def test_images_that_are_nan_are_refused():
 
 
 # A gradient of 0 ---------------------------------------------------------------------------------------------------
+
+
+class Saturated(nn.Module):
+    """A sigmoid that is 1 whatever it sees."""
+
+    def __init__(self, sign: float) -> None:
+        super().__init__()
+        self.conv, self.sign = nn.Conv2d(3, 2, 1), sign
+        self.eval()
+
+    def forward(self, x):
+        return (self.conv(x).mean((2, 3)) + self.sign * 300).sigmoid()
+
+
+@pytest.mark.parametrize(("sign", "there"), [(1, "1"), (-1, "0")])
+def test_a_saturated_sigmoid_is_told_from_the_value_that_it_has(sign, there):
+    with pytest.raises(ValueError, match=rf"gradient; there it is {there}\. .* which at 1 has nothing left to gain"):
+        maximize(Saturated(sign), 0, size=4, steps=3, edits=())
 
 
 class Shut(nn.Module):
@@ -262,6 +319,18 @@ def test_an_interruption_while_layers_are_inverted_keeps_those_that_are_done():
     with pytest.warns(UserWarning, match="best images so far"):
         found = invert(net, torch.rand(1, 3, 12, 12), ["0", "1"], steps=12)
     assert found.interrupted and found.titles == ("0", "1") and len(found.error) == 2
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_gradients_are_taken_also_where_the_caller_wants_none(mode):
+    model, image = pellucid.wrap(flat_net()), torch.rand(1, 3, 24, 24)
+    expected = maximize(model, 1, size=24, steps=3).images
+    with mode():
+        assert torch.equal(maximize(model, 1, size=24, steps=3).images, expected)
+        assert invert(model, image * 1.0, "0", steps=2).steps == 2 and dream(model, image * 1.0, 1, steps=2).steps == 2
+    with torch.no_grad():
+        train_style(model, image, {"a": image}, width=2, blocks=1, size=24, steps=1, content_layers="0",
+                    style_layers="0")  # fmt: skip
 
 
 def test_the_model_is_as_it_was_after_an_interruption():

@@ -59,6 +59,15 @@ def test_the_generator_draws_any_size_and_is_small():
         generator(8)
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_a_decoder_of_another_type_than_the_network(dtype):
+    model = small_net().to(torch.float64)
+    net = Decoder(4, size=12, width=2).to(dtype).eval()
+    found = maximize(model, 0, size=12, parametrisation=Generator(net), penalties=l2(0.1, on="code"), steps=3, edits=())
+    assert found.images.dtype == torch.float64 and found.images.isfinite().all()
+    assert next(net.parameters()).dtype == dtype
+
+
 def test_its_weights_leave_random_numbers_alone():
     torch.manual_seed(5)
     expected = torch.rand(3)
@@ -118,7 +127,7 @@ def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(Squares, "draw", stopping)
-        with pytest.warns(UserWarning, match="stopped after 5 of 9 steps; the same call goes on"):
+        with pytest.warns(UserWarning, match="stopped after 5 of 9 steps; the same again goes on"):
             train_generator(bars(), steps=9, checkpoint=file, **OPTIONS)
     on = train_generator(bars(), steps=9, checkpoint=file, **OPTIONS)
     for name, value in whole.state_dict().items():

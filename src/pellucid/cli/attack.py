@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ..console import CODES, FAILED, in_flags, print_json, say
-from .group import computing, json_option, load, main, stopping, target, values_of, with_model
+from .group import MODEL, computing, json_option, load, main, stopping, target, values_of, with_model
 
 MOST_NAMED = 10  # files in a list of failures on the screen
 
@@ -35,9 +35,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
-)
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--to", metavar="LABEL|INDEX", help="The class to be taken for; else any wrong one.")
 @click.option(
     "--method", metavar="NAME", help="An attack of `pellucid methods`.  [default: targeted with --to, else pgd]"
@@ -137,9 +135,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
-)
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--eps", metavar="E,E", callback=budget, default="2/255,4/255,8/255,16/255", show_default=True,
               help="Budgets, of pixels in [0, 1].")  # fmt: skip
 @click.option("--norm", metavar="linf|l2|l1", help="In which budgets are measured.")

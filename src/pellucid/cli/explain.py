@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say
-from .group import computing, json_option, load, main, target, values_of, with_model
+from .group import MODEL, computing, json_option, load, main, target, values_of, with_model
 
 if TYPE_CHECKING:
     from ..explain.job import Explained
@@ -30,9 +30,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option(
-    "--model", required=True, metavar="NAME|FILE", help="A name of `pellucid models`, or an exported program."
-)
+@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
 @click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
 @click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
 @click.option("--layer", metavar="NAME", help="For methods that look at one; see `pellucid layers`.")

@@ -14,6 +14,8 @@ from ..console import CODES, STOPPED, Verbs, say, typed
 if TYPE_CHECKING:
     from ..classifier import Classifier
 
+MODEL = "A name of `pellucid models`, or a file: .pt2, .onnx, .keras, .h5, or the folder of a SavedModel."
+
 
 def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not context.resilient_parsing:

@@ -17,5 +17,6 @@ from .representation import neighbors_page as neighbors_page
 from .representation import patches_page as patches_page
 from .spectrum import save_spectrum_numbers as save_spectrum_numbers
 from .spectrum import spectrum_page as spectrum_page
+from .synthesis import generator_page as generator_page
 from .synthesis import style_page as style_page
 from .synthesis import synthesis_page as synthesis_page

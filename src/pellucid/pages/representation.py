@@ -129,8 +129,9 @@ def patches_page(
         [str(number), f"{float(values[0]):.4g}", f"{float(values[-1]):.4g}", str(len(set(numbers.tolist())))]
         for number, values, numbers in zip(found.channels, found.values, found.numbers, strict=True)
     ]
+    of = f" for {found.call.objective}" if found.by == "relevance" and found.call is not None else ""
     facts = {"Images": str(len(found.names)), "Layer": found.layer, "Channels": str(len(found.channels)),
-             "Ranked by": found.by}  # fmt: skip
+             "Ranked by": f"{found.by}{of}"}  # fmt: skip
     if found.fields is not None:
         sides = (found.fields.boxes[..., 2:] - found.fields.boxes[..., :2]).flatten(0, 1).amax(0).tolist()
         facts["A place sees"] = f"{sides[0]} x {sides[1]} pixels"

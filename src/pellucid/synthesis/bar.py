@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch import Tensor
 
-from ..settings import current
+from ..batches import watched
 
 LOOK = 10  # steps between two looks at values that lie on a GPU
 
@@ -17,7 +17,7 @@ def climbing(steps: int, label: str, word: str = "objective") -> Iterator[Callab
     """A bar that appears after two seconds; what it yields takes the steps made and the values at the last of them."""
     from tqdm.auto import tqdm
 
-    hidden = not current().progress
+    hidden = not watched()
     with tqdm(total=steps, desc=label, unit="step", delay=2, disable=hidden, leave=False) as bar:
 
         def advance(made: int, values: Tensor | None) -> None:

@@ -92,6 +92,21 @@ class Decoder(nn.Module):
         return decoder.eval()
 
 
+def random_images(net: nn.Module, count: int, seed: int = 0) -> Tensor:
+    """What a decoder with a `code` draws of random codes, distributed as in its training; on the CPU.
+
+    >>> random_images(Decoder(4, size=8, width=2).eval(), 3).shape
+    torch.Size([3, 3, 8, 8])
+    """
+    place = next(net.parameters())
+    codes = torch.randn(count, *net.code, generator=torch.Generator().manual_seed(seed))  # type: ignore[misc]
+    parts: list[Tensor] = []
+    with torch.no_grad():
+        for part in codes.to(place).split(64):
+            parts.append(net(part).float().cpu())
+    return torch.cat(parts)
+
+
 class Encoder(nn.Module):
     """The mirror of a decoder, by which it is trained: from images to the means and log variances of their codes."""
 

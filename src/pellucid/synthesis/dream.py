@@ -32,7 +32,7 @@ def dream(
     guide: Tensor | None = None,
     octaves: int = 4,
     ratio: float = 1.4,
-    steps: int = 20,
+    steps: int = 10,
     step: float = 0.006,
     shift: int = 16,
     film: int = 0,
@@ -86,6 +86,8 @@ def dream(
         )
     if guide is not None:
         name = objective if isinstance(objective, str) else next(iter(getattr(objective, "reads", ())), None)
+        if name is None and objective is not None:
+            raise ValueError(f"with a guide the objective is a layer or its name, got {objective}")
         objective = guided(name or content_layer(model, images), guide)
     elif objective is None:
         objective = whole_layer(content_layer(model, images))

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..checks import check_images
 from ..classifier import Classifier
 from ..run import Model, run
+from ..run import layer as find
 from .canvas import Parametrisation
 from .edits import Edit
 from .maximize import STEPS, check_climb, mean_colour, pose, solve
@@ -79,6 +80,10 @@ def invert(
     if min(variation, bound) < 0:
         raise ValueError(f"variation and bound are {variation} and {bound}, expected weights from 0")
     names = [layer] if isinstance(layer, str) else list(layer)
+    if not names:
+        raise ValueError("there are no layers: name at least one")
+    for name in names:  # all of them, before the first is worked on
+        find(model, name)
     if len(names) > 1:
         images = images[:1]
     # Centred on the image's range: a bare network's pixels are taken as they are, of deviation about 1.

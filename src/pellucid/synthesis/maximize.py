@@ -175,6 +175,8 @@ def pose(
     else:
         shape = _shape(model, size)
         rows = max(len(objectives), count)
+    if isinstance(parametrisation, type) or not hasattr(parametrisation or Fourier(), "begin"):
+        raise TypeError(f"parametrisation is {parametrisation!r}, expected one, as in Pixels() or Fourier()")
     place = home(model) or (torch.device("cpu"), torch.float32)
     like = torch.zeros(rows, *shape, device=place[0], dtype=torch.promote_types(place[1], torch.float32))
     bare = not isinstance(model, Classifier)
@@ -261,7 +263,7 @@ def _result(
             stacklevel=5,
         )
     else:
-        _report_dead(dead, lost, titles)
+        _report_dead(dead, lost, titles, torch.cat(values))
     if not images.isfinite().all():
         raise ValueError("the images became NaN or infinite: the steps are too long, take a smaller step")
     frames = [one.frames for one in found if one.frames is not None]
@@ -291,16 +293,17 @@ def louder(parametrisation: Parametrisation, factor: float) -> Parametrisation:
     return parametrisation if noise is None else replace(parametrisation, noise=noise * factor)  # type: ignore[type-var]
 
 
-def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...]) -> None:
+def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...], values: Tensor) -> None:
     def named(rows: Tensor) -> str:
         names = [title for title, one in zip(titles, rows.tolist(), strict=True) if one]
         return f"{', '.join(names[:5])}{', ...' if len(names) > 5 else ''}"
 
     if dead.any():
+        there = ", ".join(f"{value:.3g}" for value in values.cpu()[dead][:5].tolist())
         text = (
-            f"{named(dead)}: no start was found where the objective has a gradient. It lies behind a ReLU that is off "
-            'or a saturated sigmoid: start from other images (start="ones", or photos), or climb what comes before it, '
-            "such as the logit or neuron(layer, index)"
+            f"{named(dead)}: no start was found where the objective has a gradient; there it is {there}. It lies "
+            "behind a ReLU that is off or a saturated sigmoid, which at 1 has nothing left to gain: start from other "
+            'images (start="ones", or photos), or climb what comes before it, such as the logit or neuron(layer, index)'
         )
         if dead.all():
             raise ValueError(text)
@@ -308,8 +311,8 @@ def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...]) -> None:
     if lost.any():
         warnings.warn(
             f"{named(lost)}: a step led to where the objective has no gradient, and it ended below where it began. "
-            "Take smaller steps, or climb what comes before the ReLU or the sigmoid, such as the logit; keep='best' "
-            "gives the best image on the way",
+            "Take smaller steps or another start, or climb what comes before the ReLU or the sigmoid, such as the "
+            "logit; keep='best' gives the best image on the way",
             stacklevel=6,
         )
 
@@ -358,7 +361,8 @@ def _nan(like: Tensor, rows: int, length: int) -> Tensor:
 def _shape(model: Model, size: int | tuple[int, ...] | None) -> tuple[int, int, int]:
     channels = 3
     if isinstance(model, Classifier):
-        channels, size = model.preprocessing.channels, size or model.preprocessing.size
+        channels = model.preprocessing.channels
+        size = model.preprocessing.size if size is None else size
     elif (net := network(model)) is not None:
         channels = first_channels(net) or 3
     if size is None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import check_network
+from ..run import ModelError, home
 from .canvas import Bounds, Canvas, Parameters, check_bounds, noise, squash, unsquash
 
 # The principal axes of the colours of photographs, brightness, yellow-blue, green-magenta (Ruderman, Cronin & Chiao
@@ -150,6 +151,10 @@ class FixedMagnitude:
     Paper:
         Fel, Boissin, Boutin, Picard, Novello, Colin, Linsley, Rousseau, Cadène, Goetschalckx, Gardes & Serre 2023,
         Unlocking feature visualization for deep networks with magnitude constrained optimization.
+
+    >>> drawn = FixedMagnitude(contrast=0.1).begin(torch.zeros(1, 3, 32, 32), None, seed=0).images()
+    >>> drawn.mean().round(decimals=1), drawn.std().round(decimals=1)
+    (tensor(0.5000), tensor(0.1000))
     """
 
     photos: Tensor | None = field(default=None, repr=False)
@@ -213,6 +218,7 @@ class Generator:
 
     Raises:
         ValueError: for a decoder in training mode, images to begin with, or a start of another shape.
+        ModelError: if the decoder fails on its codes.
 
     Paper:
         Nguyen, Dosovitskiy, Yosinski, Brox & Clune 2016, Synthesizing the preferred inputs for neurons in neural
@@ -256,12 +262,19 @@ class Generator:
                 )
             codes = given.expand(len(like), *self.code).clone()
 
+        place = home(self.net)
+
         def draw(parameters: Parameters) -> Tensor:
-            images = self.net(parameters[0])
+            # The decoder may be of another type, or lie elsewhere, than the network that looks at what it draws.
+            given = parameters[0].to(*place) if place else parameters[0]
+            try:
+                images = self.net(given)
+            except (RuntimeError, ValueError, TypeError, IndexError, AttributeError) as error:
+                raise ModelError(f"the decoder failed on codes of shape {tuple(given.shape)}: {error}") from error
             if not isinstance(images, Tensor) or images.ndim != 4 or len(images) != len(parameters[0]):
                 got = tuple(images.shape) if isinstance(images, Tensor) else type(images).__name__
                 raise ValueError(f"the generator gave {got}, expected images N x C x H x W")
-            return images
+            return images.to(like)
 
         def bound(parameters: Parameters) -> None:
             if self.bounds is not None:
@@ -286,6 +299,9 @@ class CPPN:
     Paper:
         Stanley 2007, Compositional pattern producing networks; Mordvintsev, Pezzotti, Schubert & Olah 2018,
         Differentiable image parameterizations.
+
+    >>> CPPN(width=4, depth=2).begin(torch.zeros(2, 3, 16, 24), None, seed=0).images().shape
+    torch.Size([2, 3, 16, 24])
     """
 
     width: int = 24

@@ -147,6 +147,8 @@ class StyleNetwork(nn.Module):
         found = torch.tensor([list(style)], dtype=torch.float32)
         if found.shape[1] != count:
             raise ValueError(f"got {found.shape[1]} shares for {count} styles")
+        if not found.isfinite().all():
+            raise ValueError(f"the shares are {list(style)}, expected numbers")
         return found
 
     def with_styles(self, names: Sequence[str]) -> StyleNetwork:

@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..algebra import Objective
-from ..checks import check_images
+from ..checks import check_images, nearest
 from ..classifier import Classifier
 from ..run import Model
 from . import spread
-from .maximize import STEPS, check_climb, pose, solve
+from .maximize import STARTS, STEPS, check_climb, pose, solve
 from .parametrisations import Pixels
 from .penalties import total_variation
 from .plan import Optimiser, Plan
@@ -76,7 +76,7 @@ def style_transfer(
             is not above 256 pixels. Steps are shared among them, and large strokes come out in large images.
         style_size: longer side that styles are brought to; by default that of the content, so that a style of any
             size fits the memory that the content does.
-        start: "content", "noise" or an image.
+        start: "content", "noise", another word of `maximize`, or an image.
         relative: divide by |p|^2 and |A|^2; False takes the paper's formulas.
         optimiser, step, steps, film, seed: as for `maximize`; "adam" needs less memory than L-BFGS.
 
@@ -97,6 +97,9 @@ def style_transfer(
     for one in (image, *paintings):
         check_images(one, channels=channels, pixels=pixels)
     _check(image, paintings, mixture, masks, style_masks, content_weight, style_weight, variation, scales)
+    if isinstance(start, str) and start not in ("content", *STARTS):
+        known = ("content", *STARTS)
+        raise ValueError(f"start is {start!r}, expected an image or one of {', '.join(known)}; {nearest(start, known)}")
     if keep_colours and (image.shape[1] != 3 or not pixels):
         raise ValueError("keep_colours needs a Classifier of colour images, whose brightness is known")
     paintings = [_fitted(one, style_size or max(image.shape[2:])) for one in paintings]

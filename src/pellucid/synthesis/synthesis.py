@@ -66,7 +66,7 @@ class Synthesis(Result):
         if len(self.images) > len(shown):
             options["caption"] = f"the first {len(shown)} of {len(self.images)} images. {options['caption']}"
         options.setdefault("titles", self.titles)
-        options.setdefault("notes", [self._note(row) for row in range(len(shown))])
+        options.setdefault("notes", [self.note(row) for row in range(len(shown))])
         return pictures.grid(list(shown), columns=columns or _columns(len(shown)), **options)
 
     def save(self, path: str | Path, *, plain: bool = False, **options: Any) -> Path:
@@ -110,6 +110,13 @@ class Synthesis(Result):
             ValueError: if no frames were kept, or for another ending.
             ImportError: for .mp4 without imageio: pip install 'pellucid[film]'.
             OSError: if the file cannot be written.
+
+        >>> import pellucid, tempfile
+        >>> found = pellucid.maximize(pellucid.load("shapes"), "star", size=32, steps=6, film=2)
+        >>> found.frames.shape  # before steps 0, 2 and 4, and at the end
+        torch.Size([1, 4, 3, 32, 32])
+        >>> found.film(tempfile.mkdtemp() + "/way.gif", seconds=1, scale=4).name
+        'way.gif'
         """
         path = Path(path)
         if self.frames is None or not self.frames.shape[1]:
@@ -130,10 +137,11 @@ class Synthesis(Result):
         stopped = " (interrupted)" if self.interrupted else ""
         return f"{self.call.method}({self.call.model}), {self.steps} steps{stopped}, seed {self.seed}"
 
-    def _note(self, row: int) -> str:
-        if len(self.dead) > row and bool(self.dead[row]):
-            return "no gradient"
+    def note(self, row: int) -> str:
+        """What an image came to, in a few words."""
         said = f"{float(self.values[row]):.4g}" if len(self.values) > row else ""
+        if len(self.dead) > row and bool(self.dead[row]):
+            return f"{said}, no gradient" if said else "no gradient"
         if self.error is not None:
             said = f"error {float(self.error[row]):.3g}"
         return said
@@ -148,7 +156,7 @@ class Synthesis(Result):
             axis.plot(line.numpy(), lw=1, label=label)
         axis.set(xlabel="step", ylabel="objective")
         axis.spines[["top", "right"]].set_visible(False)
-        if 0 < len(self.history) <= 10 and self.titles:
+        if 0 < len(self.history) <= 10 and len(set(self.titles)) > 1:
             axis.legend(fontsize=7, frameon=False)
         figure.supxlabel(caption, fontsize=7, color="0.4", parse_math=False)
         return figure

@@ -60,6 +60,12 @@ def caricature(layer: str, image: Tensor, power: float = 1.0) -> Objective:
 
     Paper:
         Carter, Armstrong, Schubert, Johnson & Olah 2019, Activation atlas (the objective).
+
+    >>> import pellucid
+    >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(1)
+    >>> found = pellucid.maximize(model, caricature("features.4", scenes.images), start=scenes.images, steps=3)
+    >>> bool(found.values[0] > found.history[0, 0])
+    True
     """
     text = f'caricature("{layer}")'
 
@@ -88,11 +94,15 @@ def guided(layer: str, image: Tensor) -> Objective:
 
     Paper:
         Mordvintsev, Olah & Tyka 2015, Inceptionism: going deeper into neural networks.
+
+    >>> guided("layer3", torch.rand(1, 3, 32, 32))
+    guided("layer3")
     """
     text = f'guided("{layer}")'
+    _single(image, "a guide")
 
     def prepare(model: Model, _count: int) -> Term:
-        wanted = maps_of(_trace(model, image[:1], [layer]), layer)[0].flatten(1)  # C x Q
+        wanted = maps_of(_trace(model, image, [layer]), layer)[0].flatten(1)  # C x Q
 
         def of(trace: Trace) -> Tensor:
             values = maps_of(trace, layer).flatten(2)
@@ -111,6 +121,11 @@ def content(layers: Layers, image: Tensor, *, weights: Sequence[float] = (), rel
         image: N x C x H x W or 1 x C x H x W, of the size of what is made.
         weights: one for each layer; 1 by default.
         relative: divide by |b|^2 (Mahendran & Vedaldi 2015); False halves instead (Gatys, Ecker & Bethge 2016).
+
+    >>> net, image = torch.nn.Sequential(torch.nn.Flatten()), torch.ones(1, 1, 2, 2)
+    >>> goal = content("0", image).bind(net.eval(), 1)
+    >>> goal(run(net, torch.tensor([[[[1.0, 1.0], [1.0, 3.0]]]]), read=["0"]))  # |a - b|^2 = 4, |b|^2 = 4
+    tensor([-1.])
     """
     names, shares = _weighted(layers, weights)
     text = f"content({', '.join(names)})"
@@ -157,14 +172,21 @@ def style(
 
     Paper:
         Gatys, Ecker & Bethge 2015, Texture synthesis using convolutional neural networks.
+
+    >>> import pellucid
+    >>> model, two = pellucid.load("shapes"), pellucid.shapes.scenes(2).images
+    >>> goal = style(["image", "features.1", "features.4"], two[:1]).bind(model, 2)
+    >>> goal(run(model, two, read=goal.reads)) > -0.01  # 0 for the image itself
+    tensor([ True, False])
     """
     names, shares = _weighted(layers, weights)
     shares = shares if weights else [1 / len(names)] * len(names)
     text = f"style({', '.join(names)})"
     reads = frozenset(name for name in names if name != IMAGE)
+    _single(image, "a style")
 
     def prepare(model: Model, _count: int) -> Term:
-        trace = _trace(model, image[:1], list(reads))
+        trace = _trace(model, image, list(reads))
         wanted = {name: gram(maps_of(trace, name), image_mask) for name in names}
 
         def of(trace: Trace) -> Tensor:
@@ -243,6 +265,11 @@ def _trace(model: Model, image: Tensor, layers: Sequence[str]) -> Trace:
         return Trace(image.detach(), None, {}, torch.arange(len(image)))
     with torch.no_grad():
         return run(model, image.detach(), read=layers, output=False)
+
+
+def _single(image: Tensor, what: str) -> None:
+    if image.ndim == 4 and len(image) != 1:
+        raise ValueError(f"{what} is one image, 1 x C x H x W, got {len(image)}")
 
 
 def _match(wanted: Tensor, values: Tensor, rows: Tensor, layer: str) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from ..checks import check_images
 from ..classifier import Classifier
-from ..run import Model
+from ..run import Model, run
 from .canvas import Parametrisation, noise
 from .edits import Edit, jitter
 from .maximize import STEPS, check_climb, pose, solve
@@ -20,6 +21,8 @@ from .spread import style_layers
 from .synthesis import Synthesis
 from .terms import style
 from .verb import verb
+
+MARGIN = 8  # pixels that are made around the texture
 
 
 @verb(paper="Gatys, Ecker & Bethge 2015, Texture synthesis using convolutional neural networks")
@@ -34,9 +37,9 @@ def texture(
     relative: bool = True,
     variation: float = 0.03,
     parametrisation: Parametrisation | None = None,
-    optimiser: Optimiser = "adam",
+    optimiser: Optimiser = "lbfgs",
     step: float | None = None,
-    steps: int = 300,
+    steps: int = 200,
     edits: Edit | Sequence[Edit] | None = None,
     film: int = 0,
     seed: int = 0,
@@ -55,9 +58,10 @@ def texture(
         count: how many textures, each from other noise.
         relative: divide each layer by |A|^2; False divides by 4 C^2 as the paper does.
         variation: weight of the mean squared step between neighbouring pixels x 100, against grain.
-        parametrisation, optimiser, step, steps, film, seed: as for `maximize`; frequencies by default, which large
-            forms need; the paper has `Pixels()` and "lbfgs".
-        edits: by default the image is shifted round its edges before each look, so that no grid of the network shows.
+        parametrisation, optimiser, step, steps, film, seed: as for `maximize`; by default frequencies, which large
+            forms need, and L-BFGS, from 64 pixels with a margin that is cut off, as networks see borders badly; the
+            paper has `Pixels()`.
+        edits: with another optimiser the image is by default shifted round its edges before each look instead.
 
     Returns:
         A `Synthesis`.
@@ -76,6 +80,8 @@ def texture(
         raise ValueError(f"texture takes one sample, got {len(sample)}")
     names = (layers,) if isinstance(layers, str) else tuple(layers) or style_layers(model, sample)
     shape = tuple(sample.shape[1:]) if size is None else (sample.shape[1], *_sides(size))
+    margin = MARGIN if optimiser == "lbfgs" and parametrisation is None and min(shape[1:]) >= 8 * MARGIN else 0
+    shape = (shape[0], *(side + 2 * margin for side in shape[1:]))
     # Near the mean colour of the sample: loud noise would have to be taken away first.
     like = sample.new_zeros(count, *shape)
     spread = sample.std((2, 3), keepdim=True) if sample[0, 0].numel() > 1 else torch.zeros_like(sample)
@@ -94,7 +100,15 @@ def texture(
     check_climb(problem, optimiser, step, steps, costs, chosen, film)
     length = STEPS.get(str(optimiser), {}).get(type(drawn), 1.0) if step is None else step
     # L-BFGS stops at small gradients, and each pixel's is small: it sees the loss times a scale.
-    return solve(problem, Plan(steps, length, optimiser, chosen, seed, film, "texture", scale=1e4), costs)
+    found = solve(problem, Plan(steps, length, optimiser, chosen, seed, film, "texture", scale=1e4), costs)
+    if not margin:
+        return found
+    inside = (..., slice(margin, -margin), slice(margin, -margin))
+    images = found.images[inside].contiguous()
+    bound = objective.bind(model, count)
+    with torch.no_grad():
+        values = bound(run(model, images, read=bound.reads, output=False))
+    return replace(found, images=images, values=values, frames=None if found.frames is None else found.frames[inside])
 
 
 def _sides(size: int | tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from torch import Tensor
 
 from ..checks import check_network
 from ..classifier import Classifier, network
-from ..run import Model, run
+from ..run import Model, device_of, run
+from ..settings import current
 from .canvas import stream
 from .decoder import WHAT, Decoder, Encoder
 from .terms import content
@@ -94,6 +94,8 @@ def train_generator(
         torch.manual_seed(seed)
         decoder = Decoder(length, size=size, channels=channels, width=width)
         encoder = Encoder(length, size=size, channels=channels, width=width)
+    place = device_of(model) if model is not None else torch.device(current().device)
+    decoder, encoder = decoder.to(place), encoder.to(place)
     trained = {f"decoder.{n}": p for n, p in decoder.named_parameters()}
     trained |= {f"encoder.{n}": p for n, p in encoder.named_parameters()}
     optimiser = torch.optim.Adam(trained.values(), lr=step)
@@ -115,16 +117,12 @@ def train_generator(
 
     def loss_of(done: int) -> Tensor:
         draw = stream(seed, done)
-        given = squares.draw(batch, draw)
+        given = squares.draw(batch, draw).to(place)
         mean, spread = encoder(given)
-        codes = mean + torch.randn(mean.shape, generator=draw) * (spread / 2).exp()
+        codes = mean + torch.randn(mean.shape, generator=draw).to(place) * (spread / 2).exp()
         apart = (mean.square() + spread.exp() - spread - 1).sum(1).mean() / 2
         loss: Tensor = error(given, decoder(codes)).clamp(min=1e-8).log() / 2 + apart / given[0].numel()
         return loss
-
-    def set_rate(done: int) -> None:
-        rate = step * min(1.0, (done + 1) / 100) * (0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2)
-        optimiser.param_groups[0]["lr"] = rate
 
     def keep(done: int) -> None:
         if checkpoint is not None:
@@ -134,6 +132,6 @@ def train_generator(
     descend(
         loss_of, trained, optimiser,
         done=done, steps=steps, every=every, step=step, bar="loss per number",
-        before=set_rate, keep=keep, checkpoint=checkpoint,
+        keep=keep, checkpoint=checkpoint,
     )  # fmt: skip
     return decoder.eval()

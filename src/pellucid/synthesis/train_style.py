@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from ..checks import check_images, check_network
 from ..classifier import Classifier, network
-from ..run import Model, run
+from ..run import Model, device_of, run
 from . import spread
 from .canvas import stream
 from .penalties import total_variation
@@ -48,7 +48,7 @@ def train_style(
     goes on from its checkpoint as if nothing had happened.
 
     Args:
-        model: a network or a `Classifier`, by whose layers content and style are told.
+        model: a network or a `Classifier`, by whose layers content and style are told; the training is on its device.
         photos: images N x C x H x W, or files and folders.
         styles: images 1 x C x h x w by name.
         begin: a trained network to add these styles to: its own styles and weights stay, only gains and biases of
@@ -59,8 +59,8 @@ def train_style(
         content_layers, style_layers, content_weight, style_weight, variation: as for `style_transfer`.
         size: side of the squares that photos are cropped to, and longer side of the styles, in pixels.
         batch: photos in a step.
-        step: Adam's learning rate.
-        steps: how many.
+        step: Adam's highest learning rate; it falls to a hundredth.
+        steps: how many; part of what a checkpoint is of, as the rate depends on it.
         seed: of weights, crops and choices.
 
     Returns:
@@ -75,7 +75,17 @@ def train_style(
     Paper:
         Johnson, Alahi & Fei-Fei 2016, Perceptual losses for real-time style transfer and super-resolution; Dumoulin,
         Shlens & Kudlur 2017, A learned representation for artistic style.
+
+    >>> import pellucid
+    >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(3).images
+    >>> small = {"width": 2, "blocks": 1, "size": 32, "batch": 1, "steps": 2}
+    >>> network = train_style(model, scenes[:2], {"disc": scenes[2:]}, **small)
+    >>> grown = train_style(model, scenes[:2], {"other": scenes[:1]}, begin=network, **small)  # the first one stays
+    >>> grown.styles, grown.paint(scenes, [0.5, 0.5]).shape
+    (('disc', 'other'), torch.Size([3, 3, 96, 96]))
     """
+    if not isinstance(styles, Mapping):
+        raise TypeError(f"styles is a {type(styles).__name__}, expected images by name, as in {{'waves': image}}")
     names = list(styles)
     if not names or min(steps, batch, every) < 1 or size < 20 or not step > 0:
         raise ValueError("expected at least one style, one step, one photo a batch, and a size from 20 pixels")
@@ -87,11 +97,13 @@ def train_style(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = begin.with_styles(names) if begin else StyleNetwork(names, width=width, blocks=blocks, channels=channels)
+    place = device_of(model) or torch.device("cpu")
+    net = net.to(place)
     first = len(net.styles) - len(names)
     trained = {n: p for n, p in net.named_parameters() if not begin or ".norm." in n}
     optimiser = torch.optim.Adam(trained.values(), lr=step)
     done = 0
-    asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, seed]
+    asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, steps, seed]
     looks = [float(one.double().square().sum()) for one in styles.values()]
     about = {**net.about(), "recipe": repr([asked, looks, first])}
     if checkpoint is not None and Path(checkpoint).exists():
@@ -110,16 +122,16 @@ def train_style(
     smooth = total_variation(variation * 100 / example.numel()).bind(model, batch) if variation else None
 
     def loss_of(done: int) -> Tensor:
-        given = squares.draw(batch, stream(seed, done))
+        given = squares.draw(batch, stream(seed, done)).to(place)
         number = done % len(names)
-        shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).float()
+        shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).to(given)
         painted = net(given, shares)
         goal = content(inside, given).bind(model, batch)
         trace = run(model, painted, read={*goal.reads, *goals[number].reads}, output=False)
         loss = -content_weight * goal(trace).mean() - style_weight * goals[number](trace).mean()
         return loss if smooth is None else loss + smooth(trace).mean()
 
-    def hold(_done: int) -> None:
+    def hold() -> None:
         """The styles that were there stay as they were."""
         for parameter in trained.values() if begin else ():
             assert parameter.grad is not None

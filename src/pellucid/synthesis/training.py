@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -125,9 +126,22 @@ def read_checkpoint(
     for name, parameter in trained.items() if done else ():
         optimiser.state[parameter] = {
             "step": torch.tensor(float(done)),
-            **{key: tensors[f"adam.{key}.{name}"] for key in ("exp_avg", "exp_avg_sq")},
+            **{key: tensors[f"adam.{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
         }
     return {name: value for name, value in tensors.items() if not name.startswith("adam.")}, done
+
+
+def steps_in(checkpoint: Path) -> int:
+    """How many steps a training had made when it wrote its checkpoint.
+
+    Raises:
+        ValueError: if the file is no checkpoint.
+        FileNotFoundError: if there is none.
+    """
+    told = read_tensors(checkpoint, "checkpoint")[1]
+    if not isinstance(told.get("steps"), int):
+        raise ValueError(f"{checkpoint} is no checkpoint: it does not say how many steps were made")
+    return int(told["steps"])
 
 
 def descend(
@@ -140,17 +154,20 @@ def descend(
     every: int,
     step: float,
     bar: str,
-    before: Callable[[int], None],
+    before: Callable[[], None] = lambda: None,
     keep: Callable[[int], None],
     checkpoint: str | Path | None,
 ) -> None:
     """Go down a loss, from where a training is; Ctrl-C ends it and keeps what there is.
 
+    The learning rate rises over the first 100 steps and falls as a cosine to a hundredth at the last: a constant one
+    leaves ripples in what is painted.
+
     Args:
         loss_of: the loss of a step, by its number. trained: the parameters; their `.grad` is None afterwards.
         optimiser: of these parameters. done: steps made. steps: all. every: after how many it is kept.
-        step: the size that a message names. bar: what the progress bar calls the loss.
-        before: called with the number of the step between the gradients and the step itself.
+        step: the highest learning rate. bar: what the progress bar calls the loss.
+        before: called between the gradients and the step itself.
         keep: called with the steps made, to keep them. checkpoint: where, for the message.
 
     Raises:
@@ -161,7 +178,7 @@ def descend(
     """
     interrupted = False
     try:
-        with climbing(steps, "train", bar) as advance:
+        with climbing(steps, "train", bar) as advance, torch.enable_grad():
             advance(done, None)
             while done < steps:
                 loss = loss_of(done)
@@ -170,7 +187,9 @@ def descend(
                 slopes = torch.autograd.grad(loss, list(trained.values()))
                 for parameter, slope in zip(trained.values(), slopes, strict=True):
                     parameter.grad = slope
-                before(done)
+                before()
+                falling = 0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2
+                optimiser.param_groups[0]["lr"] = step * min(1.0, (done + 1) / 100) * falling
                 optimiser.step()
                 done += 1
                 advance(1, loss)
@@ -180,7 +199,7 @@ def descend(
         interrupted = True
         keep(done)
     if interrupted:
-        kept = f"; the same call goes on from {checkpoint}" if checkpoint else ""
+        kept = f"; the same again goes on from {checkpoint}" if checkpoint else ""
         warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=3)
     for parameter in trained.values():
         parameter.grad = None

@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import ParamSpec
 
+import torch
+
 from ..checks import check_network
 from ..classifier import Classifier, classifier, network
 from ..method import CATALOGUE, Method, checked, kinds_of, plain
@@ -43,7 +45,7 @@ def verb(*, paper: str) -> Callable[[Callable[P, Synthesis]], Callable[P, Synthe
             net = network(model)
             check_network(net)
             start = time.perf_counter()
-            with counted() as passes:
+            with counted() as passes, torch.inference_mode(False):
                 result = function(*bound.args, **bound.kwargs)
             of = tuple(dict.fromkeys(result.titles))
             record = Call(
