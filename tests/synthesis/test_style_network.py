@@ -61,7 +61,7 @@ def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
     net = model()
     before = state(net)
     short = train_style(net, photos(), {"stripes": STRIPES}, steps=1, **OPTIONS)
-    long = train_style(net, photos(), {"stripes": STRIPES}, steps=60, **OPTIONS)
+    long = train_style(net, photos(), {"stripes": STRIPES}, steps=120, **OPTIONS)
     same(before, state(net))
     new = photos(3, seed=9)
 
@@ -72,7 +72,7 @@ def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
         like = style(("conv1", "relu2"), STRIPES).bind(net, 3)(trace)
         return float(-(near + 30 * like).mean().detach())
 
-    assert loss(long) < 0.7 * loss(short)
+    assert loss(long) < 0.5 * loss(short)  # it begins with the photos themselves
     assert not long.training and all(p.grad is None for p in long.parameters())
 
 

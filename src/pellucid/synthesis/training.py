@@ -160,8 +160,8 @@ def descend(
 ) -> None:
     """Go down a loss, from where a training is; Ctrl-C ends it and keeps what there is.
 
-    The learning rate rises over the first 100 steps and falls as a cosine to a hundredth at the last: a constant one
-    leaves ripples in what is painted.
+    The learning rate rises over the first tenth of the steps, 100 at the most, and falls as a cosine to a hundredth at
+    the last: a constant one leaves ripples in what is painted.
 
     Args:
         loss_of: the loss of a step, by its number. trained: the parameters; their `.grad` is None afterwards.
@@ -176,7 +176,7 @@ def descend(
     Warns:
         UserWarning: if it was interrupted.
     """
-    interrupted = False
+    interrupted, rising = False, max(1, min(100, steps // 10))
     try:
         with climbing(steps, "train", bar) as advance, torch.enable_grad():
             advance(done, None)
@@ -189,7 +189,7 @@ def descend(
                     parameter.grad = slope
                 before()
                 falling = 0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2
-                optimiser.param_groups[0]["lr"] = step * min(1.0, (done + 1) / 100) * falling
+                optimiser.param_groups[0]["lr"] = step * min(1.0, (done + 1) / rising) * falling
                 optimiser.step()
                 done += 1
                 advance(1, loss)
