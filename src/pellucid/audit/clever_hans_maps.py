@@ -184,18 +184,11 @@ def maps_of(
     ) as opened:
         forget_changed(opened, source, say)
         for _ in range(2):
-            waiting = runfolder.pending(opened)
-            if len(waiting) < opened.chunks:
-                say(f"{opened.chunks - len(waiting)} of {opened.chunks} chunks are finished already in {folder}")
-            with progress(sum(len(runfolder.span(opened, number)) for number in waiting), "relevance") as advance:
-                for number in waiting:
-                    map_chunk(asked, source, classes, opened, number)
-                    advance(len(runfolder.span(opened, number)))
+            runfolder.finish(opened, lambda number: map_chunk(asked, source, classes, opened, number), "relevance", say)
             try:
                 return gathered(_read(opened))
             except DamagedChunk as damage:
-                say(f"{damage.file} is damaged: its images are done again")
-                runfolder.forget(opened, [damage.number])
+                runfolder.forget_damaged(opened, damage, say)
         return gathered(_read(opened))
 
 

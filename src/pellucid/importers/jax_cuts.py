@@ -90,12 +90,8 @@ class Row:
         given = list(wanted)
         given += [n for n, at in self.made.items() if start < at <= stop < self.last.get(n, -1) and n not in given]
         needed, called = set(given), list[Call]()
-        for place in range(stop, start, -1):
-            call = self.calls[place] if place < len(self.calls) else None
-            if call is not None and any(name in needed and name in self.made for name in call.outputs):
-                called.append(call)
-                needed.update(name for name in call.inputs if not isinstance(name, Constant))
-        for call in reversed(self.fixed):
+        here = [call for call in self.calls[start + 1 : stop + 1] if call.outputs[0] in self.made]
+        for call in reversed(self.fixed + here):
             if any(name in needed for name in call.outputs):
                 called.append(call)
                 needed.update(name for name in call.inputs if not isinstance(name, Constant))
