@@ -90,11 +90,10 @@ def test_version():
 def test_the_command_line_itself_imports_nothing_heavy():
     """What `pellucid --help` costs beyond importing the package."""
     code = f"""
-    import sys, time, types
+    import sys, types
     package = types.ModuleType("pellucid")
     package.__path__ = [{str(SOURCE / "pellucid")!r}]
     sys.modules["pellucid"] = package
-    start = time.perf_counter()
     from pellucid.cli import main
     try:
         main(["explain", "--help"])
@@ -102,7 +101,6 @@ def test_the_command_line_itself_imports_nothing_heavy():
         assert end.code == 0
     heavy = {{"torch", "numpy", "PIL", "zarr", "pyarrow", "matplotlib", "jinja2", "tqdm"}} & set(sys.modules)
     assert not heavy, heavy
-    assert time.perf_counter() - start < 2  # 0.1 on an idle machine
     """
     process = python("-c", textwrap.dedent(code))
     out, error = process.communicate()

@@ -476,13 +476,6 @@ def test_the_weights_hash_takes_all_types(kind):
     assert runfolder.weights_hash(net) != runfolder.weights_hash(nn.Linear(3, 2))
 
 
-def test_the_weights_hash_is_fast():
-    net = nn.Linear(5000, 5000)
-    start = time.perf_counter()
-    runfolder.weights_hash(net)
-    assert time.perf_counter() - start < 1  # 0.06 to 0.3 s by processor; the rest is a busy machine
-
-
 def test_a_model_is_described_by_all_that_belongs_to_it():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
     one = runfolder.describe_model(pellucid.wrap(net, size=2, labels=["a", "b"], name="mine"))
