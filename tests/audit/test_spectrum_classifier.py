@@ -250,6 +250,9 @@ def test_the_same_seed_gives_the_same(parts, model):
     again = SpectrumClassifier.fit(parts, epochs=30)
     assert torch.equal(torch.get_rng_state(), before)
     assert all(torch.equal(a, b) for a, b in zip(again.state_dict().values(), model.state_dict().values(), strict=True))
+    with torch.inference_mode():
+        again = SpectrumClassifier.fit(parts, epochs=30)
+    assert torch.equal(again.net.linear.weight, model.net.linear.weight) and not again.net.linear.weight.is_inference()
     cnn = [SpectrumClassifier.fit(parts, network="cnn", epochs=2, seed=s).net.linear.weight for s in (0, 0, 1)]
     assert torch.equal(cnn[0], cnn[1]) and not torch.equal(cnn[0], cnn[2])
 

@@ -100,6 +100,15 @@ def test_training_draws_what_it_has_seen_from_random_codes():
     assert drawn.std(0).mean() > 0.3 * images.std(0).mean()  # and not always the same
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_gradients_are_off(mode):
+    expected = train_generator(bars(), steps=2, **OPTIONS)
+    with mode():
+        found = train_generator(bars(), steps=2, **OPTIONS)
+    assert all(torch.equal(a, b) and not b.is_inference() for a, b in zip(expected.state_dict().values(),
+               found.state_dict().values(), strict=True))  # fmt: skip
+
+
 def test_features_of_a_model_count_and_nothing_of_it_is_touched():
     net = small_net()
     before = state(net)

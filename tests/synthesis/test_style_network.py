@@ -76,6 +76,16 @@ def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
     assert not long.training and all(p.grad is None for p in long.parameters())
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_it_learns_where_gradients_are_off(mode):
+    net, images = model(), photos()
+    expected = train_style(net, images, {"stripes": STRIPES}, steps=2, **OPTIONS)
+    with mode():
+        found = train_style(net, images, {"stripes": STRIPES.clone()}, steps=2, **OPTIONS)
+    for name, value in found.state_dict().items():
+        assert torch.equal(value, expected.state_dict()[name]) and not value.is_inference()
+
+
 def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     styles = {"stripes": STRIPES, "dots": DOTS}
     whole = train_style(model(), photos(), styles, steps=9, **OPTIONS)

@@ -69,6 +69,8 @@ class SpectrumClassifier(Classifier):
         self.about: dict[str, Any] = {}
 
     @classmethod
+    @torch.inference_mode(False)
+    @torch.enable_grad()
     def fit(
         cls,
         files: Split | Files,

@@ -18,6 +18,7 @@ from .terms import content
 from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
+@torch.inference_mode(False)
 def train_generator(
     photos: Photos,
     *,

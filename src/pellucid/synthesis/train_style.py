@@ -20,6 +20,7 @@ from .terms import content, style
 from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
+@torch.inference_mode(False)
 def train_style(
     model: Model,
     photos: Photos,
