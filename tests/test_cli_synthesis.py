@@ -218,3 +218,46 @@ def test_a_decoder_learns_images_draws_and_is_climbed_over(photo):
     assert done.exit_code == 2 and "model and layers go together" in done.stderr
     shared = ("generator", "train", "photos", "--model", "shapes", "--layers", "features.1", *options[4:])
     assert call(*shared).exit_code == 0 and Decoder.load("generator.safetensors").size == 96
+
+
+def test_a_quilt_needs_no_model(photo):
+    small = ("quilt", "scene.png", "--longest", "20", "--size", "16", "--option", "window=5")
+    done = call(*small, "--report", "page.html", "--json")
+    assert done.exit_code == 0, done.stderr
+    assert json.loads(done.stdout) == {"output": ["quilt.png", "page.html"], "interrupted": False}
+    assert read_image("quilt.png").shape == (3, 16, 16)
+    page = (photo.parent / "page.html").read_text()
+    assert page.count("<img") == 2 and "A texture, quilted" in page and "no network" in page
+    for more, said in {
+        ("--option", "window=4"): "window is 4, expected an odd number from 3",
+        ("--option", "windw=5"): "quilt has no option 'windw'; near it: window",
+    }.items():
+        done = call(*small, *more)
+        assert done.exit_code == 2 and said in done.stderr
+
+
+def test_one_picture_for_each_kind_of_thing_that_a_class_is(photo):
+    for number, image in enumerate(scenes(6).images):
+        write_image(image, photo.parent / "some" / f"{number}.png")
+    facets = ("visualize", "--model", "shapes", "--target", "star", "--facets", "some", "--steps", "3")
+    done = call(*facets, "--option", "facets=2", "--json")
+    assert done.exit_code == 0, done.stderr
+    said = json.loads(done.stdout)
+    assert len(said["images"]) == 2 and said["images"][0]["of"].startswith('logit("star"), facet 1 (')
+    assert read_image("visualize.png").shape == (3, 96, 193)
+    done = call(*facets, "--generator", "shapes")
+    assert done.exit_code == 2 and "leave one of them out" in done.stderr
+    done = call(*facets, "--target", "star,ring")
+    assert done.exit_code == 2 and "--facets takes one target, got 2" in done.stderr
+
+
+def test_trainings_speak_to_machines(photo):
+    options = ("--steps", "2", "--json")
+    done = call("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", *options, *SMALL)
+    assert json.loads(done.stdout) == {"output": ["painter.safetensors"], "styles": ["style"], "interrupted": False}
+    done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--json")
+    assert json.loads(done.stdout) == {"output": ["painted.png"], "style": "0"}
+    done = call("generator", "train", "scene.png", "--size", "16", "--option", "length=4", *options)
+    assert json.loads(done.stdout) == {"output": ["generator.safetensors"], "code": 4, "interrupted": False}
+    done = call("generator", "draw", "generator.safetensors", "--json")
+    assert json.loads(done.stdout) == {"output": ["drawn.png"], "images": 20}

@@ -10,8 +10,8 @@ from typing import Any
 import click
 
 from ..console import CODES, STOPPED
-from .group import computing, load, main, names_in, with_model
-from .synthesis import PAGES, PICTURES, check_places, decoder_in, options_of, places_in_words
+from .group import computing, json_option, load, main, names_in, with_model
+from .synthesis import PAGES, PICTURES, check_places, decoder_in, finished, options_of, tell
 
 
 @main.group(
@@ -48,12 +48,12 @@ Examples:
 @click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page of images that it draws.")
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
 @with_model
+@json_option
 @click.pass_context
 def train(context: click.Context, /, photos: Sequence[str], **given: Any) -> None:
     """Train a decoder on the images of a folder; --size is that of what it draws, by default 64 or the model's."""
     from ..pages import generator_page
     from ..synthesis import train_generator
-    from ..synthesis.training import steps_in
 
     output, layers = given["output"], names_in(given["layers"]) or []
     check_places([(output, (".safetensors",)), (given["report"], PAGES)])
@@ -69,12 +69,12 @@ def train(context: click.Context, /, photos: Sequence[str], **given: Any) -> Non
         checkpoint = output.with_suffix(".checkpoint.safetensors")
         decoder = train_generator(list(photos), model=model, layers=layers, checkpoint=checkpoint, **options)
         decoder.save(output)
-        if finished := steps_in(checkpoint) >= options["steps"]:
-            checkpoint.unlink()
+        done = finished(checkpoint, options["steps"])
         if given["report"] is not None:
             generator_page(given["report"], decoder, list(photos), command=shlex.join(["pellucid", *context.obj]))
-    click.echo(f"wrote {places_in_words(output, given['report'])} (codes of {decoder.length} numbers)")
-    context.exit(0 if finished else STOPPED)
+    words = f"codes of {decoder.length} numbers"
+    tell(given["as_json"], [output, given["report"]], words, code=decoder.length, interrupted=not done)
+    context.exit(0 if done else STOPPED)
 
 
 @generator.command(
@@ -90,11 +90,12 @@ Examples:
 @click.option("--output", type=click.Path(path_type=Path), default=Path("drawn.png"), metavar="PATH",
               show_default=True, help="A picture.")  # fmt: skip
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the codes.")
-def draw(decoder: str, count: int, output: Path, seed: int) -> None:
+@json_option
+def draw(decoder: str, count: int, output: Path, seed: int, as_json: bool) -> None:
     """Draw the images of random codes: what a decoder has learned."""
     from ..synthesis import Synthesis
     from ..synthesis.decoder import random_images
 
     check_places([(output, PICTURES)])
     Synthesis(random_images(decoder_in(decoder), count, seed)).save(output, plain=True)
-    click.echo(f"wrote {output}")
+    tell(as_json, [output], images=count)

@@ -12,18 +12,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..console import CODES, STOPPED
-from .group import MODEL, computing, load, main, with_model
+from .group import MODEL, computing, json_option, load, main, with_model
 from .synthesis import (
     LONGEST,
     PAGES,
     PICTURES,
     Made,
     check_places,
+    finished,
     makes,
     names_of,
     options_of,
     picture,
-    places_in_words,
+    tell,
     write_results,
 )
 
@@ -101,12 +102,12 @@ Examples:
 @click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
 @LONGEST
 @with_model
+@json_option
 @click.pass_context
 def train(context: click.Context, /, photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
     """Train a network that paints any image in some styles, in one pass."""
     from ..images import list_images
     from ..synthesis import StyleNetwork, train_style
-    from ..synthesis.training import steps_in
 
     output, begin = given["output"], given["begin"]
     check_places([(output, (".safetensors",)), (given["report"], PAGES)])
@@ -122,13 +123,13 @@ def train(context: click.Context, /, photos: Sequence[str], styles: Sequence[str
         first = None if begin is None else StyleNetwork.load(begin)
         network = train_style(model, list(photos), named, begin=first, checkpoint=checkpoint, **options)
         network.save(output)
-        if finished := steps_in(checkpoint) >= options["steps"]:
-            checkpoint.unlink()
+        done = finished(checkpoint, options["steps"])
         if given["report"] is not None:
             shown = {file.stem: picture(model, str(file), given["longest"]) for file in list_images(*photos)[:4]}
             _style_report(context, given["report"], network, shown, {k: k for k in network.styles}, styles=named)
-    click.echo(f"wrote {places_in_words(output, given['report'])} (styles: {', '.join(network.styles)})")
-    context.exit(0 if finished else STOPPED)
+    words = f"styles: {', '.join(network.styles)}"
+    tell(given["as_json"], [output, given["report"]], words, styles=network.styles, interrupted=not done)
+    context.exit(0 if done else STOPPED)
 
 
 @style.command(
@@ -146,10 +147,12 @@ Examples:
               show_default=True, help="A picture.")  # fmt: skip
 @click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page with the photo beside it.")
 @click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
+@json_option
 @click.pass_context
 def apply(
-    context: click.Context, /, image: str, network: str, wanted: str, output: Path, report: Path | None, device: str
-) -> None:
+    context: click.Context, /, image: str, network: str, wanted: str, output: Path, report: Path | None, device: str,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Paint an image of any size in a style that a network has learned."""
     from ..images import read_image, write_image
     from ..synthesis import StyleNetwork
@@ -166,7 +169,7 @@ def apply(
     write_image(painted[0], output)
     if report is not None:
         _style_report(context, report, painter, {Path(image).stem: photo}, {wanted: shares})
-    click.echo(f"wrote {places_in_words(output, report)}")
+    tell(as_json, [output, report], style=wanted)
 
 
 def _style_report(

@@ -1,4 +1,4 @@
-"""`pellucid visualize`, `invert`, `dream` and `texture`: pictures that a model makes."""
+"""`pellucid visualize`, `invert`, `dream`, `texture` and `quilt`: pictures that a model makes."""
 
 from __future__ import annotations
 
@@ -64,12 +64,14 @@ Examples:
   pellucid visualize --model resnet50 --target layer3:7,layer3:8 --steps 500 --report units.html
   pellucid visualize --model digits.pt2 --size 28 --target 6 --option start=ones --film six.gif
   pellucid visualize --model shapes --target star --generator shapes --option count=6
+  pellucid visualize --model resnet50 --target castle --facets castles/ --option facets=6
 
 {CODES}"""
 )
 @click.option("--target", required=True, metavar="A,B", help="Labels, indices, or LAYER:CHANNEL, commas between.")
 @click.option("--generator", "decoder", metavar="FILE|shapes",
               help="Climb over the codes of a decoder that `pellucid generator train` made.")  # fmt: skip
+@click.option("--facets", metavar="FOLDER", help="Images of it: one picture for each kind of them, not the best alone.")
 @makes("visualize")
 @click.pass_context
 def visualize(context: click.Context, /, **given: Any) -> None:
@@ -77,15 +79,22 @@ def visualize(context: click.Context, /, **given: Any) -> None:
 
     def make(model: Any, options: dict[str, Any]) -> Made:
         from ..settings import current
-        from ..synthesis import Generator, l2, maximize
+        from ..synthesis import Generator, l2, maximize, multifaceted
 
+        wanted = _targets(given["target"], model)
+        if given["facets"] is not None:
+            if len(wanted) > 1:
+                raise ValueError(f"--facets takes one target, got {len(wanted)}")
+            return multifaceted(model, model.read(given["facets"]), wanted[0], **options), {}
         if given["decoder"] is not None:
             decoder = decoder_in(given["decoder"]).to(current().device)
             codes: dict[str, Any] = {"parametrisation": Generator(decoder, bounds=(-2.5, 2.5)), "edits": ()}
             options = codes | {"penalties": l2(0.02, on="code"), "size": decoder.size} | options
-        return maximize(model, _targets(given["target"], model), **options), {}
+        return maximize(model, wanted, **options), {}
 
-    write_results(context, given, "maximize", make)
+    if given["decoder"] is not None and given["facets"] is not None:
+        raise ValueError("--generator has no way back from images, which --facets begins with: leave one of them out")
+    write_results(context, given, "maximize" if given["facets"] is None else "multifaceted", make)
 
 
 @main.command(
@@ -169,8 +178,54 @@ def texture(context: click.Context, /, sample: str, **given: Any) -> None:
     write_results(context, given, "texture", make)
 
 
-def places_in_words(*places: Path | None) -> str:
-    return ", ".join(str(place) for place in places if place is not None)
+@main.command(
+    epilog=f"""\b
+Examples:
+  pellucid quilt pebbles.jpg
+  pellucid quilt pebbles.jpg --size 128 --longest 96 --option window=15
+
+{CODES}"""
+)
+@click.argument("sample", metavar="IMAGE")
+@click.option("--size", metavar="N", type=click.IntRange(3), help="Height and width of what is made.")
+@click.option(
+    "--longest", type=click.IntRange(1), default=64, show_default=True, metavar="N",
+    help="A larger sample is scaled down to it, in pixels.",
+)  # fmt: skip
+@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="Another option; repeatable.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("quilt.png"), metavar="PATH",
+              show_default=True, help="A picture: .png, .jpg, .webp, .tif.")  # fmt: skip
+@click.option("--report", type=click.Path(path_type=Path), metavar="PATH", help="A page about it as well.")
+@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
+@json_option
+@click.pass_context
+def quilt(context: click.Context, /, sample: str, **given: Any) -> None:
+    """Make more of a texture, pixel by pixel from the sample itself; no model is needed."""
+    from ..images import read_image
+    from ..pages import synthesis_page
+    from ..synthesis import quilt
+
+    output, report, size = given["output"], given["report"], given["size"]
+    check_places([(output, PICTURES), (report, PAGES)])
+    options = options_of("quilt", quilt, given, ("size", "seed"))
+    photo = _no_larger(read_image(sample)[None], given["longest"])
+    made = quilt(photo, size=size, **options)
+    made.save(output, plain=True)
+    if report is not None:
+        command = shlex.join(["pellucid", *context.obj])
+        synthesis_page(report, "no network", made, given={Path(sample).name: photo}, command=command)
+    words = f"window {options.get('window', 11)}{', interrupted' if made.interrupted else ''}"
+    tell(given["as_json"], [output, report], words, interrupted=made.interrupted)
+    context.exit(STOPPED if made.interrupted else 0)
+
+
+def tell(as_json: bool, places: Sequence[Path | None], words: str = "", **facts: Any) -> None:
+    """What was written, and a few words on it; or as JSON, with facts for machines."""
+    written = [str(place) for place in places if place is not None]
+    if as_json:
+        print_json({"output": written, **facts})
+    else:
+        click.echo(f"wrote {', '.join(written)}{f' ({words})' if words else ''}")
 
 
 def write_results(context: click.Context, given: dict[str, Any], name: str, make: Callable[..., Made]) -> None:
@@ -200,16 +255,10 @@ def write_results(context: click.Context, given: dict[str, Any], name: str, make
             from ..pages import synthesis_page
 
             synthesis_page(report, model, result, given=pictures, command=shlex.join(["pellucid", *context.obj]))
-    if given["as_json"]:
-        images = zip(result.titles, result.values.tolist(), strict=False)
-        places = [str(place) for place in (output, film, report) if place is not None]
-        print_json(
-            {"output": places, "steps": result.steps, "interrupted": result.interrupted,
-             "images": [{"of": title, "value": value} for title, value in images]}
-        )  # fmt: skip
-    else:
-        stopped = ", interrupted" if result.interrupted else ""
-        click.echo(f"wrote {places_in_words(output, film, report)} ({result.steps} steps{stopped})")
+    images = [{"of": t, "value": v} for t, v in zip(result.titles, result.values.tolist(), strict=False)]
+    words = f"{result.steps} steps{', interrupted' if result.interrupted else ''}"
+    facts = {"steps": result.steps, "interrupted": result.interrupted, "images": images}
+    tell(given["as_json"], [output, film, report], words, **facts)
     context.exit(STOPPED if result.interrupted else 0)
 
 
@@ -227,7 +276,18 @@ def options_of(name: str, function: Any, given: dict[str, Any], elsewhere: Seque
     function = inspect.unwrap(function)
     known = {p.name: p.default for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY}
     options = values_of(name, given["options"], known, get_type_hints(function), elsewhere)
-    return options | {"seed": given["seed"], "steps": given["steps"] or known["steps"]}
+    steps = {"steps": given["steps"] or known["steps"]} if "steps" in known else {}
+    return options | {"seed": given["seed"]} | steps
+
+
+def finished(checkpoint: Path, steps: int) -> bool:
+    """Whether a training made all its steps; its checkpoint goes then."""
+    from ..synthesis.training import steps_in
+
+    if steps_in(checkpoint) < steps:
+        return False
+    checkpoint.unlink()
+    return True
 
 
 def decoder_in(file: str) -> Any:
@@ -254,11 +314,14 @@ def _targets(text: str, model: Any) -> list[Any]:
 
 def picture(model: Any, file: str, longest: int) -> Any:
     """A picture with its own proportions: dreams and textures need no square."""
-    from torch.nn import functional as F
-
     from ..images import read_image
 
-    image = read_image(file, channels=model.preprocessing.channels)[None]
+    return _no_larger(read_image(file, channels=model.preprocessing.channels)[None], longest)
+
+
+def _no_larger(image: Any, longest: int) -> Any:
+    from torch.nn import functional as F
+
     sides = image.shape[2:]
     if max(sides) <= longest:
         return image

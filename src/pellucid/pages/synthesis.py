@@ -22,13 +22,14 @@ TITLES = {
     "invert": "What {} keeps of an image",
     "dream": "What {} dreams",
     "texture": "A texture, as {} sees it",
+    "quilt": "A texture, quilted",
     "style_transfer": "Painted by what {} sees",
 }
 
 
 def synthesis_page(
     path: str | Path,
-    model: Classifier,
+    model: Classifier | str,
     result: Synthesis,
     *,
     given: Mapping[str, Tensor] = MappingProxyType({}),
@@ -39,7 +40,7 @@ def synthesis_page(
 
     Args:
         path: the file.
-        model: that made them.
+        model: that made them, or what to say instead of one.
         result: of a verb of `pellucid.synthesis`.
         given: images 1 x C x H x W that it was given, by what to call them.
         title: of the page; by default one that suits the verb.
@@ -59,7 +60,8 @@ def synthesis_page(
     if result.history.shape[1] > 1:
         plates.append(Plate("The objective on the way", [("", result.figure(history=True))], call=result.call))
     facts = {"Images": str(len(images)), "Steps": f"{result.steps}{', interrupted' if result.interrupted else ''}"}
-    title = title or TITLES.get(result.call.method, "What {} wants to see").format(model.name)
+    name = model if isinstance(model, str) else model.name
+    title = title or TITLES.get(result.call.method, "What {} wants to see").format(name)
     return gallery(path, plates, title=title, model=model, facts=facts, command=command)
 
 
