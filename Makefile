@@ -19,8 +19,8 @@ demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
 
 test: check $(TF)/ready
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 $(ARGS)
-	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow PYTHONPATH=src $(TF)/bin/python -m pytest -n 2 tests/with_tensorflow \
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
+	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow PYTHONPATH=src $(TF)/bin/python -m pytest -n 2 --dist worksteal tests/with_tensorflow \
 		src/pellucid/importers/tensorflow.py
 
 check: $(READY)

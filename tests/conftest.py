@@ -2,10 +2,16 @@
 
 from importlib.util import find_spec
 
+import hypothesis
 import pytest
 import torch
 
 torch.set_num_threads(1)
+# The same examples each time, however long they take: a busy machine is no reason to fail.
+hypothesis.settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("steady")
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from pellucid.colour import colour_range, colourise, enlarge, overlay, smooth, threshold
 
-quick = settings(deadline=None, suppress_health_check=list(HealthCheck), max_examples=60)
+quick = settings(suppress_health_check=list(HealthCheck), max_examples=60)
 WHITE, BLACK = torch.ones(3), torch.tensor([0.001462, 0.000466, 0.013866])  # inferno starts almost at black
 
 

@@ -18,7 +18,7 @@ from torchvision import transforms
 
 from pellucid.images import SUFFIXES, MissingImage, UnreadableImage, list_images, read_image, to_pil, write_image
 
-quick = settings(deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(suppress_health_check=list(HealthCheck))
 
 
 def scene(height=90, width=120, seed=0):

@@ -203,13 +203,14 @@ def run(
                         torch.set_grad_enabled(True)
                         if watching is not None:
                             watching.leaf(value)
+                    waiting.discard(_canonical(name))
                     if name in keep:
                         if name != leaf:
                             value = value.view_as(value)  # a use inside the module is no use of its output
                         kept[name] = value
-                        value = value.clone()  # an in-place ReLU behind this layer must not change what was read
+                        if output or waiting:
+                            value = value.clone()  # an in-place ReLU behind this layer must not change what was read
                     out = _with_first(out, value)
-                    waiting.discard(_canonical(name))
                 if mine and not output and not waiting:
                     raise _Enough
                 return out

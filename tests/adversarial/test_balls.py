@@ -33,7 +33,7 @@ def drawn(seed, dtype, shape=(3, 2, 5, 4)):
     return images.clamp(0, 1).to(dtype), source
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     dtype=st.sampled_from(TYPES),

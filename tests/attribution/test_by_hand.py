@@ -174,7 +174,7 @@ def test_midpoints_of_three_times_as_many_contain_the_old(count):
 
 
 @given(st.integers(0, 5), st.sampled_from(["mean", "black", "white", "blur", "noise"]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_completeness(seed, baseline):
     model, images = small_model(seed), some_images(2, seed)
     result = pellucid.integrated_gradients(model, images, 1, baseline=baseline, steps=300, gap=True, seed=seed)
@@ -468,7 +468,7 @@ def test_windows_at_the_edge_are_cut():
 
 
 @given(st.integers(1, 12), st.integers(1, 12), st.integers(1, 12))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_every_pixel_is_covered(high, wide, stride):
     net = nn.Sequential(nn.AvgPool2d(12), nn.Flatten()).eval().double()
     options = {"window": (high, wide), "stride": (min(stride, high), min(stride, wide))}

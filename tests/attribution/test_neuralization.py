@@ -164,7 +164,7 @@ def direct(x, points, alphas, gamma):
 
 
 @given(st.integers(0, 99), st.floats(0.1, 2))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_value_and_gradient_are_those_of_the_formula(seed, gamma):
     points, alphas = normal(7, 3, seed=seed), normal(7, seed=seed + 1).abs() + 0.1
     net = pellucid.neuralize(one_class(points, alphas.numpy(), gamma))

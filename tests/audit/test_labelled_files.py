@@ -63,7 +63,7 @@ def test_places_that_make_no_sense(tmp_path):
         labelled_files(root, classes="each")
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     counts=st.lists(st.integers(6, 30), min_size=2, max_size=4),
     sizes=st.tuples(*[st.integers(1, 2)] * 3),

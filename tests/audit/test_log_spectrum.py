@@ -42,7 +42,7 @@ def test_a_constant_image_has_one_frequency():
     assert float(pellucid.log_spectrum(torch.ones(1, 1, 4, 4), shift=True)[0, 0, 2, 2]) == pytest.approx(math.log(16))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(height=sizes, width=sizes, seed=st.integers(0, 99), shift=st.booleans(), eps=st.sampled_from([1e-12, 0.1]))
 def test_as_numpy_has_it(height, width, seed, shift, eps):
     images = noise(2, 2, height, width, seed=seed)
@@ -54,7 +54,7 @@ def test_as_numpy_has_it(height, width, seed, shift, eps):
     assert np.allclose(found[certain], expected[certain], atol=1e-6)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=sizes, width=sizes, seed=st.integers(0, 99))
 def test_energy_is_kept(height, width, seed):
     """Parseval: the sum of |F|^2 over all frequencies is H W times that of the squared pixels."""
@@ -63,7 +63,7 @@ def test_energy_is_kept(height, width, seed):
     assert float(power) == pytest.approx(float(height * width * images.square().sum()), rel=1e-9)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(height=sizes, width=sizes, seed=st.integers(0, 99))
 def test_folding_keeps_sums(height, width, seed):
     """Weights of half a spectrum, unfolded, say the same of the whole as the half said of the half."""

@@ -67,7 +67,7 @@ def test_sums_are_numpys_to_1e_12():
         assert np.abs(ours.numpy() - numpys).max() < 1e-12
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     values=st.lists(st.floats(-1e3, 1e3), min_size=1, max_size=30),
     cuts=st.lists(st.integers(1, 9), min_size=1, max_size=30),

@@ -154,7 +154,7 @@ def test_the_same_function_explained_in_opposite_ways():
 
 
 @given(st.floats(0, 4), st.floats(0.1, 9), st.floats(0.1, 9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_gamma_on_both_networks(g, a1, a2):
     assume(abs(a1 - a2) > 1e-3)
     expected = (a1, 0.0)
@@ -166,7 +166,7 @@ def test_gamma_on_both_networks(g, a1, a2):
 
 
 @given(st.floats(0, 4), st.floats(0.01, 9))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_where_both_are_equal_one_takes_all(g, a):
     for value in (g, 0.0):
         assert by_network(False, value, [a, a]) == pytest.approx([a, 0], rel=1e-6, abs=1e-9)
