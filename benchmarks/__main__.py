@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import platform
 import statistics
 import sys
@@ -25,7 +26,12 @@ CASES = {
 }
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser("python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="METHOD", help="all of them if none is given")
+    parser.add_argument("--seconds", type=float, default=20, help="how long to measure each, after three rounds")
+    given = parser.parse_args(arguments)
+    names = given.names
     unknown = [name for name in names if name not in (*CASES, "memory")]
     if unknown:
         sys.exit(f"no benchmark {unknown[0]!r}; there are {', '.join(CASES)}, memory")
@@ -40,7 +46,7 @@ def main(names: list[str]) -> None:
             if name == "memory":
                 continue
             try:
-                times = in_turn(CASES[name]())
+                times = in_turn(CASES[name](), given.seconds)
             except Skipped as reason:
                 print(f"| {name} | skipped: {reason} | | |", flush=True)
                 continue
