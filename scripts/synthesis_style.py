@@ -64,9 +64,8 @@ def photos(side: int) -> Tensor:
 
 
 def loss(model: Any, made: Tensor, image: Tensor, one: Tensor, across: Sequence[str]) -> float:
-    """What `style_transfer` minimises, without the total variation."""
-    same = torch.nn.functional.interpolate(one, image.shape[2], mode="bilinear", align_corners=False)
-    goal = content(CONTENT, image) + STYLE_WEIGHT * in_style(across, same)
+    """What training and `style_transfer` minimise, without the total variation."""
+    goal = content(CONTENT, image) + STYLE_WEIGHT * in_style(across, one)
     bound = goal.bind(model, 1)
     with torch.no_grad():
         return -float(bound(pellucid.run(model, made, read=bound.reads, output=False)))
@@ -115,11 +114,19 @@ def show(model: Any, network: StyleNetwork, styles: dict[str, Tensor], options: 
     from pellucid.synthesis.spread import style_layers
 
     image = photo("astronaut.png", options.side, options.side, top=0.0, left=0.4, zoom=1.5)
+    # As large as the network saw them, for a style is one of a scale.
+    styles = {
+        name: torch.nn.functional.interpolate(one, options.size, mode="bilinear", align_corners=False, antialias=True)
+        for name, one in styles.items()
+    }
     across = style_layers(model, image)
     first, second, third = styles
     painted = {name: network.paint(image, name) for name in styles}
     blended = network.paint(image, [0.5, 0.5, 0.0])
-    goal: dict[str, Any] = {"content_layers": CONTENT, "style_weight": STYLE_WEIGHT, "variation": options.variation}
+    goal: dict[str, Any] = {
+        "content_layers": CONTENT, "style_weight": STYLE_WEIGHT, "variation": options.variation,
+        "style_size": options.size,
+    }  # fmt: skip
     slow, fast = [], []
     found = None
     for _ in range(options.rounds):
