@@ -256,7 +256,7 @@ def test_trainings_speak_to_machines(photo):
     done = call("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", *options, *SMALL)
     assert json.loads(done.stdout) == {"output": ["painter.safetensors"], "styles": ["style"], "interrupted": False}
     done = call("style", "apply", "scene.png", "--network", "painter.safetensors", "--json")
-    assert json.loads(done.stdout) == {"output": ["painted.png"], "style": "0"}
+    assert json.loads(done.stdout) == {"output": ["painted.png"], "style": "style"}
     done = call("generator", "train", "scene.png", "--size", "16", "--option", "length=4", *options)
     assert json.loads(done.stdout) == {"output": ["generator.safetensors"], "code": 4, "interrupted": False}
     done = call("generator", "draw", "generator.safetensors", "--json")

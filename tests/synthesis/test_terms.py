@@ -385,6 +385,18 @@ def test_what_a_quilt_refuses():
 # Moves -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [(12, 12), (9, 20)])
+def test_a_move_is_that_of_an_affine_grid(size):
+    draw = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 3, *size, dtype=torch.float64, generator=draw)
+    matrix = torch.tensor([[1.1, 0.2, 1.5], [-0.3, 0.9, -2.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    half = torch.tensor([size[1] / 2, size[0] / 2, 1.0], dtype=torch.float64)
+    theta = (matrix * half / half[:, None])[None, :2].expand(2, -1, -1)
+    grid = F.affine_grid(theta, [2, 3, *size], align_corners=False)
+    wanted = F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    torch.testing.assert_close(moved(images, matrix), wanted)
+
+
 def test_moves_by_hand():
     image = torch.zeros(1, 1, 5, 5, dtype=torch.float64)
     image[0, 0, 1, 2] = 1

@@ -166,6 +166,7 @@ def apply(
             shares = int(wanted) if len(parts) == 1 else [float(part) for part in parts]
     photo = read_image(image, channels=painter.channels)[None]
     painted = painter.paint(photo, shares)
+    wanted = painter.styles[shares] if isinstance(shares, int) else wanted
     write_image(painted[0], output)
     if report is not None:
         _style_report(context, report, painter, {Path(image).stem: photo}, {wanted: shares})
