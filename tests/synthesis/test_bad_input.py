@@ -225,7 +225,7 @@ def test_one_pixel_in_every_verb():
     assert painted.images.shape == (1, 3, 1, 1) and painted.images.isfinite().all()
     with pytest.raises(ValueError, match="smaller than the window of 11"):
         quilt(pixel)
-    with pytest.raises(ValueError, match="lies over the image"):
+    with pytest.raises(ValueError, match="has 4 x 4 places or more for an image of .* take a larger image"):
         texture(model, pixel, steps=2)
 
 

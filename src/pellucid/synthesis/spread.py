@@ -43,7 +43,10 @@ def style_layers(model: Model, image: Tensor) -> tuple[str, ...]:
         if key not in best or channels > best[key][0]:
             best[key] = channels, one.name
     if not best:
-        raise ValueError("no layer of the network lies over the image: name the layers to compare by")
+        raise ValueError(
+            f"no layer of the network has 4 x 4 places or more for an image of {image.shape[2]} x {image.shape[3]}: "
+            "take a larger image, or name the layers to compare by"
+        )
     names = tuple(name for _, name in list(best.values())[-MOST:])
     return names if max(best) > 0.75 * image.shape[2] else (IMAGE, *names)
 
