@@ -138,7 +138,7 @@ def test_kill_9_loses_nothing(photos):
     found = os.environ | {"PYTHONPATH": str(Path(pellucid.__file__).parents[1])}
     job = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=found)
     rows = photos.parent / "killed.run" / "rows"
-    end = time.monotonic() + 120
+    end = time.monotonic() + 300
     while not list(rows.glob("0*.parquet")) and time.monotonic() < end and job.poll() is None:
         time.sleep(0.02)
     job.kill()

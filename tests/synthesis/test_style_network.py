@@ -125,7 +125,7 @@ def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
     paths = os.pathsep.join([str(root), *sys.path])
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(file)], env={**os.environ, "PYTHONPATH": paths})
     try:
-        end = time.monotonic() + 120
+        end = time.monotonic() + 300
         while not file.exists() and process.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         time.sleep(0.1)
