@@ -187,7 +187,7 @@ Examples:
 {CODES}"""
 )
 @click.argument("sample", metavar="IMAGE")
-@click.option("--size", metavar="N", type=click.IntRange(3), help="Height and width of what is made.")
+@click.option("--size", metavar="N", type=click.IntRange(3), help="Height and width of what is made.  [the sample's]")
 @click.option(
     "--longest", type=click.IntRange(1), default=64, show_default=True, metavar="N",
     help="A larger sample is scaled down to it, in pixels.",
@@ -214,7 +214,8 @@ def quilt(context: click.Context, /, sample: str, **given: Any) -> None:
     if report is not None:
         command = shlex.join(["pellucid", *context.obj])
         synthesis_page(report, "no network", made, given={Path(sample).name: photo}, command=command)
-    words = f"window {options.get('window', 11)}{', interrupted' if made.interrupted else ''}"
+    height, width = made.images.shape[2:]
+    words = f"{width} x {height} pixels{', interrupted' if made.interrupted else ''}"
     tell(given["as_json"], [output, report], words, interrupted=made.interrupted)
     context.exit(STOPPED if made.interrupted else 0)
 
