@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +14,7 @@ from torch import Tensor
 from ..batches import batched
 from ..checks import check_images
 from ..images import list_images
+from ..runfolder import hash_of
 from .log_spectrum import EPS, azimuthal_average, check_eps, half_spectrum, row_average, whole_spectrum
 from .moments import Moments
 from .pixels import Reading, at_once, each_image
@@ -195,4 +194,4 @@ def _recipe(files: Sequence[Path], eps: float, reading: Reading, size: tuple[int
     for file in files:
         about = file.stat()
         known.append((str(file), about.st_size, about.st_mtime_ns))
-    return hashlib.sha256(json.dumps(known).encode()).hexdigest()
+    return hash_of(known)

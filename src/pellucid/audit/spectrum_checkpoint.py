@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from ..files import state_of
+from ..runfolder import hash_of
+from ..runfolder.identity import as_json
 from .labelled_files import Split
 from .tensor_file import OtherWork, read_tensor_file, write_tensor_file
 
@@ -52,7 +52,7 @@ def recipe(parts: Split, options: Sequence[Any]) -> str:
         for part in (parts.train, parts.validation, parts.test)
         for file, label in zip(part.files, part.labels, strict=True)
     ]
-    return hashlib.sha256(json.dumps([files, options], default=str).encode()).hexdigest()
+    return hash_of([files, as_json({"options": options})])
 
 
 def check_training(path: Path, made_of: str) -> None:

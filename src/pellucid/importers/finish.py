@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -171,6 +171,26 @@ def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **tol
     channels, height, width = (shape[axis] for axis in axes[1:])
     net.register_forward_pre_hook(partial(check_shape, (channels, height, width)))
     return wrap(net.eval(), size=(height, width), channels=channels, **told)
+
+
+def image_shape(batch: Sequence[int | None] | None, size: int | tuple[int, int] | None) -> tuple[int, int, int]:
+    """Height, width and channels of a model's images, from the shape that it states of a batch and the size given.
+
+    Raises:
+        ImportFailed: if that does not say all of them.
+    """
+    if batch is None or len(batch) != 4:
+        stated = "that it does not state" if batch is None else tuple(batch)
+        raise ImportFailed(f"the model takes inputs of shape {stated}, expected N x H x W x C")
+    shape = batch[1:]
+    free = [axis for axis, length in enumerate(shape) if length is None]
+    if free and size is None:
+        raise ImportFailed("the model takes images of any size: give size=, height and width in pixels")
+    sides = (size, size) if isinstance(size, int) else size or ()
+    height, width, channels = (dict(zip(free, sides, strict=False)).get(axis, n) for axis, n in enumerate(shape))
+    if height is None or width is None or channels is None:
+        raise ImportFailed("the model does not say how many channels its images have")
+    return height, width, channels
 
 
 def pixel_range(mean: Any, std: Any) -> tuple[float, float]:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from ..classifier import Classifier
-from .finish import pixel_range, wrapped
+from .finish import image_shape, pixel_range, wrapped
 from .graph import ImportFailed
 from .jax import COARSE, from_jax
 from .layout import LAYOUTS
@@ -158,18 +158,7 @@ def _shape(model: Any, size: int | tuple[int, int] | None) -> tuple[int, int, in
         raise ImportFailed(
             f"the model has {len(model.inputs)} inputs and {len(model.outputs)} outputs, expected one of each"
         )
-    shape = list(model.inputs[0].shape)[1:]
-    if len(shape) != 3:
-        raise ImportFailed(f"the model takes inputs of shape {tuple(model.inputs[0].shape)}, expected N x H x W x C")
-    free = [axis for axis, length in enumerate(shape) if length is None]
-    if free and size is None:
-        raise ImportFailed("the model takes images of any size: give size=, height and width in pixels")
-    sides = (size, size) if isinstance(size, int) else size or (0, 0)
-    for axis, side in zip(free, sides, strict=False):
-        shape[axis] = side
-    if None in shape:
-        raise ImportFailed("the model does not say how many channels its images have")
-    return shape[0], shape[1], shape[2]
+    return image_shape(model.inputs[0].shape, size)
 
 
 def _function(model: Any, reverse: bool) -> Callable[[Any], Any]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..classifier import Classifier
 from ..importers import ImportFailed, from_tensorflow
-from ..importers.finish import pixel_range
+from ..importers.finish import image_shape, pixel_range
 from ..importers.library import library
 from ..importers.tensorflow import without_triton
 from .weights import UnreadableWeights
@@ -55,7 +55,8 @@ def saved_model(path: Path, *, trusted: bool, mean: Any, std: Any, size: Any) ->
     ((name, spec),) = inputs.items()
     (result,) = served.structured_outputs
     low, high = pixel_range(mean, std)
-    example = np.random.default_rng(0).uniform(low, high, (1, *_sides(spec, size)))
+    stated = None if spec.shape.rank is None else spec.shape.as_list()
+    example = np.random.default_rng(0).uniform(low, high, (1, *image_shape(stated, size)))
     batch = example.astype(spec.dtype.as_numpy_dtype)
     layout = "NHWC" if batch.shape[-1] in (1, 3) else None
     return from_tensorflow(
@@ -78,18 +79,3 @@ def _check(path: Path, trusted: bool) -> None:
                 f"{path} does more than compute ({', '.join(found)}): it is not run unless you trust whoever made it: "
                 "load(..., trusted=True)"
             )
-
-
-def _sides(spec: Any, size: Any) -> list[int]:
-    shape = spec.shape.as_list()[1:] if spec.shape.rank == 4 else []
-    if len(shape) != 3:
-        raise ImportFailed(f"it takes inputs of shape {spec.shape}, expected N x H x W x C")
-    free = [axis for axis, length in enumerate(shape) if length is None]
-    sides = (size, size) if isinstance(size, int) else tuple(size or ())
-    if free and not sides:
-        raise ImportFailed("the model takes images of any size: give size=, height and width in pixels")
-    for axis, side in zip(free, sides, strict=False):
-        shape[axis] = side
-    if None in shape:
-        raise ImportFailed("it does not say how many channels its images have")
-    return [int(length) for length in shape]
