@@ -21,7 +21,7 @@ demo: $(READY)
 test: check $(TF)/ready
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal $(ARGS)
 	OMP_NUM_THREADS=1 KERAS_BACKEND=tensorflow PYTHONPATH=src $(TF)/bin/python -m pytest -n 2 --dist worksteal tests/with_tensorflow \
-		src/pellucid/importers/tensorflow.py
+		src/pellucid/importers/tensorflow
 
 check: $(READY)
 	$(ENV)/bin/ruff check .

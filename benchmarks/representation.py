@@ -25,9 +25,9 @@ from torch import Tensor, nn
 
 import pellucid
 from pellucid import neighbors, rules
-from pellucid.images import write_image
+from pellucid.files.images import write_image
+from pellucid.model.relevance import relevance
 from pellucid.objectives import logit
-from pellucid.relevance import relevance
 from pellucid.representation import extremes, relevance_maps, sweep, vectors
 
 from .cases import Functions

@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 matplotlib.use("agg")
 
 import pellucid
-from pellucid.pages import embedding_page
+from pellucid.report.pages import embedding_page
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 count = int(sys.argv[2]) if len(sys.argv) > 2 else 1797

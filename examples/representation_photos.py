@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pellucid
-from pellucid.images import write_image
+from pellucid.files.images import write_image
 from pellucid.representation import extremes, features_of, patches_of, relevance_maps, sweep, vectors
 from pellucid.representation.features import last_layer
 

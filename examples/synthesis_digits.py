@@ -48,10 +48,10 @@ ways = {
 pictures, titles = [], []
 for name, result in ways.items():
     print(f"{name:12} values from {result.values.min():6.2f} to {result.values.max():6.2f}")
-    pictures += list(pellucid.pictures.displayable(result.images))
+    pictures += list(pellucid.display.figures.displayable(result.images))
     titles += [name] + [""] * 9
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 folder.mkdir(parents=True, exist_ok=True)
-pellucid.pictures.grid(pictures, titles, columns=10, inches=1.1).savefig(folder / "digits.png")
+pellucid.display.figures.grid(pictures, titles, columns=10, inches=1.1).savefig(folder / "digits.png")
 result.film(folder / "digits.gif", scale=8)
 print("wrote", folder / "digits.png", "and digits.gif")

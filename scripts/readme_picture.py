@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 
 import pellucid
-from pellucid.colour import colourise, smooth
-from pellucid.pictures import grid
+from pellucid.display.colors import colourise, smooth
+from pellucid.display.figures import grid
 
 METHODS = {
     "saliency": pellucid.saliency,

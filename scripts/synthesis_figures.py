@@ -25,8 +25,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 import pellucid
-from pellucid.images import read_image
-from pellucid.pictures import displayable, grid
+from pellucid.display.figures import displayable, grid
+from pellucid.files.images import read_image
 from pellucid.synthesis import (
     CPPN,
     FixedMagnitude,

@@ -22,7 +22,7 @@ from synthesis_figures import FOLDER, photo
 from torch import Tensor
 
 import pellucid
-from pellucid.pictures import grid
+from pellucid.display.figures import grid
 from pellucid.synthesis import StyleNetwork, content, train_style
 from pellucid.synthesis import style as in_style
 
@@ -112,7 +112,7 @@ def main() -> None:
 
 def show(model: Any, network: StyleNetwork, styles: dict[str, Tensor], options: argparse.Namespace) -> None:
     """A photo that the network was not trained on: painted, compared, timed."""
-    from pellucid.synthesis.spread import style_layers
+    from pellucid.synthesis.ascent.layers_by_scale import style_layers
 
     image = photo("astronaut.png", options.side, options.side, top=0.0, left=0.4, zoom=1.5)
     # As large as the network saw them, for a style is one of a scale.

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from pellucid.classifier import Classifier, wrap
-from pellucid.images import read_image
+from pellucid.files.images import read_image
+from pellucid.model.classifier import Classifier, wrap
 
 CASTLE = 483
 BGR_MEAN = (104.0, 117.0, 123.0)  # of 0 ... 255, in caffe's order

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import pellucid
-from pellucid.adversarial.balls import distances
+from pellucid.adversarial.attack.budgets import distances
 
 W = [[1.0, -2.0, 0.5, 0.0]]
 X = [[0.5, 0.25, 0.0, 1.0]]

@@ -15,7 +15,7 @@ from torch import nn
 import pellucid
 from pellucid import CATALOGUE
 from pellucid.adversarial import Attack
-from pellucid.run import ModelError, counted
+from pellucid.model.run import ModelError, counted
 
 from ..nets import LABELS, some_images
 from .nets import small_model, small_net_of_all_classes

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from pellucid.adversarial.losses import BY_NAME, cross_entropy, dlr, margin
+from pellucid.adversarial.attack.losses import BY_NAME, cross_entropy, dlr, margin
 
 
 def outputs(scale=1.0, classes=6):

@@ -9,8 +9,8 @@ from PIL import Image
 from torch import nn
 
 import pellucid
-from pellucid.adversarial.views import lit, placed
-from pellucid.run import counted
+from pellucid.adversarial.attack.transformations import lit, placed
+from pellucid.model.run import counted
 from pellucid.runfolder import OtherRun
 
 from ..nets import some_images
@@ -106,7 +106,7 @@ def test_robustness_refuses():
 
 
 def test_auto_attack_goes_on_where_it_was_stopped(tmp_path, monkeypatch):
-    monkeypatch.setattr("pellucid.adversarial.resume.MOST", 2)
+    monkeypatch.setattr("pellucid.adversarial.attack.resumable.MOST", 2)
     model, images = small_model(), some_images(6)
     options = {"eps": 0.05, "budget": 0.03}
     whole = pellucid.auto_attack(model, images, **options)

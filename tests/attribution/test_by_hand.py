@@ -11,10 +11,10 @@ from torch import nn
 
 import pellucid
 from pellucid import logit, neuron, probability, run
+from pellucid.attribution.ingredients.noise import normal_noise, uniform_noise
 from pellucid.attribution.integrated_gradients import midpoints
-from pellucid.attribution.noise import normal_noise, uniform_noise
 from pellucid.attribution.rise import random_masks
-from pellucid.run import counted
+from pellucid.model.run import counted
 
 from ..nets import small_model, small_net, some_images
 
@@ -204,7 +204,7 @@ def test_expected_gradients_average_over_their_background():
 
 
 def test_baselines():
-    from pellucid.attribution.baselines import baseline_images
+    from pellucid.attribution.ingredients.baselines import baseline_images
 
     model, images = small_model(), some_images(2)
     assert baseline_images(model, images, "mean")[1, :, 3, 3].tolist() == pytest.approx([0.4, 0.5, 0.6])
@@ -590,7 +590,7 @@ def test_cam_refuses_maximum_pooling():
 
 
 def test_the_default_layer_does_not_depend_on_what_was_asked_before():
-    from pellucid.attribution.spatial import last_spatial_layer
+    from pellucid.attribution.ingredients.layer_maps import last_spatial_layer
 
     saturated = small_net().double()
     with torch.no_grad():

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.result import Attribution
+from pellucid.methods.result import Attribution
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_the_castle_is_a_castle(squeezenet, castle):
 
 def test_cam_is_exact_on_squeezenet(squeezenet, castle):
     result = pellucid.cam(squeezenet, castle, "castle")
-    layer = pellucid.attribution.spatial.last_spatial_layer(
+    layer = pellucid.attribution.ingredients.layer_maps.last_spatial_layer(
         squeezenet, castle, pellucid.logit(CASTLE).bind(squeezenet, 1)
     )
     scores = run(squeezenet, castle, read=[layer]).activations[layer][:, CASTLE]

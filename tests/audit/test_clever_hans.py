@@ -10,8 +10,8 @@ from torch import nn
 
 import pellucid
 from pellucid import runfolder
-from pellucid.audit.clever_hans_maps import Asked, map_rows
-from pellucid.images import write_image
+from pellucid.audit.relevance_clusters.maps import Asked, map_rows
+from pellucid.files.images import write_image
 
 LABELS = ("plain", "striped", "dotted")
 
@@ -149,7 +149,7 @@ def photos(tmp_path):
 
 
 def test_a_folder_goes_on_where_it_was(photos, tmp_path, monkeypatch):
-    module = sys.modules["pellucid.audit.clever_hans_maps"]
+    module = sys.modules["pellucid.audit.relevance_clusters.maps"]
     monkeypatch.setattr(module, "MOST_IN_CHUNK", 40)
     expected = pellucid.clever_hans(hans(), photos, smallest=4)
     assert [name for name, _ in expected.failures] == ["plain/bad.png"]

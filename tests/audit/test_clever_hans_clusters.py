@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.sparse
 
-from pellucid.audit.clever_hans_clusters import (
+from pellucid.audit.relevance_clusters.clusters import (
     NARROWEST,
     THRESHOLD,
     Found,

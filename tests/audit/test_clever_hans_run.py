@@ -6,8 +6,8 @@ from torch import nn
 
 import pellucid
 from pellucid import runfolder
-from pellucid.explain import explain
-from pellucid.images import write_image
+from pellucid.files.images import write_image
+from pellucid.jobs.explain import explain
 
 from .test_clever_hans import LABELS, drawn, hans
 

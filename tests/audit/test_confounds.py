@@ -9,9 +9,9 @@ from PIL import Image
 
 from pellucid import SpectrumClassifier
 from pellucid.audit import confounds, halves, labelled_files, split, upsampled_photos
-from pellucid.audit.file_traits import file_traits
+from pellucid.audit.image_files.file_traits import file_traits
 from pellucid.audit.upsampled_photos import photo_patches
-from pellucid.images import to_pil
+from pellucid.files.images import to_pil
 
 
 @pytest.fixture(scope="module")

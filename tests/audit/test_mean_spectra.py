@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import pellucid
-from pellucid.audit import average_spectrum as module
-from pellucid.audit.average_spectrum import average_spectrum
-from pellucid.audit.moments import Moments
-from pellucid.images import write_image
+from pellucid.audit.spectra import average_spectrum as module
+from pellucid.audit.spectra.average_spectrum import average_spectrum
+from pellucid.audit.spectra.moments import Moments
+from pellucid.files.images import write_image
 
 
 def write(folder, images, suffix=".png"):

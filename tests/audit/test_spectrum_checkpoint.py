@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from pellucid import SpectrumClassifier
-from pellucid.audit import spectrum_training, split, upsampled_photos
-from pellucid.audit.tensor_file import OtherWork
+from pellucid.audit import split, upsampled_photos
+from pellucid.audit.spectra import training
+from pellucid.audit.spectra.tensor_file import OtherWork
 
 
 @pytest.fixture(scope="module")
@@ -24,8 +25,8 @@ def test_it_goes_on_to_the_bit(parts, tmp_path, monkeypatch, network, stops):
     """Written at every pass and stopped after some of them, inside an epoch or at its end."""
     how = {"network": network, "epochs": 8, "patience": 2, "batch": 16}
     whole = SpectrumClassifier.fit(parts, **how)
-    monkeypatch.setattr(spectrum_training, "EVERY", 0)
-    write = spectrum_training.write_training
+    monkeypatch.setattr(training, "EVERY", 0)
+    write = training.write_training
     left = []
 
     def until(*arguments):
@@ -38,15 +39,15 @@ def test_it_goes_on_to_the_bit(parts, tmp_path, monkeypatch, network, stops):
     for stop in stops:
         left[:] = [stop]
         with monkeypatch.context() as patch:
-            patch.setattr(spectrum_training, "write_training", until)
+            patch.setattr(training, "write_training", until)
             with pytest.raises(KeyboardInterrupt):
                 SpectrumClassifier.fit(parts, **how, checkpoint=place)
     again = SpectrumClassifier.fit(parts, **how, checkpoint=place)
     assert all(torch.equal(a, b) for a, b in zip(state(again), state(whole), strict=True))
     assert again.best == whole.best and len(again.history) > 2
     # One that is over is read, and not trained again.
-    monkeypatch.setattr(spectrum_training, "_descend", None)
-    monkeypatch.setattr(spectrum_training, "_shuffled", None)
+    monkeypatch.setattr(training, "_descend", None)
+    monkeypatch.setattr(training, "_shuffled", None)
     third = SpectrumClassifier.fit(parts, **how, checkpoint=place)
     assert all(torch.equal(a, b) for a, b in zip(state(third), state(whole), strict=True))
 

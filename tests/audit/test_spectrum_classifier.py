@@ -11,11 +11,13 @@ from PIL import Image
 
 import pellucid
 from pellucid import CATALOGUE, SpectrumClassifier
-from pellucid.audit import halves, labelled_files, pixels, spectrum_training, split, upsampled_photos
-from pellucid.audit.evaluation import share
+from pellucid.audit import halves, labelled_files, split, upsampled_photos
+from pellucid.audit.image_files import pixels
+from pellucid.audit.image_files.evaluation import share
 from pellucid.audit.log_spectrum import EPS
-from pellucid.audit.spectrum_net import FEATURES, SpectrumNet
-from pellucid.images import read_image, write_image
+from pellucid.audit.spectra import training
+from pellucid.audit.spectra.network import FEATURES, SpectrumNet
+from pellucid.files.images import read_image, write_image
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +262,7 @@ def test_the_same_seed_gives_the_same(parts, model):
 def test_features_that_do_not_fit_into_memory(parts, monkeypatch):
     """They are made anew in each epoch, pixels lie in a file, and nothing else changes."""
     model = SpectrumClassifier.fit(parts, epochs=1)
-    monkeypatch.setattr(spectrum_training, "KEPT", 0)
+    monkeypatch.setattr(training, "KEPT", 0)
     monkeypatch.setattr(pixels, "IN_MEMORY", 0)
     again = SpectrumClassifier.fit(parts, epochs=1)
     images = model.read(list(some(parts, 20).files))

@@ -219,7 +219,7 @@ def test_deepfool_foolbox(network, images, labels, norm):
     )
     found = pellucid.deepfool(network, images, labels, norm=norm)
     assert found.success.all() and fooled.all()
-    theirs = pellucid.adversarial.balls.distances(images, expected, norm)
+    theirs = pellucid.adversarial.attack.budgets.distances(images, expected, norm)
     ratio = found.distance(norm) / theirs
     assert 0.97 < ratio.median() < 1.03
 
@@ -230,7 +230,7 @@ def test_carlini_wagner_foolbox(network, images, labels):
     peer = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=5, steps=300, initial_const=1.0)
     _, expected, _ = peer(model, images[:8], labels[:8], epsilons=None)
     found = pellucid.carlini_wagner(network, images[:8], labels[:8])
-    theirs = pellucid.adversarial.balls.distances(images[:8], expected, "l2")
+    theirs = pellucid.adversarial.attack.budgets.distances(images[:8], expected, "l2")
     assert found.success.all() and (found.distance("l2") <= 1.05 * theirs).all()
 
 
@@ -298,7 +298,7 @@ def test_hop_skip_jump_foolbox(six, images, norm):
     peer = foolbox.attacks.HopSkipJumpAttack(steps=10, constraint=norm, initial_gradient_eval_steps=100)
     _, expected, _ = peer(model, few, labels, epsilons=None)
     found = pellucid.hop_skip_jump(six, few, labels, norm=norm, steps=10)
-    theirs = pellucid.adversarial.balls.distances(few, expected, norm)
+    theirs = pellucid.adversarial.attack.budgets.distances(few, expected, norm)
     assert found.success.all() and (found.distance(norm) / theirs).log().mean().exp() < 1.2
 
 
@@ -307,7 +307,7 @@ def test_fab_torchattacks(six, images, norm):
     peers = pytest.importorskip("torchattacks")
     few, labels = images[:8], six(images[:8]).argmax(1)
     peer = peers.FAB(six, norm=norm.capitalize(), eps=100.0, steps=30, multi_targeted=True, n_classes=6, n_restarts=1)
-    theirs = pellucid.adversarial.balls.distances(few, peer(few, labels), norm)
+    theirs = pellucid.adversarial.attack.budgets.distances(few, peer(few, labels), norm)
     found = pellucid.fab(six, few, labels, norm=norm, steps=30)
     assert found.success.all() and (found.distance(norm) <= 1.1 * theirs + 1e-6).all()
 

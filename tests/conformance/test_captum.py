@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import pellucid
-from pellucid.attribution.noise import normal_noise
+from pellucid.attribution.ingredients.noise import normal_noise
 
 from .networks import CLASSES, OBJECTIVES, QUICK, SIZES, agree, classes, for_peer, in_double, network, pictures
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import grad, vmap
 
 import pellucid
-from pellucid.attribution.spatial import spatial
+from pellucid.attribution.ingredients.layer_maps import spatial
 
 from .networks import OBJECTIVES, SIZES, agree, classes, for_peer, magnified, network, pictures
 

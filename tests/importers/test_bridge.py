@@ -6,8 +6,8 @@ import torch
 
 import pellucid
 from pellucid.importers import ImportFailed
+from pellucid.model.run import ModelError, gradient
 from pellucid.rules import RuleError
-from pellucid.run import ModelError, gradient
 from pellucid.synthesis import Pixels
 
 jax = pytest.importorskip("jax")
@@ -207,7 +207,7 @@ def test_other_numbers_of_rows(pair):
 
 
 def test_what_nobody_looks_into_is_one_call(pair, monkeypatch):
-    from pellucid.importers import bridge
+    from pellucid.importers.jax import bridge
 
     seen = []
     called = bridge.Piece.__call__

@@ -8,7 +8,7 @@ import torch
 
 import pellucid
 from pellucid.importers import ImportFailed
-from pellucid.run import ModelError
+from pellucid.model.run import ModelError
 
 jax = pytest.importorskip("jax")
 jnp, lax = jax.numpy, jax.lax
@@ -133,7 +133,7 @@ def test_a_value_that_cannot_be_had_is_no_error_where_it_is_not_needed():
 
 
 def test_a_difference_is_an_error_that_names_the_layer(monkeypatch):
-    from pellucid.importers import jax_rules
+    from pellucid.importers.jax import rules as jax_rules
 
     wrong = jax_rules.elementwise(lambda x: torch.tanh(x) * 1.01)
     monkeypatch.setitem(jax_rules.RULES, "tanh", wrong)

@@ -47,7 +47,7 @@ def test_rounding_of_the_source_is_no_mistake(jitted, monkeypatch):
     torch.testing.assert_close(model(IMAGES).double(), wanted, rtol=1e-3, atol=1e-3)
 
     # The same network with one function that is wrong by less than the source rounds.
-    from pellucid.importers import jax_rules
+    from pellucid.importers.jax import rules as jax_rules
 
     monkeypatch.setitem(jax_rules.RULES, "tanh", jax_rules.elementwise(lambda x: torch.tanh(x) * 1.001))
     with pytest.raises(ImportFailed, match=r"where both compute in float64 .* is layer '(net\.)?activation'"):
@@ -116,7 +116,7 @@ def test_weights_in_half_precision_and_images_in_float32():
 
 
 def test_a_mistake_that_half_precision_would_hide_is_refused(monkeypatch):
-    from pellucid.importers import jax_rules
+    from pellucid.importers.jax import rules as jax_rules
 
     monkeypatch.setitem(jax_rules.RULES, "tanh", jax_rules.elementwise(lambda x: torch.tanh(x) * 1.002))
     with pytest.raises(ImportFailed, match="where both compute in float64 by 0.002"):
@@ -132,7 +132,7 @@ def test_what_cannot_be_computed_in_float64_is_compared_as_it_is(monkeypatch):
                 return jnp.tanh(h / 8)
 
     assert pellucid.from_jax(function, last(IMAGES), layout="NHWC").net.difference < 0.05
-    from pellucid.importers import jax_rules
+    from pellucid.importers.jax import rules as jax_rules
 
     monkeypatch.setitem(jax_rules.RULES, "tanh", jax_rules.elementwise(lambda x: torch.tanh(x) * 1.2))
     with pytest.raises(ImportFailed, match=r"more than 0\.05; the first to differ is layer '(net\.)?bent'"):
@@ -140,7 +140,7 @@ def test_what_cannot_be_computed_in_float64_is_compared_as_it_is(monkeypatch):
 
 
 def test_a_wide_tolerance_is_the_last_word(monkeypatch):
-    from pellucid.importers import jax_rules
+    from pellucid.importers.jax import rules as jax_rules
 
     monkeypatch.setitem(jax_rules.RULES, "tanh", jax_rules.elementwise(lambda x: torch.tanh(x) * 1.002))
     given = jnp.asarray(last(IMAGES), jnp.bfloat16)

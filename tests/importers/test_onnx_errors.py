@@ -221,7 +221,7 @@ def test_decisions(tmp_path):
 
 
 def test_a_difference_is_an_error_that_names_the_layer(tmp_path, monkeypatch):
-    from pellucid.importers import onnx_rules
+    from pellucid.importers.onnx import rules as onnx_rules
 
     monkeypatch.setitem(onnx_rules.RULES, "Tanh", onnx_rules.elementwise(lambda x: torch.tanh(x) * 1.01))
     for images in ("float[N,3,6,6] x", "float[2,3,6,6] x"):

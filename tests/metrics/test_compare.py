@@ -9,7 +9,7 @@ import torch
 
 import pellucid
 from pellucid import runfolder
-from pellucid.images import write_image
+from pellucid.files.images import write_image
 from pellucid.metrics import deletion, infidelity, mass_accuracy, sensitivity_max
 from pellucid.metrics.compare import Race, compare_rows
 

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.attribution.noise import mixed, uniform_noise
+from pellucid.attribution.ingredients.noise import mixed, uniform_noise
 from pellucid.metrics import deletion, infidelity, mass_accuracy, rank_accuracy, sensitivity_max, spearman, ssim
-from pellucid.metrics.randomisation import randomisation
+from pellucid.metrics.randomization import randomisation
 
 from ..nets import small_net, some_images
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import pellucid
+from pellucid.methods.result import Attribution
 from pellucid.metrics import completeness, infidelity, sensitivity_max
-from pellucid.result import Attribution
 
 from ..nets import small_model, some_images
 

@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pellucid.methods.result import Attribution
 from pellucid.metrics import mass_accuracy, pointing_game, rank_accuracy
-from pellucid.result import Attribution
 
 MEASURES = (mass_accuracy, rank_accuracy, pointing_game)
 

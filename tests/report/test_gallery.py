@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from pellucid.methods.result import Call
 from pellucid.report import Plate, gallery
-from pellucid.result import Call
 
 CALL = Call("pgd", {"eps": 0.1}, "away from the label", "net", "Somebody 2018, A paper", 0.5, 20, 10)
 

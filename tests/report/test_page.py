@@ -11,10 +11,10 @@ import torch
 from PIL import Image
 
 import pellucid
-from pellucid.classifier import Predictions
-from pellucid.colour import colourise
+from pellucid.display.colors import colourise
+from pellucid.methods.result import Attribution, Call
+from pellucid.model.classifier import Predictions
 from pellucid.report import Case, Panel, write
-from pellucid.result import Attribution, Call
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 NASTY = "<script>alert(1)</script>\"'&</style>--><img src=x onerror=alert(2)> {{ 7 * 7 }} `"

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.representation.stages import Stages
+from pellucid.representation.projections.deep_mds_network import Stages
 
 
 def bent(count=300, wide=16, seed=0):

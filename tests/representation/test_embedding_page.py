@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 
 import pellucid
-from pellucid.pages import embedding_page
+from pellucid.report.pages import embedding_page
 from pellucid.representation import Embedding
 
 ROOT = Path(__file__).parent.parent.parent

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.pages import embedding_page
-from pellucid.representation.embedding import COLOURS, MARKERS, Embedding
-from pellucid.representation.projection import PROJECTIONS
+from pellucid.report.pages import embedding_page
+from pellucid.representation.projections.decorator import PROJECTIONS
+from pellucid.representation.projections.embedding import COLOURS, MARKERS, Embedding
 
 
 def clusters(count=60, width=6, seed=0):

@@ -21,10 +21,10 @@ from torch import nn
 import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
-from pellucid.images import write_image
+from pellucid.files.images import write_image
+from pellucid.model.run import counted, run
 from pellucid.representation import Measure, extremes, features_of, relevance_maps, sweep, vectors
 from pellucid.representation.features import last_layer
-from pellucid.run import counted, run
 from pellucid.runfolder import FolderInUse, OtherRun
 
 from ..nets import LABELS, small_model, small_net, some_images
@@ -42,7 +42,7 @@ def photos(tmp_path: Path) -> Path:
 
 
 def small_chunks(monkeypatch, images: int = 2) -> None:
-    monkeypatch.setattr(import_module("pellucid.representation.sweep"), "CHUNK_BYTES", images * 3 * 12 * 12 * 4)
+    monkeypatch.setattr(import_module("pellucid.representation.sweeps.sweep"), "CHUNK_BYTES", images * 3 * 12 * 12 * 4)
 
 
 def test_means_over_places_are_those_of_a_plain_pass():
@@ -230,7 +230,7 @@ from pathlib import Path
 from tests.nets import small_model
 from pellucid.representation import relevance_maps, sweep, vectors
 from importlib import import_module
-import_module("pellucid.representation.sweep").CHUNK_BYTES = 2 * 3 * 12 * 12 * 4
+import_module("pellucid.representation.sweeps.sweep").CHUNK_BYTES = 2 * 3 * 12 * 12 * 4
 model = small_model()
 read = model.read_one
 def slow(path):

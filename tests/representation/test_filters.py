@@ -8,8 +8,8 @@ from torch import nn
 
 import pellucid
 from pellucid import activations, filters
-from pellucid.representation.sheet import sheet
-from pellucid.run import counted, run
+from pellucid.model.run import counted, run
+from pellucid.representation.sweeps.contact_sheet import sheet
 
 from ..nets import small_model, some_images
 

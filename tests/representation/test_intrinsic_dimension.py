@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.representation.dimension_estimates import graph, mle, twonn
-from pellucid.representation.points import distinct, nearest_points
+from pellucid.representation.projections.dimension_estimates import graph, mle, twonn
+from pellucid.representation.projections.points import distinct, nearest_points
 
 
 def cube(count, dimension, wide, seed=0):

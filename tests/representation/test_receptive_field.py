@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pellucid.model.run import run
 from pellucid.representation import receptive_fields
-from pellucid.run import run
 
 from ..nets import small_model
 

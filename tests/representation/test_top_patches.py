@@ -10,9 +10,9 @@ from torch import nn
 
 import pellucid
 from pellucid import top_patches
-from pellucid.images import write_image
+from pellucid.files.images import write_image
+from pellucid.model.run import counted, run
 from pellucid.representation import extremes, patches_of, receptive_fields, relevance_maps, sweep, vectors
-from pellucid.run import counted, run
 
 from ..nets import small_model, some_images
 
@@ -135,7 +135,7 @@ def test_one_pass_for_all_channels_and_measures(tmp_path):
 def test_files_chunks_and_tables(tmp_path, monkeypatch):
     from importlib import import_module
 
-    monkeypatch.setattr(import_module("pellucid.representation.sweep"), "CHUNK_BYTES", 2 * 3 * 12 * 12 * 4)
+    monkeypatch.setattr(import_module("pellucid.representation.sweeps.sweep"), "CHUNK_BYTES", 2 * 3 * 12 * 12 * 4)
     model = small_model()
     for number in range(7):
         write_image(some_images(1, number, torch.float32)[0], tmp_path / "photos" / f"{number}.png") if number else (

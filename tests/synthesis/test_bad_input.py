@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import pellucid
 from pellucid import channel
 from pellucid.checks import UnknownName
-from pellucid.run import ModelError
+from pellucid.model.run import ModelError
 from pellucid.synthesis import (
     CPPN,
     FixedMagnitude,

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from pellucid.synthesis import Synthesis, dream, maximize
-from pellucid.synthesis.film import check_film
+from pellucid.synthesis.ascent.film import check_film
 
 from ..nets import small_model, some_images
 

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.images import write_image
+from pellucid.files.images import write_image
 from pellucid.shapes import CLASSES, ShapesGenerator, generator
 from pellucid.synthesis import Decoder, Generator, Pixels, l2, maximize, train_generator
-from pellucid.synthesis.training import Squares
+from pellucid.synthesis.training.training import Squares
 
+from ..methods.test_contract import same, state
 from ..nets import small_net
-from ..test_contract import same, state
 
 
 def codes(count, length=21, seed=0):
@@ -167,7 +167,7 @@ def test_round_trip_through_a_file_and_photos_of_a_folder(tmp_path):
 @pytest.mark.parametrize("size", [8, 15, 28, 33, 96])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_any_size(size, channels):
-    from pellucid.synthesis.decoder import Encoder
+    from pellucid.synthesis.ingredients.decoder import Encoder
 
     images = Decoder(3, size=size, channels=channels, width=3).eval()(torch.zeros(2, 3))
     assert images.shape == (2, channels, size, size)

@@ -12,7 +12,7 @@ from torch import nn
 import pellucid
 from pellucid import channel, logit, neuron, probability
 from pellucid.checks import UnknownName
-from pellucid.run import ModelError, counted
+from pellucid.model.run import ModelError, counted
 from pellucid.synthesis import (
     CPPN,
     FixedMagnitude,
@@ -34,8 +34,8 @@ from pellucid.synthesis import (
     total_variation,
 )
 
+from ..methods.test_contract import same, state
 from ..nets import LABELS, small_model, small_net
-from ..test_contract import same, state
 
 
 def decoder() -> nn.Module:

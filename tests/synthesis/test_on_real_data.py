@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import pellucid
 from pellucid import channel
-from pellucid.images import read_image
+from pellucid.files.images import read_image
 from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, multifaceted, standardise, style_transfer
 
 from .. import real

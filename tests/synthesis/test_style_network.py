@@ -16,13 +16,13 @@ from torch.nn import functional as F
 
 import pellucid
 from pellucid.checks import UnknownName
-from pellucid.images import write_image
+from pellucid.files.images import write_image
 from pellucid.synthesis import StyleNetwork, content, style, train_style
 from pellucid.synthesis.style_network import Norm
-from pellucid.synthesis.training import Squares, read_tensors
+from pellucid.synthesis.training.training import Squares, read_tensors
 
+from ..methods.test_contract import same, state
 from ..nets import small_net
-from ..test_contract import same, state
 
 
 def model():

@@ -12,7 +12,7 @@ import tensorflow as tf
 import torch
 
 import pellucid
-from pellucid.images import write_image
+from pellucid.files.images import write_image
 from pellucid.importers import ImportFailed
 from pellucid.zoo.saved_model import saved_model
 from pellucid.zoo.weights import UnreadableWeights

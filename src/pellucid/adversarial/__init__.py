@@ -1,7 +1,9 @@
 """What fools it: one attack, one file."""
 
+from .adversarial_training import adversarial_training as adversarial_training
 from .apgd import apgd as apgd
-from .attack import Attack as Attack
+from .attack.result import Attack as Attack
+from .attack.transformations import Views as Views
 from .auto_attack import auto_attack as auto_attack
 from .carlini_wagner import carlini_wagner as carlini_wagner
 from .deepfool import deepfool as deepfool
@@ -13,14 +15,12 @@ from .patch import patch as patch
 from .pgd import pgd as pgd
 from .robustness import Robustness as Robustness
 from .robustness import robustness as robustness
+from .seen_through import seen_through as seen_through
 from .square import square as square
 from .substitute import Substitute as Substitute
 from .substitute import substitute as substitute
 from .targeted import targeted as targeted
-from .through import seen_through as seen_through
-from .training import adversarial_training as adversarial_training
 from .transfer import Transfer as Transfer
 from .transfer import transfer as transfer
 from .universal import Universal as Universal
 from .universal import universal as universal
-from .views import Views as Views

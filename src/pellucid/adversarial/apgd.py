@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .apgd_l1 import climb_l1, start_l1
-from .ascent import back_to_best, leave, step_to
-from .balls import Norm, column, lengths, project, step_bounds, unit
-from .call import attack
-from .case import Case
-from .losses import BY_NAME, Loss, LossFunction
+from .attack.budgets import Norm, column, lengths, project, step_bounds, unit
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import BY_NAME, Loss, LossFunction
+from .steps.apgd_l1 import climb_l1, start_l1
+from .steps.apgd_state import back_to_best, leave, step_to
 
 ALPHA = 0.75  # the share of the new direction
 RISING = 0.75  # the share of steps that must raise the loss for the step size to stay

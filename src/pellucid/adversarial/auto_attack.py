@@ -6,11 +6,11 @@ import torch
 from torch import Tensor
 
 from .apgd import climb
-from .balls import Norm, lengths
-from .call import attack
-from .case import Case
+from .attack.budgets import Norm, lengths
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import cross_entropy, dlr, margin
 from .fab import towards
-from .losses import cross_entropy, dlr, margin
 from .square import squares
 
 STEPS, TARGETS, QUERIES = 100, 9, 5000  # of the published standard

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .balls import column, lengths
-from .call import attack
-from .case import Case
-from .losses import margin
+from .attack.budgets import column, lengths
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import margin
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam
 

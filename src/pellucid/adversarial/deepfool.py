@@ -7,10 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .balls import column, lengths
-from .call import attack
-from .case import Case
-from .losses import of_class
+from .attack.budgets import column, lengths
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import of_class
 
 
 @attack(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .balls import Norm, column, lengths
-from .call import attack
-from .case import Case
-from .losses import of_class
-from .pgd import random_in
-from .planes import to_plane
+from .attack.budgets import Norm, column, lengths
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import of_class
+from .steps.gradient_steps import random_in
+from .steps.hyperplanes import to_plane
 
 ALPHA = 0.1  # the most weight that the projection of the original image gets
 FURTHER = 1.05  # steps go a little beyond the boundary

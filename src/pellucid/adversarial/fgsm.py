@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .balls import Norm, short_of, spend, unit
-from .call import attack
-from .case import Case
-from .losses import BY_NAME, Loss
+from .attack.budgets import Norm, short_of, spend, unit
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import BY_NAME, Loss
 
 
 @attack(

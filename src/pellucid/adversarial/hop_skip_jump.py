@@ -7,9 +7,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .balls import column, lengths
-from .call import attack
-from .case import Case
+from .attack.budgets import column, lengths
+from .attack.case import Case
+from .attack.decorator import attack
 
 FIRST_TRIES = 100  # random images to begin from
 HALVINGS = 40  # at the most, of one search

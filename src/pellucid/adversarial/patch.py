@@ -12,20 +12,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import batched, progress
-from ..classifier import Classifier, classifier
-from ..files import whole
+from ..display.figures import displayable
+from ..files.atomic import whole
+from ..methods.result import Call
+from ..model.batches import batched, progress
+from ..model.classifier import Classifier, classifier
+from ..model.run import Model, counted, device_of
 from ..objectives import Target
-from ..pictures import displayable
-from ..result import Call
-from ..run import Model, counted, device_of
-from .attack import Attack
-from .batch import over_batches
-from .call import check_classes, check_pixels, name_of
-from .case import Case
-from .losses import cross_entropy
-from .signs import tell
-from .views import lit, placed
+from .attack.batches import over_batches
+from .attack.case import Case
+from .attack.decorator import check_classes, check_pixels, name_of
+from .attack.diagnostics import tell
+from .attack.losses import cross_entropy
+from .attack.result import Attack
+from .attack.transformations import lit, placed
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam
 

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..batches import progress
 from ..checks import UnknownName, nearest
-from ..classifier import classifier
-from ..method import CATALOGUE, plain
+from ..methods.method import CATALOGUE, plain
+from ..methods.result import Call, Result
+from ..model.batches import progress
+from ..model.classifier import classifier
+from ..model.run import Model, counted
 from ..objectives import Target
-from ..result import Call, Result
-from ..run import Model, counted
-from .attack import Attack
-from .balls import Norm
-from .call import name_of
-from .signs import warn
+from .attack.budgets import Norm
+from .attack.decorator import name_of
+from .attack.diagnostics import warn
+from .attack.result import Attack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .balls import Norm, column, lengths, project_l1_box
-from .call import attack
-from .case import Case
-from .losses import BY_NAME, Loss
+from .attack.budgets import Norm, column, lengths, project_l1_box
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import BY_NAME, Loss
 
 # At which of 10 000 queries the share of the image that a square covers is halved.
 HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)

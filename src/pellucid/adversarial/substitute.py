@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..batches import batched, progress
-from ..classifier import Classifier, classifier
+from ..methods.result import Call
+from ..model.batches import batched, progress
+from ..model.classifier import Classifier, classifier
+from ..model.run import Model, Passes, counted, device_of, run
 from ..objectives import Target
-from ..result import Call
-from ..run import Model, Passes, counted, device_of, run
-from .attack import Attack
-from .balls import Norm
-from .batch import over_batches
-from .call import check_budget, check_classes, check_pixels, name_of
-from .case import Case, as_outputs
-from .losses import cross_entropy, of_class
-from .pgd import ascend, mover
-from .signs import tell
+from .attack.batches import over_batches
+from .attack.budgets import Norm
+from .attack.case import Case, as_outputs
+from .attack.decorator import check_budget, check_classes, check_pixels, name_of
+from .attack.diagnostics import tell
+from .attack.losses import cross_entropy, of_class
+from .attack.result import Attack
+from .steps.gradient_steps import ascend, mover
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -6,11 +6,11 @@ from typing import Literal
 
 from torch import Tensor
 
-from .balls import unit
-from .call import attack
-from .case import Case
-from .losses import LossFunction, cross_entropy, margin, of_class
-from .pgd import ascend
+from .attack.budgets import unit
+from .attack.case import Case
+from .attack.decorator import attack
+from .attack.losses import LossFunction, cross_entropy, margin, of_class
+from .steps.gradient_steps import ascend
 
 Score = Literal["logit", "margin", "log_probability"]
 SCORES: dict[str, LossFunction] = {

@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import batched, progress
 from ..checks import UnknownName, nearest
-from ..classifier import Classifier, classifier
-from ..method import CATALOGUE, plain
+from ..methods.method import CATALOGUE, plain
+from ..methods.result import Call, Result
+from ..model.batches import batched, progress
+from ..model.classifier import Classifier, classifier
+from ..model.run import Model, counted, device_of, run
 from ..objectives import Target
-from ..result import Call, Result
-from ..run import Model, counted, device_of, run
-from .attack import Attack
-from .call import name_of
-from .case import as_outputs
+from .attack.case import as_outputs
+from .attack.decorator import name_of
+from .attack.result import Attack
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,19 +9,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..batches import batched, progress
-from ..classifier import Classifier, classifier
+from ..display.figures import grid
+from ..methods.result import Call
+from ..model.batches import batched, progress
+from ..model.classifier import Classifier, classifier
+from ..model.run import Model, counted, device_of
 from ..objectives import Target
-from ..pictures import grid
-from ..result import Call
-from ..run import Model, counted, device_of
-from .attack import Attack
-from .balls import Norm, project, unit, within
-from .batch import over_batches
-from .call import check_budget, check_classes, check_pixels, name_of
-from .case import Case
-from .losses import BY_NAME, Loss
-from .signs import tell
+from .attack.batches import over_batches
+from .attack.budgets import Norm, project, unit, within
+from .attack.case import Case
+from .attack.decorator import check_budget, check_classes, check_pixels, name_of
+from .attack.diagnostics import tell
+from .attack.losses import BY_NAME, Loss
+from .attack.result import Attack
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -17,7 +17,7 @@ from .hires_cam import hires_cam as hires_cam
 from .integrated_gradients import integrated_gradients as integrated_gradients
 from .layer_cam import layer_cam as layer_cam
 from .lrp import lrp as lrp
-from .neuralization import neuralize as neuralize
+from .neuralize import neuralize as neuralize
 from .occlusion import occlusion as occlusion
 from .rise import rise as rise
 from .saliency import saliency as saliency

@@ -7,12 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..batches import batched
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.run import Model, Trace, device_of, run
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, Trace, device_of, run
-from .spatial import Reshape, from_layer, last_spatial_layer, spatial
+from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
 @method(paper="Desai & Ramaswamy 2020, Ablation-CAM: visual explanations via gradient-free localization")

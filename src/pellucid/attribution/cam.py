@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import batched
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.run import Model, Trace, device_of, gradient
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, Trace, device_of, gradient
-from .spatial import Reshape, last_spatial_layer, spatial
+from .ingredients.layer_maps import Reshape, last_spatial_layer, spatial
 
 
 @method(paper="Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, Learning deep features for discriminative localization")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
 from ..rules import deconv
-from ..run import Model
-from .variants import per_image, reduce_channels
+from .ingredients.batched_gradients import per_image, reduce_channels
 
 
 @method(

@@ -5,15 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..batches import batched
 from ..checks import check_images
-from ..classifier import Classifier
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.classifier import Classifier
+from ..model.run import Model, device_of
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, device_of
-from .baselines import baseline_images
-from .differences import multipliers
+from .ingredients.baselines import baseline_images
+from .ingredients.deeplift_multipliers import multipliers
 
 
 @method(

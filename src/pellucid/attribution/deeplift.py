@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..batches import batched
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.run import Model, device_of
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, device_of
-from .baselines import Baseline, baseline_images
-from .differences import multipliers
-from .variants import values_of
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import values_of
+from .ingredients.deeplift_multipliers import multipliers
 
 
 @method(

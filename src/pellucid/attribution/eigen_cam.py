@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..batches import batched
 from ..checks import nan_weights
-from ..classifier import network
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.classifier import network
+from ..model.run import Model, device_of, run
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, device_of, run
-from .spatial import Reshape, from_layer, last_spatial_layer, spatial
+from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
 @method(paper="Muhammad & Yeasin 2020, Eigen-CAM: class activation map using principal components", one_pass=True)

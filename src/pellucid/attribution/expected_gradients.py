@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
-from ..classifier import Classifier
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.classifier import Classifier
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .noise import uniform_noise
-from .variants import gradients_over
+from .ingredients.batched_gradients import gradients_over
+from .ingredients.noise import uniform_noise
 
 
 @method(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..pictures import displayable
-from ..result import Attribution
+from ..display.figures import displayable
+from ..methods.result import Attribution
 
 
 def grabcut(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .spatial import Reshape, weighted_maps
+from .ingredients.layer_maps import Reshape, weighted_maps
 
 
 @method(

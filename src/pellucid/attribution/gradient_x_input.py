@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .baselines import Baseline, baseline_images
-from .variants import per_image
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import per_image
 
 
 @method(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
 from ..rules import guided
-from ..run import Model
-from .spatial import Reshape, weighted_maps
-from .variants import per_image
+from .ingredients.batched_gradients import per_image
+from .ingredients.layer_maps import Reshape, weighted_maps
 
 
 @method(

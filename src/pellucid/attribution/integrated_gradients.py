@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .baselines import Baseline, baseline_images
-from .variants import gradients_over, of_rows, values_of
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import gradients_over, of_rows, values_of
 
 MOST_STEPS = 20_000
 

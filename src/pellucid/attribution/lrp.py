@@ -8,13 +8,13 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..batches import batched
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.relevance import PRESETS as PRESETS
+from ..model.relevance import Named, bounds_of, relevance, rules_of
+from ..model.run import Model, device_of
 from ..objectives import Bound
-from ..relevance import PRESETS as PRESETS
-from ..relevance import Named, bounds_of, relevance, rules_of
-from ..result import Attribution
-from ..run import Model, device_of
 
 
 @method(

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .baselines import Baseline, baseline_images
-from .variants import scores_over
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import scores_over
 
 Size = int | tuple[int, int]
 

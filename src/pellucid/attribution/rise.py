@@ -6,13 +6,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .baselines import Baseline, baseline_images
-from .noise import mixed
-from .variants import scores_over
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import scores_over
+from .ingredients.noise import mixed
 
 BLOCK = 64  # masks at a time while they are added up
 

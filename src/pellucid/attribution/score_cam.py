@@ -6,14 +6,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import batched
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.batches import batched
+from ..model.run import Model, device_of, run
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model, device_of, run
-from .baselines import Baseline, baseline_images
-from .spatial import Reshape, from_layer, last_spatial_layer, spatial
-from .variants import scores_over
+from .ingredients.baselines import Baseline, baseline_images
+from .ingredients.batched_gradients import scores_over
+from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
 @method(

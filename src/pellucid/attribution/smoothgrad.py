@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..method import method
+from ..methods.method import method
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .noise import normal_noise
-from .variants import gradients_over, of_rows, reduce_channels
+from .ingredients.batched_gradients import gradients_over, of_rows, reduce_channels
+from .ingredients.noise import normal_noise
 
 FORMS = ("mean", "squared", "variance")
 

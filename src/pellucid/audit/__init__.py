@@ -1,18 +1,18 @@
 """Does a network rest on the right evidence, over a whole data set?"""
 
 from .clever_hans import clever_hans as clever_hans
-from .clever_hans_result import AuditedClass as AuditedClass
-from .clever_hans_result import CleverHans as CleverHans
-from .clever_hans_result import Cluster as Cluster
 from .confounds import Confounds as Confounds
 from .confounds import confounds as confounds
-from .evaluation import Evaluation as Evaluation
-from .labelled_files import halves as halves
-from .labelled_files import labelled_files as labelled_files
-from .labelled_files import split as split
+from .image_files.evaluation import Evaluation as Evaluation
+from .labeled_files import halves as halves
+from .labeled_files import labelled_files as labelled_files
+from .labeled_files import split as split
 from .log_spectrum import log_spectrum as log_spectrum
 from .mean_spectra import MeanSpectra as MeanSpectra
 from .mean_spectra import mean_spectra as mean_spectra
+from .relevance_clusters.result import AuditedClass as AuditedClass
+from .relevance_clusters.result import CleverHans as CleverHans
+from .relevance_clusters.result import Cluster as Cluster
 from .spectrum_audit import SpectrumAudit as SpectrumAudit
 from .spectrum_audit import spectrum_audit as spectrum_audit
 from .spectrum_classifier import SpectrumClassifier as SpectrumClassifier

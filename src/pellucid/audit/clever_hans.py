@@ -12,17 +12,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import progress
 from ..checks import UnknownName, check_network, nearest
-from ..classifier import Classifier, classifier, network
-from ..method import CATALOGUE, checked, plain
-from ..representation.source import Images, Labels, Source, source_of
-from ..result import Call
-from ..run import Model, counted
-from .clever_hans_clusters import RESOLUTIONS, SMALLEST, THRESHOLD, Array, Found, find_clusters, surprises, unit_maps
-from .clever_hans_maps import Asked, Maps, Say, class_index, maps_of
-from .clever_hans_result import AuditedClass, CleverHans, Cluster
-from .clever_hans_run import maps_in, run_folder_in
+from ..methods.method import CATALOGUE, checked, plain
+from ..methods.result import Call
+from ..model.batches import progress
+from ..model.classifier import Classifier, classifier, network
+from ..model.run import Model, counted
+from ..representation.sweeps.image_source import Images, Labels, Source, source_of
+from .relevance_clusters.clusters import (
+    RESOLUTIONS,
+    SMALLEST,
+    THRESHOLD,
+    Array,
+    Found,
+    find_clusters,
+    surprises,
+    unit_maps,
+)
+from .relevance_clusters.explain_run import maps_in, run_folder_in
+from .relevance_clusters.maps import Asked, Maps, Say, class_index, maps_of
+from .relevance_clusters.result import AuditedClass, CleverHans, Cluster
 
 PAPER = (
     "Lapuschkin, Wäldchen, Binder, Montavon, Samek & Müller 2019, Unmasking Clever Hans predictors and assessing what "

@@ -12,15 +12,15 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..batches import progress
-from ..images import Size, UnreadableImage
-from ..pictures import plain
-from ..result import Call
-from .evaluation import Share, share
-from .file_traits import BYTES, file_traits
-from .labelled_files import LabelledFiles, Split
-from .pixels import Reading
-from .table_file import Tabular
+from ..display.figures import plain
+from ..files.images import Size, UnreadableImage
+from ..methods.result import Call
+from ..methods.tabular import Tabular
+from ..model.batches import progress
+from .image_files.evaluation import Share, share
+from .image_files.file_traits import BYTES, file_traits
+from .image_files.pixels import Reading
+from .labeled_files import LabelledFiles, Split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -172,7 +172,7 @@ def confounds(
 
     >>> import tempfile
     >>> from pellucid.audit import split
-    >>> from pellucid.images import write_image
+    >>> from pellucid.files.images import write_image
     >>> from pellucid.shapes import scenes
     >>> root = Path(tempfile.mkdtemp())
     >>> for number, image in enumerate(scenes(80).images[:, :, ::4, ::4]):

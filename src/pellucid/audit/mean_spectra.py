@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..images import Size
-from ..method import plain
-from ..pictures import plain as printable
-from ..result import Call
-from .average_spectrum import AverageSpectrum, Images, average_spectrum
+from ..display.figures import plain as printable
+from ..files.images import Size
+from ..methods.method import plain
+from ..methods.result import Call
+from ..methods.tabular import Tabular
+from .image_files.pixels import Reading
 from .log_spectrum import EPS
-from .pixels import Reading
-from .table_file import Tabular
+from .spectra.average_spectrum import AverageSpectrum, Images, average_spectrum
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

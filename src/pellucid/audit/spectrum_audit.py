@@ -11,19 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..images import Size
-from ..result import Attribution, Call
-from .average_spectrum import AverageSpectrum, average_spectrum
+from ..files.images import Size
+from ..methods.result import Attribution, Call
 from .confounds import Confounds, confounds
-from .evaluation import Evaluation
-from .labelled_files import Classes, LabelledFiles, Split, halves, labelled_files, split
+from .image_files.evaluation import Evaluation
+from .image_files.pixels import Reading
+from .labeled_files import Classes, LabelledFiles, Split, halves, labelled_files, split
 from .mean_spectra import PAPER, MeanSpectra
-from .pixels import Reading
-from .spectrum_checkpoint import recipe
+from .spectra.average_spectrum import AverageSpectrum, average_spectrum
+from .spectra.checkpoint import recipe
+from .spectra.network import Features, Head, Window, check_kind
+from .spectra.resumable import CONFOUNDS, CONTROL, TRAINING, kept_confounds, kept_in
+from .spectra.resumable import spectra as spectra_file
 from .spectrum_classifier import SpectrumClassifier
-from .spectrum_kept import CONFOUNDS, CONTROL, TRAINING, kept_confounds, kept_in
-from .spectrum_kept import spectra as spectra_file
-from .spectrum_net import Features, Head, Window, check_kind
 
 FEW = 0.2  # an interval so wide says nothing; that of 100 images is narrower
 _OF_EACH = 2  # examples of each origin that are seen rightly

@@ -13,23 +13,23 @@ from torch import Tensor
 
 from ..attribution.integrated_gradients import integrated_gradients
 from ..checks import check_images
-from ..classifier import Classifier, Preprocessing
-from ..colour import colourise
-from ..images import Size
-from ..pictures import grid
-from ..result import Attribution, Call
-from ..settings import current
-from ..zoo.kinds import READERS
-from .evaluation import Evaluation
-from .labelled_files import Classes, LabelledFiles, Split, labelled_files, split
+from ..display.colors import colourise
+from ..display.figures import grid
+from ..files.images import Size
+from ..methods.result import Attribution, Call
+from ..model.classifier import Classifier, Preprocessing
+from ..model.settings import current
+from ..zoo.file_kinds import READERS
+from .image_files.evaluation import Evaluation
+from .image_files.pixels import Reading, at_once, check_size, each_image
+from .image_files.split_pixels import read_apart
+from .labeled_files import Classes, LabelledFiles, Split, labelled_files, split
 from .log_spectrum import check_eps, mirrored_sum, radii
 from .mean_spectra import PAPER
-from .pixels import Reading, at_once, check_size, each_image
-from .spectrum_checkpoint import Epoch, check_training, recipe
-from .spectrum_net import Features, Head, SpectrumNet, Window, check_kind
-from .spectrum_training import train
-from .split_pixels import read_apart
-from .tensor_file import read_tensor_file, write_tensor_file
+from .spectra.checkpoint import Epoch, check_training, recipe
+from .spectra.network import Features, Head, SpectrumNet, Window, check_kind
+from .spectra.tensor_file import read_tensor_file, write_tensor_file
+from .spectra.training import train
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -130,7 +130,7 @@ class SpectrumClassifier(Classifier):
                 are left out of training.
 
         >>> import tempfile
-        >>> from pellucid.images import write_image
+        >>> from pellucid.files.images import write_image
         >>> from pellucid.shapes import scenes
         >>> root = Path(tempfile.mkdtemp())
         >>> for number, image in enumerate(scenes(12).images[:, :, :32, :32]):

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..images import write_image
+from ..files.images import write_image
 
 FOLDERS = {"nearest": "B_nearest", "bilinear": "C_bilinear", "transposed": "D_transposed"}
 PHOTOS = "A_photos"

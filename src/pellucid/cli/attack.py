@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..console import CODES, FAILED, in_flags, print_json, say
+from .console import CODES, FAILED, in_flags, print_json, say
 from .group import MODEL, computing, json_option, load, main, stopping, target, values_of, with_model
 
 MOST_NAMED = 10  # files in a list of failures on the screen
@@ -69,11 +69,11 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
     """
     kind = given["format"]
     output: Path = given["output"] or Path({"html": "attack.html", "npz": "attack.npz", "png": "attack"}[kind])
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     if kind != "npz":
         check_output(output, kind, [Path(image) for image in images])
-    from ..pages import attack_page, attack_photos, kept, photos, save_images
+    from ..report.pages import attack_page, attack_photos, kept, photos, save_images
 
     method = given["method"] or ("targeted" if given["to"] else "pgd")
     options = _options(method, given)
@@ -160,10 +160,10 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
 
     Finished images are kept in a run folder beside the page: if it is stopped, the same command goes on where it was.
     """
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     check_output(given["output"], "html", [Path(image) for image in images])
-    from ..pages import kept, photos, robust_photos, robustness_page
+    from ..report.pages import kept, photos, robust_photos, robustness_page
 
     options = _options(given["method"], {**given, "eps": None})
     norm = options.pop("norm", None) or "linf"
@@ -202,7 +202,7 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
 
 def _place(run: Path | None, output: Path, kind: str) -> Path:
     """Where finished images are kept."""
-    from ..explain.outputs import place_of
+    from ..jobs.explain.outputs import place_of
 
     return run or (output.with_suffix(".run") if kind == "npz" else place_of(output, kind))
 
@@ -211,7 +211,7 @@ def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of an attack, from --option name=value, --eps and --norm."""
     from ..adversarial import Attack as _  # noqa: F401 - fills the catalogue
     from ..checks import UnknownName, nearest
-    from ..method import CATALOGUE
+    from ..methods.method import CATALOGUE
 
     attacks = [name for name, entry in CATALOGUE.items() if entry.family == "adversarial"]
     if method not in attacks:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, print_json, say
+from .console import CODES, FAILED, print_json, say
 from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, values_of, with_model
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     """
     output, table = _places(given, images)
     from ..audit import clever_hans
-    from ..audit.clever_hans_clusters import THRESHOLD
-    from ..audit.clever_hans_run import run_folder_in
-    from ..method import CATALOGUE
-    from ..pages import audit_page, kept
+    from ..audit.relevance_clusters.clusters import THRESHOLD
+    from ..audit.relevance_clusters.explain_run import run_folder_in
+    from ..methods.method import CATALOGUE
+    from ..report.pages import audit_page, kept
 
     known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
     _known(given["method"], known)
@@ -153,10 +153,10 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     folder beside it: if it is stopped, however, the same command goes on where it was.
     """
     output, table = _places(given, images)
-    from ..method import CATALOGUE
+    from ..methods.method import CATALOGUE
     from ..metrics import compare as job
     from ..metrics.compare import DEFAULTS
-    from ..pages import compare_page, kept
+    from ..report.pages import compare_page, kept
 
     known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
     names = list(known) if given["methods"] == "all" else names_in(given["methods"]) or list(DEFAULTS)
@@ -208,7 +208,7 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
 
 def _places(given: dict[str, Any], images: tuple[str, ...]) -> tuple[Path, Path]:
     """The page and the table, both with names that can be written."""
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output: Path = given["output"]
     table: Path = given["table"] or output.with_suffix(".csv")

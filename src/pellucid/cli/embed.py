@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, print_json, say
+from .console import CODES, FAILED, STOPPED, print_json, say
 from .group import computing, json_option, load, main, stopping, values_of, with_model
 
 if TYPE_CHECKING:
@@ -66,15 +66,15 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     Writes a page with a map to move and to come closer to, with images, names and classes, and a table of the places.
     The vectors are kept in a run folder: other methods and layers that it holds need no model.
     """
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output: Path = given["output"]
     table: Path = given["table"] or output.with_suffix(".csv")
     check_output(output, "html", [Path(image) for image in images])
     if table.suffix.lower() not in (".csv", ".parquet"):
         raise click.BadParameter(f"{table} is no name for a table: let it end in .csv or .parquet")
-    from ..method import CATALOGUE
-    from ..pages import embedding_page
+    from ..methods.method import CATALOGUE
+    from ..report.pages import embedding_page
 
     found = _features(context, images, given, output)
     entry = CATALOGUE[given["method"]]
@@ -133,7 +133,7 @@ def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool,
             raise click.BadParameter(
                 f"{given['k']!r}: expected whole numbers with commas between, as in 4,8,16"
             ) from None
-    from ..files import whole
+    from ..files.atomic import whole
     from ..representation.intrinsic_dimension import sweeps_figure
 
     found = _features(context, images, given, output)
@@ -159,7 +159,7 @@ def _features(context: click.Context, images: Sequence[str], given: dict[str, An
     from ..checks import UnknownName, nearest
     from ..representation import features
     from ..representation.stored_features import stored_features
-    from ..representation.vectors import stored
+    from ..representation.sweeps.vectors import stored
 
     layer = given["layer"]
     if len(images) == 1 and (Path(images[0]) / "manifest.json").is_file():
@@ -176,7 +176,7 @@ def _features(context: click.Context, images: Sequence[str], given: dict[str, An
         return kept_there[name]
     if given["model"] is None:
         raise click.BadParameter("give --model, whose layers are to look at the images; only a run folder needs none")
-    from ..pages import kept
+    from ..report.pages import kept
 
     place: Path = given["run"] or output.with_suffix(".run")
     with computing(given), stopping(context, place):

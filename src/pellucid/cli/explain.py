@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, STOPPED, in_flags, print_json, say
+from .console import CODES, FAILED, STOPPED, in_flags, print_json, say
 from .group import MODEL, computing, json_option, load, main, target, values_of, with_model
 
 if TYPE_CHECKING:
-    from ..explain.job import Explained
+    from ..jobs.explain.job import Explained
 
 _MOST_NAMED = 10  # files in a list of failures on the screen
 
@@ -61,10 +61,10 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     beside the output: if it is stopped, however, the same command goes on where it was.
     """
     output: Path = given["output"] or Path("report.html" if given["format"] == "html" else "report")
-    from ..explain.outputs import check_output, place_of
+    from ..jobs.explain.outputs import check_output, place_of
 
     check_output(output, given["format"], [Path(image) for image in images])
-    from ..explain.job import explain as job
+    from ..jobs.explain.job import explain as job
 
     names, options = _methods(given["methods"]), _options(given["options"])
     with computing(given):
@@ -119,11 +119,11 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     Needs no download: draws scenes, explains what the small network that comes with pellucid sees in them, and
     measures how much of each map lies on the object.
     """
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     check_output(output, "html", [])
-    from ..explain.demo import demo as job
-    from ..explain.demo import means
+    from ..jobs.demo import demo as job
+    from ..jobs.demo import means
 
     with computing(given):
         done = job(output, seed=seed, command=shlex.join(["pellucid", *context.obj]), say=say)
@@ -140,7 +140,7 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
 def _methods(text: str | None) -> list[str] | None:
     """The names in "a,b"; None for the usual ones."""
     if text == "all":
-        from ..method import CATALOGUE
+        from ..methods.method import CATALOGUE
 
         return [name for name, entry in CATALOGUE.items() if entry.family == "attribution"]
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
@@ -149,7 +149,7 @@ def _methods(text: str | None) -> list[str] | None:
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options of methods from "method.name=value"."""
     from ..checks import UnknownName, nearest
-    from ..method import CATALOGUE
+    from ..methods.method import CATALOGUE
 
     options: dict[str, dict[str, Any]] = {}
     for text in texts:

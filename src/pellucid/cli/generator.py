@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from ..console import CODES, STOPPED
+from .console import CODES, STOPPED
 from .group import computing, json_option, load, main, names_in, with_model
 from .synthesis import PAGES, PICTURES, check_places, decoder_in, finished, options_of, tell
 
@@ -52,7 +52,7 @@ Examples:
 @click.pass_context
 def train(context: click.Context, /, photos: Sequence[str], **given: Any) -> None:
     """Train a decoder on the images of a folder; --size is that of what it draws, by default 64 or the model's."""
-    from ..pages import generator_page
+    from ..report.pages import generator_page
     from ..synthesis import train_generator
 
     output, layers = given["output"], names_in(given["layers"]) or []
@@ -94,7 +94,7 @@ Examples:
 def draw(decoder: str, count: int, output: Path, seed: int, as_json: bool) -> None:
     """Draw the images of random codes: what a decoder has learned."""
     from ..synthesis import Synthesis
-    from ..synthesis.decoder import random_images
+    from ..synthesis.ingredients.decoder import random_images
 
     check_places([(output, PICTURES)])
     Synthesis(random_images(decoder_in(decoder), count, seed)).save(output, plain=True)

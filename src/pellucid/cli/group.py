@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, STOPPED, Verbs, say, typed
+from .console import CODES, STOPPED, Verbs, say, typed
 
 if TYPE_CHECKING:
-    from ..classifier import Classifier
+    from ..model.classifier import Classifier
 
 MODEL = "A name of `pellucid models`, or a file: .pt2, .onnx, .keras, .h5, or the folder of a SavedModel."
 
@@ -110,7 +110,7 @@ def stopping(context: click.Context, place: Path) -> Iterator[None]:
 
 @contextmanager
 def computing(given: dict[str, Any]) -> Iterator[None]:
-    from ..settings import settings
+    from ..model.settings import settings
 
     with settings(device=given["device"], batch_size=given["batch_size"]):
         yield

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from ..console import print_json
+from .console import print_json
 from .group import computing, json_option, load, main, with_model
 
 
@@ -75,7 +75,7 @@ Examples:
 @json_option
 def layers(model: str, as_json: bool, **given: Any) -> None:
     """List the layers of a model, with kind and output shape, in the order of a pass."""
-    from ..layers import layers as listed
+    from ..model.layers import layers as listed
 
     with computing(given):
         found = listed(load(model, given))

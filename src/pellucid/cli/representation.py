@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, FAILED, print_json, say
+from .console import CODES, FAILED, print_json, say
 from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, with_model
 
 if TYPE_CHECKING:
-    from ..classifier import Classifier
+    from ..model.classifier import Classifier
     from ..representation import Features
 
 TABLES = (".csv", ".parquet")
@@ -80,7 +80,7 @@ def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, 
     Work is kept in a run folder as it goes: if it is stopped, however, the same command goes on where it was.
     """
     output, table = _places(given, images, (*TABLES, ".npz", ".h5", ".hdf5"))
-    from ..pages.representation import features_page
+    from ..report.pages.representation import features_page
 
     with computing(given):
         model = load(given["model"], given)
@@ -110,10 +110,10 @@ Examples:
 def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show which images a layer takes for alike, beside those whose pixels are."""
     output, table = _places(given, images, TABLES)
-    from ..pages.representation import neighbors_page
+    from ..report.pages.representation import neighbors_page
     from ..representation import neighbors as nearest
     from ..representation.features import chosen_layers
-    from ..representation.measure import PIXELS
+    from ..representation.sweeps.measures import PIXELS
 
     with computing(given):
         model = load(given["model"], given)
@@ -164,8 +164,8 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     Patches are cut to what the place can see. One pass over the images serves all channels.
     """
     output, table = _places(given, images, TABLES)
-    from ..pages import kept
-    from ..pages.representation import patches_page
+    from ..report.pages import kept
+    from ..report.pages.representation import patches_page
     from ..representation import top_patches
 
     if given["target"] is not None and given["by"] != "relevance":
@@ -210,11 +210,11 @@ Examples:
 @click.pass_context
 def activations(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show the weights of layers as pictures, and what all their channels say of images."""
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output: Path = given["output"]
     check_output(output, "html", [Path(image) for image in images])
-    from ..pages.representation import activations_page
+    from ..report.pages.representation import activations_page
     from ..representation import activations as channels_of
     from ..representation import filters
 
@@ -236,7 +236,7 @@ def _features(
     context: click.Context, model: Classifier, images: Sequence[str], given: dict[str, Any], layers: list[str] | None
 ) -> Features:
     """The vectors of some layers, from the run folder as far as it has them."""
-    from ..pages import kept
+    from ..report.pages import kept
     from ..representation import features
 
     place: Path = given["run"] or given["output"].with_suffix(".run")
@@ -252,7 +252,7 @@ def _features(
 
 def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]) -> tuple[Path, Path]:
     """The page and the table, refused before any work if they cannot be written."""
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output: Path = given["output"]
     table: Path = given["table"] or output.with_suffix(".parquet")

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..console import CODES, FAILED, print_json, say
+from .console import CODES, FAILED, print_json, say
 from .group import json_option, main, stopping
 
 _MOST_NAMED = 10
@@ -62,14 +62,14 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
     the classifier, which `pellucid explain --model` takes too. If it is stopped, however, the same command goes on
     where it was.
     """
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output: Path = given["output"]
     check_output(output, "html", [Path(folder) for folder in folders])
     from ..audit import SpectrumClassifier, spectrum_audit
-    from ..audit.spectrum_kept import discard
-    from ..pages import save_spectrum_numbers, spectrum_page
-    from ..settings import settings
+    from ..audit.spectra.resumable import discard
+    from ..model.settings import settings
+    from ..report.pages import save_spectrum_numbers, spectrum_page
 
     saved = given["classifier"]
     if saved is not None and saved.resolve() == output.with_suffix(".safetensors").resolve():

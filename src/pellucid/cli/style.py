@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..console import CODES, STOPPED
+from .console import CODES, STOPPED
 from .group import MODEL, computing, json_option, load, main, with_model
 from .synthesis import (
     LONGEST,
@@ -65,7 +65,7 @@ def transfer(context: click.Context, /, image: str, styles: Sequence[str], **giv
     """Paint an image in the style of one or several others, as a model sees them."""
 
     def make(model: Any, options: dict[str, Any]) -> Made:
-        from ..images import read_image
+        from ..files.images import read_image
         from ..synthesis import style_transfer
 
         content = picture(model, image, given["longest"])
@@ -106,7 +106,7 @@ Examples:
 @click.pass_context
 def train(context: click.Context, /, photos: Sequence[str], styles: Sequence[str], **given: Any) -> None:
     """Train a network that paints any image in some styles, in one pass."""
-    from ..images import list_images
+    from ..files.images import list_images
     from ..synthesis import StyleNetwork, train_style
 
     output, begin = given["output"], given["begin"]
@@ -154,7 +154,7 @@ def apply(
     as_json: bool,
 ) -> None:  # fmt: skip
     """Paint an image of any size in a style that a network has learned."""
-    from ..images import read_image, write_image
+    from ..files.images import read_image, write_image
     from ..synthesis import StyleNetwork
 
     check_places([(output, PICTURES), (report, PAGES)])
@@ -181,6 +181,6 @@ def _style_report(
     wanted: Mapping[str, Any],
     styles: Mapping[str, Any] = MappingProxyType({}),
 ) -> None:
-    from ..pages import style_page
+    from ..report.pages import style_page
 
     style_page(report, network, photos, wanted, styles=styles, command=shlex.join(["pellucid", *context.obj]))

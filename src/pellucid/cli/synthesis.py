@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, get_type_hints
 
 import click
 
-from ..console import CODES, STOPPED, print_json
+from .console import CODES, STOPPED, print_json
 from .group import MODEL, computing, json_option, load, main, target, values_of, with_model
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def visualize(context: click.Context, /, **given: Any) -> None:
     """Make the images that a class or a unit of a model wants to see."""
 
     def make(model: Any, options: dict[str, Any]) -> Made:
-        from ..settings import current
+        from ..model.settings import current
         from ..synthesis import Generator, l2, maximize, multifaceted
 
         wanted = _targets(given["target"], model)
@@ -201,8 +201,8 @@ Examples:
 @click.pass_context
 def quilt(context: click.Context, /, sample: str, **given: Any) -> None:
     """Make more of a texture, pixel by pixel from the sample itself; no model is needed."""
-    from ..images import read_image
-    from ..pages import synthesis_page
+    from ..files.images import read_image
+    from ..report.pages import synthesis_page
     from ..synthesis import quilt
 
     output, report, size = given["output"], given["report"], given["size"]
@@ -231,11 +231,11 @@ def tell(as_json: bool, places: Sequence[Path | None], words: str = "", **facts:
 
 def write_results(context: click.Context, given: dict[str, Any], name: str, make: Callable[..., Made]) -> None:
     """Check where results go, make them, write them, and say so."""
-    from ..explain.outputs import check_output
+    from ..jobs.explain.outputs import check_output
 
     output, film, report = given["output"], given["film"], given["report"]
     from .. import synthesis
-    from ..synthesis.film import FILMS, check_film
+    from ..synthesis.ascent.film import FILMS, check_film
 
     check_places([(output, PICTURES), (film, FILMS), (report, PAGES)])
     if report is not None:
@@ -253,7 +253,7 @@ def write_results(context: click.Context, given: dict[str, Any], name: str, make
         if film is not None:
             result.film(film)
         if report is not None:
-            from ..pages import synthesis_page
+            from ..report.pages import synthesis_page
 
             synthesis_page(report, model, result, given=pictures, command=shlex.join(["pellucid", *context.obj]))
     images = [{"of": t, "value": v} for t, v in zip(result.titles, result.values.tolist(), strict=False)]
@@ -283,7 +283,7 @@ def options_of(name: str, function: Any, given: dict[str, Any], elsewhere: Seque
 
 def finished(checkpoint: Path, steps: int) -> bool:
     """Whether a training made all its steps; its checkpoint goes then."""
-    from ..synthesis.training import steps_in
+    from ..synthesis.training.training import steps_in
 
     if steps_in(checkpoint) < steps:
         return False
@@ -315,7 +315,7 @@ def _targets(text: str, model: Any) -> list[Any]:
 
 def picture(model: Any, file: str, longest: int) -> Any:
     """A picture with its own proportions: dreams and textures need no square."""
-    from ..images import read_image
+    from ..files.images import read_image
 
     return _no_larger(read_image(file, channels=model.preprocessing.channels)[None], longest)
 

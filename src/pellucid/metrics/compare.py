@@ -14,22 +14,22 @@ import torch
 from torch import Tensor
 
 from .. import runfolder
-from ..attribution.baselines import baseline_images
-from ..batches import progress
+from ..attribution.ingredients.baselines import baseline_images
 from ..checks import UnknownName, nearest
-from ..classifier import Classifier, network
-from ..method import CATALOGUE, checked, plain
+from ..methods.method import CATALOGUE, checked, plain
+from ..methods.result import Call
+from ..model.batches import progress
+from ..model.classifier import Classifier, network
+from ..model.run import Model, counted
 from ..objectives import as_objective, logit, probability
-from ..representation.source import Images, Source, source_of
-from ..representation.sweep import Say, read_ahead
-from ..result import Call
-from ..run import Model, counted
+from ..representation.sweeps.image_source import Images, Source, source_of
+from ..representation.sweeps.sweep import Say, read_ahead
 from ..runfolder import RunFolder
-from .asked import asked, predicted
-from .asked import checked as checked_input
 from .comparison import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
 from .fidelity import Changes
+from .inputs import asked, predicted
+from .inputs import checked as checked_input
 from .localization import mass_accuracy, pointing_game
 from .sensitivity import sensitivity_max
 

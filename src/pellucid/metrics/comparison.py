@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..colour import colourise
-from ..pictures import displayable
-from ..result import Call, Result
-from ..tables import TABLES, write_table
+from ..display.colors import colourise
+from ..display.figures import displayable
+from ..files.tables import TABLES, write_table
+from ..methods.result import Call, Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +106,7 @@ class Comparison(Result):
         """
         from matplotlib.figure import Figure
 
-        from ..pictures import plain
+        from ..display.figures import plain
 
         count = min(most, len(self.images))
         columns = 1 + len(self.methods)

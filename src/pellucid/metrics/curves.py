@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..attribution.baselines import Baseline, baseline_images
-from ..attribution.variants import scores_over
-from ..method import plain
+from ..attribution.ingredients.baselines import Baseline, baseline_images
+from ..attribution.ingredients.batched_gradients import scores_over
+from ..display.figures import displayable
+from ..methods.method import plain
+from ..methods.result import Attribution, Call, Result
+from ..model.run import Model, counted
 from ..objectives import probability
-from ..pictures import displayable
-from ..result import Attribution, Call, Result
-from ..run import Model, counted
-from .asked import asked, values_for
+from .inputs import asked, values_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,13 +9,13 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..attribution.baselines import Baseline, baseline_images
-from ..attribution.noise import mixed, normal_noise
-from ..attribution.variants import scores_over, values_of
+from ..attribution.ingredients.baselines import Baseline, baseline_images
+from ..attribution.ingredients.batched_gradients import scores_over, values_of
+from ..attribution.ingredients.noise import mixed, normal_noise
+from ..methods.result import Attribution
+from ..model.run import Model
 from ..objectives import Bound
-from ..result import Attribution
-from ..run import Model
-from .asked import asked, values_for
+from .inputs import asked, values_for
 
 Perturbation = Literal["square", "noise"] | Callable[[Tensor, torch.Generator], Tensor]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..result import Attribution
+from ..methods.result import Attribution
 
 
 def mass_accuracy(attribution: Attribution | Tensor, masks: Tensor) -> Tensor:
@@ -131,7 +131,7 @@ def _prepare(attribution: Attribution | Tensor, masks: Tensor) -> tuple[Tensor, 
         if tuple(masks.shape) == (expected[0], *expected[2:]):
             hint = ": pass masks[:, None]"
         elif masks.ndim == 4 and masks.shape[2:] != values.shape[2:]:
-            hint = ": bring the map to the size of the mask first, with pellucid.colour.enlarge"
+            hint = ": bring the map to the size of the mask first, with pellucid.display.colors.enlarge"
         raise ValueError(f"the masks have shape {tuple(masks.shape)}, expected {expected} as the values{hint}")
     if not values.isfinite().all():
         raise ValueError("the attribution has NaN or infinite values: no share can be taken of those")

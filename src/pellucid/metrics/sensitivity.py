@@ -8,14 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..attribution.noise import uniform_noise
-from ..batches import progress
+from ..attribution.ingredients.noise import uniform_noise
 from ..checks import UnknownName, nearest
-from ..classifier import Classifier
-from ..method import CATALOGUE
-from ..result import Attribution
-from ..run import Model
-from .asked import settled
+from ..methods.method import CATALOGUE
+from ..methods.result import Attribution
+from ..model.batches import progress
+from ..model.classifier import Classifier
+from ..model.run import Model
+from .inputs import settled
 
 Explains = Callable[..., Attribution | Tensor]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..colour import smooth
+from ..display.colors import smooth
 
 Similarity = Literal["spearman", "ssim"]
 

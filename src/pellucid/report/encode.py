@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..colour import colour_range, colourise, enlarge
-from ..pictures import displayable, png
+from ..display.colors import colour_range, colourise, enlarge
+from ..display.figures import displayable, png
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -72,7 +72,7 @@ def drawing(figure: Figure) -> Picture:
 
 
 def heatmap(values: Tensor, height: int, width: int) -> Heatmap:
-    """A map in the colours of `pellucid.colour`, as a PNG of 255 shades; zero has its exact colour.
+    """A map in the colours of `pellucid.display.colors`, as a PNG of 255 shades; zero has its exact colour.
 
     Args:
         values: C x h x w; channels are summed.

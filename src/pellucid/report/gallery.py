@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..classifier import Classifier
-from ..files import whole
-from ..result import Call
+from ..files.atomic import whole
+from ..methods.result import Call
+from ..model.classifier import Classifier
 from ..version import __version__
 from .encode import SMALL, Picture, drawing, photo
 from .page import environment, name_of

@@ -17,13 +17,13 @@ from typing import IO, TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from ..classifier import Classifier
-from ..files import whole
-from ..pictures import plain
-from ..result import Call
+from ..display.figures import plain
+from ..files.atomic import whole
+from ..methods.result import Call
+from ..model.classifier import Classifier
 from ..version import __version__
-from .case import Case, same
 from .encode import SMALL, fit, gradient, heatmap, photo
+from .page_items import Case, same
 from .summary import Summary
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from .case import Case
+from .page_items import Case
 
 
 @dataclass

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import pictures
-from ..batches import batched
 from ..checks import check_images, check_network
-from ..classifier import Classifier, classifier, network
-from ..colour import colourise
-from ..maps import as_maps
-from ..result import Call, Result
-from ..run import Model, counted, device_of, run
-from .measure import kept_number
-from .sheet import columns_of, sheet, sheet_figure
+from ..display import figures
+from ..display.colors import colourise
+from ..methods.result import Call, Result
+from ..model.activation_maps import as_maps
+from ..model.batches import batched
+from ..model.classifier import Classifier, classifier, network
+from ..model.run import Model, counted, device_of, run
+from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
+from .sweeps.measures import kept_number
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -62,10 +62,10 @@ class Activations(Result):
         """All channels of one image in one picture; bars for a layer without places.
 
         Args:
-            image: which of the N. options: those of `sheet`, or of `pellucid.pictures.bars`.
+            image: which of the N. options: those of `sheet`, or of `pellucid.display.figures.bars`.
         """
         if self.values.ndim != 4:
-            return pictures.bars(self.images, self.values, **options)
+            return figures.bars(self.images, self.values, **options)
         picture = self.sheet(image, **options)
         count = min(self.values.shape[1], options.get("most", 1024))
         said = f"the first {count} of {self.values.shape[1]}" if count < self.values.shape[1] else f"{count}"

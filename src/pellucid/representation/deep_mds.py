@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..batches import memory_budget, progress
-from ..settings import current
-from .embedding import Embedding, embedding_of
-from .points import Array, Points, directions
-from .projection import projection
-from .stages import Stages, axes_of, halving
+from ..model.batches import memory_budget, progress
+from ..model.settings import current
+from .projections.decorator import projection
+from .projections.deep_mds_network import Stages, axes_of, halving
+from .projections.embedding import Embedding, embedding_of
+from .projections.points import Array, Points, directions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

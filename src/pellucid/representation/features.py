@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from .. import pictures
 from ..checks import UnknownName, nearest
-from ..classifier import Classifier, network
-from ..layers import layers as listed
-from ..result import Call, Result
-from ..run import Model
-from ..tables import TABLES, write_table
-from .export import with_vectors, write_arrays
-from .source import Images, Labels
-from .stored import Stored, blocks_of, shape_of
-from .sweep import Say, Sweep, record, sweep
-from .vectors import Places, check_places, stored, vectors
+from ..display import figures
+from ..files.tables import TABLES, write_table
+from ..methods.result import Call, Result
+from ..model.classifier import Classifier, network
+from ..model.layers import layers as listed
+from ..model.run import Model
+from .sweeps.export import with_vectors, write_arrays
+from .sweeps.image_source import Images, Labels
+from .sweeps.stored_arrays import Stored, blocks_of, shape_of
+from .sweeps.sweep import Say, Sweep, record, sweep
+from .sweeps.vectors import Places, check_places, stored, vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -114,7 +114,7 @@ class Features(Result):
         """
         if self.look is None:
             raise ValueError("the images of these vectors are not known, only their numbers")
-        return [pictures.displayable(self.look(int(number))[None].cpu())[0] for number in numbers]
+        return [figures.displayable(self.look(int(number))[None].cpu())[0] for number in numbers]
 
     def tensors(self) -> dict[str, Tensor]:
         """The vectors by layer, and labels, predictions and scores."""
@@ -140,7 +140,7 @@ class Features(Result):
         Args:
             options: most, how many images are drawn, evenly taken from all; 256 by default.
         """
-        from .overview import overview
+        from .sweeps.features_figure import overview
 
         return overview(self.arrays, self.labels, self.predictions, self.classes, **options)
 
@@ -150,7 +150,7 @@ class Features(Result):
         Args:
             path: .npz or .h5 (needs h5py) for all numbers and names; .parquet or .csv for a row for each image; .png,
                 .svg or .pdf for a picture.
-            options: those of `figure`, for pictures.
+            options: those of `figure`, for figures.
 
         Raises:
             ValueError: for another ending.

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from ..classifier import Classifier, classifier, network
-from ..result import Call, Result
-from ..run import Model
-from ..run import layer as find_layer
-from .sheet import sheet, sheet_figure
+from ..methods.result import Call, Result
+from ..model.classifier import Classifier, classifier, network
+from ..model.run import Model
+from ..model.run import layer as find_layer
+from .sweeps.contact_sheet import sheet, sheet_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..batches import progress
 from ..checks import nearest
-from ..pictures import plain
-from ..result import Call, Result
-from .dimension_estimates import graph, mle, twonn
+from ..display.figures import plain
+from ..methods.result import Call, Result
+from ..model.batches import progress
 from .features import Features
-from .points import Array, directions, distinct, nearest_points, points
+from .projections.dimension_estimates import graph, mle, twonn
+from .projections.points import Array, directions, distinct, nearest_points, points
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import pictures
-from ..batches import progress
-from ..result import Call, Result
-from ..tables import TABLES, write_table
+from ..display import figures
+from ..files.tables import TABLES, write_table
+from ..methods.result import Call, Result
+from ..model.batches import progress
 from .features import Features
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Neighbors(Result):
         Args:
             beside: the neighbours of the same queries in another space, such as that of pixels; shown to the right.
             most: queries that are shown.
-            options: those of `pellucid.pictures.grid`.
+            options: those of `pellucid.display.figures.grid`.
 
         Raises:
             ValueError: if the images are not known, or `beside` is about other queries.
@@ -70,7 +70,7 @@ class Neighbors(Result):
             caption = f"the first {shown} of {len(self.indices)} queries. {caption}"
         options.setdefault("caption", caption)
         options.setdefault("inches", 1.15)
-        return pictures.grid(tiles, titles, notes, columns=per_row, **options)
+        return figures.grid(tiles, titles, notes, columns=per_row, **options)
 
     def tiles(self, row: int, beside: Neighbors | None = None) -> list[tuple[str, str, Tensor]]:
         """A query and its neighbours for people: title, note and picture of each."""

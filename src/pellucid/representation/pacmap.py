@@ -9,11 +9,11 @@ from io import StringIO
 
 import numpy as np
 
-from ..batches import announced, progress
-from .embedding import Embedding, embedding_of
-from .points import Points
-from .projection import projection
-from .umap import fitting, imported, quiet
+from ..model.batches import announced, progress
+from .projections.decorator import projection
+from .projections.embedding import Embedding, embedding_of
+from .projections.neighbor_graphs import fitting, imported, quiet
+from .projections.points import Points
 
 STEPS = 450  # of its descent
 

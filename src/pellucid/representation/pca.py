@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from .embedding import Embedding, embedding_of
-from .points import Array, Points
-from .projection import projection
+from .projections.decorator import projection
+from .projections.embedding import Embedding, embedding_of
+from .projections.points import Array, Points
 
 
 @projection(paper="Hotelling 1933, Analysis of a complex of statistical variables into principal components")

@@ -13,12 +13,12 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..backward import tables
-from ..backward.tables import both, named
 from ..checks import check_network
-from ..classifier import network
-from ..maps import as_maps
-from ..run import Model, run
+from ..model.activation_maps import as_maps
+from ..model.backward import tables
+from ..model.backward.tables import both, named
+from ..model.classifier import network
+from ..model.run import Model, run
 
 Shadow = tuple[Tensor, Tensor, Tensor, Tensor]
 NOTHING = float("-inf")

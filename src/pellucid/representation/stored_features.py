@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from .. import runfolder
-from ..images import read_image
-from ..result import Call
+from ..files.images import read_image
+from ..methods.result import Call
 from .features import Features
-from .stored import Stored, rows_of
+from .sweeps.stored_arrays import Stored, rows_of
 
 VECTORS = "vectors."
 SEEN = 128  # pixels of the shorter side of its images: they are looked at as thumbnails

@@ -13,19 +13,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .. import pictures
-from ..maps import as_maps
-from ..method import CATALOGUE, Method, options_checked
-from ..relevance import Named
-from ..result import Call, Result
-from ..run import Model
-from ..tables import TABLES, write_table
-from .measure import Measure, Seen
+from ..display import figures
+from ..files.tables import TABLES, write_table
+from ..methods.method import CATALOGUE, Method, options_checked
+from ..methods.result import Call, Result
+from ..model.activation_maps import as_maps
+from ..model.relevance import Named
+from ..model.run import Model
 from .receptive_field import Fields, receptive_fields
-from .source import Images
-from .stored import blocks_of
-from .sweep import Say, Sweep, record, sweep
-from .vectors import stored
+from .sweeps.image_source import Images
+from .sweeps.measures import Measure, Seen
+from .sweeps.stored_arrays import blocks_of
+from .sweeps.sweep import Say, Sweep, record, sweep
+from .sweeps.vectors import stored
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -106,7 +106,7 @@ class Patches(Result):
         """A row for each channel: its patches and their values.
 
         Args:
-            options: channels, which of them; by default the first 16. Those of `pellucid.pictures.grid`.
+            options: channels, which of them; by default the first 16. Those of `pellucid.display.figures.grid`.
         """
         wanted = options.pop("channels", None)
         rows = [self.channels.index(c) for c in wanted] if wanted is not None else list(range(len(self.channels)))
@@ -123,14 +123,14 @@ class Patches(Result):
             tiles += [image for _, image in made]
             notes += [text for text, _ in made]
         options.setdefault("inches", 1.1)
-        return pictures.grid(tiles, titles, notes, columns=self.values.shape[1], **options)
+        return figures.grid(tiles, titles, notes, columns=self.values.shape[1], **options)
 
     def tiles(self, row: int) -> list[tuple[str, Tensor]]:
         """The patches of a channel for people: value, and picture 3 x h x w in [0, 1] with its place in the middle."""
         made = []
         for rank in range(self.values.shape[1]):
             shown = self.patch(row, rank) if self._most() else self.patch(row, rank, whole=True)
-            patch = pictures.displayable(shown[None].cpu())[0]
+            patch = figures.displayable(shown[None].cpu())[0]
             if self._most():  # the whole image is seen: say where the place is
                 patch = _framed(patch, self._cell(row, rank))
             made.append((f"{float(self.values[row, rank]):.3g}", patch))

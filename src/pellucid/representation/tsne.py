@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..batches import announced, progress
-from .embedding import Embedding, embedding_of
-from .points import Array, Points
-from .projection import projection
+from ..model.batches import announced, progress
+from .projections.decorator import projection
+from .projections.embedding import Embedding, embedding_of
+from .projections.points import Array, Points
 
 EARLY, LATE, USUAL = 250, 500, 30.0
 EVERY = 10  # steps between looks at the bar

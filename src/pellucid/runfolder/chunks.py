@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..files import whole
+from ..files.atomic import whole
 from .folder import ARRAYS, ROWS, RunFolder, finished
 from .lock import writing
 

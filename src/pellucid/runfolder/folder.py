@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files import whole
+from ..files.atomic import whole
 from ..version import __version__
 from .identity import as_json, difference, items_differ, sha256
 from .lock import LOCK, locked, writing

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classifier import Classifier, network
+from ..model.classifier import Classifier, network
 
 
 def describe_model(model: Callable[[Tensor], Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..batches import progress
+from ..model.batches import progress
 from .chunks import DamagedChunk, each_row, forget, pending, span
 from .folder import RunFolder, finished
 

@@ -10,17 +10,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import check_images
-from ..classifier import Classifier
+from ..model.classifier import Classifier
+from ..model.run import Model
 from ..objectives import layer as whole_layer
-from ..run import Model
-from .edits import jitter
-from .maximize import pose, solve
-from .parametrisations import Pixels
-from .plan import Plan
-from .spread import content_layer
-from .synthesis import Synthesis
-from .terms import guided
-from .verb import verb
+from .ascent.decorator import verb
+from .ascent.layers_by_scale import content_layer
+from .ascent.plan import Plan
+from .ascent.problem import pose, solve
+from .ascent.result import Synthesis
+from .ingredients.objectives import guided
+from .ingredients.parametrizations import Pixels
+from .ingredients.transforms import jitter
 
 
 @verb(paper="Mordvintsev, Olah & Tyka 2015, Inceptionism: going deeper into neural networks")

@@ -10,18 +10,18 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
-from ..classifier import Classifier
-from ..run import Model, run
-from ..run import layer as find
-from .canvas import Parametrisation
-from .edits import Edit
-from .maximize import STEPS, check_climb, mean_colour, pose, solve
-from .parametrisations import Fourier
-from .penalties import Penalty, lp, total_variation
-from .plan import Optimiser, Plan
-from .synthesis import Synthesis
-from .terms import content
-from .verb import verb
+from ..model.classifier import Classifier
+from ..model.run import Model, run
+from ..model.run import layer as find
+from .ascent.decorator import verb
+from .ascent.plan import Optimiser, Plan
+from .ascent.problem import STEPS, check_climb, mean_colour, pose, solve
+from .ascent.result import Synthesis
+from .ingredients.canvas import Parametrisation
+from .ingredients.objectives import content
+from .ingredients.parametrizations import Fourier
+from .ingredients.penalties import Penalty, lp, total_variation
+from .ingredients.transforms import Edit
 
 
 @verb(paper="Mahendran & Vedaldi 2015, Understanding deep image representations by inverting them")

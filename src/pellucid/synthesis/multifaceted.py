@@ -9,19 +9,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import batched
 from ..checks import check_images
-from ..classifier import Classifier
-from ..run import Model, device_of, run
-from .canvas import Parametrisation
-from .edits import robust
-from .maximize import STEPS, check_climb, pose, solve
-from .parametrisations import Fourier
-from .penalties import center_bias
-from .plan import Optimiser, Plan
-from .spread import content_layer
-from .synthesis import Synthesis
-from .verb import verb
+from ..model.batches import batched
+from ..model.classifier import Classifier
+from ..model.run import Model, device_of, run
+from .ascent.decorator import verb
+from .ascent.layers_by_scale import content_layer
+from .ascent.plan import Optimiser, Plan
+from .ascent.problem import STEPS, check_climb, pose, solve
+from .ascent.result import Synthesis
+from .ingredients.canvas import Parametrisation
+from .ingredients.parametrizations import Fourier
+from .ingredients.penalties import center_bias
+from .ingredients.transforms import robust
 
 AXES = 50  # principal axes that activations are reduced to before they are clustered
 NEAREST = 15  # images of a cluster whose mean a facet begins with

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from .penalties import Penalty
+from .ingredients.penalties import Penalty
 
 
 def prototype(

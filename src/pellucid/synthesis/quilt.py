@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..batches import progress
 from ..checks import check_images
-from ..result import Call
-from .synthesis import Synthesis
+from ..methods.result import Call
+from ..model.batches import progress
+from .ascent.result import Synthesis
 
 AT_ONCE = 64  # pixels filled together: none lies in the window of another
 

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..batches import batched
 from ..checks import UnknownName, check_images, nearest
-from ..files import write_tensors
-from .training import check_suffix, read_tensors
+from ..files.atomic import write_tensors
+from ..model.batches import batched
+from .training.training import check_suffix, read_tensors
 
 Blend = int | str | Sequence[float]
 WHAT = "style network"

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..algebra import Objective
 from ..checks import check_images, nearest
-from ..classifier import Classifier
-from ..run import Model
-from . import spread
-from .maximize import STARTS, STEPS, check_climb, pose, solve
-from .parametrisations import Pixels
-from .penalties import total_variation
-from .plan import Optimiser, Plan
-from .synthesis import Synthesis
-from .terms import content, style
-from .verb import verb
+from ..model.classifier import Classifier
+from ..model.run import Model
+from ..objectives.algebra import Objective
+from .ascent import layers_by_scale
+from .ascent.decorator import verb
+from .ascent.plan import Optimiser, Plan
+from .ascent.problem import STARTS, STEPS, check_climb, pose, solve
+from .ascent.result import Synthesis
+from .ingredients.objectives import content, style
+from .ingredients.parametrizations import Pixels
+from .ingredients.penalties import total_variation
 
 # Brightness and two differences of colours, as television had them (YIQ).
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
@@ -105,8 +105,8 @@ def style_transfer(
     paintings = [_fitted(one, style_size or max(image.shape[2:])) for one in paintings]
     if keep_colours:
         paintings = [_grey(one, image) for one in paintings]
-    inside = _names(content_layers) or (spread.content_layer(model, image),)
-    across = _names(style_layers) or spread.style_layers(model, image)
+    inside = _names(content_layers) or (layers_by_scale.content_layer(model, image),)
+    across = _names(style_layers) or layers_by_scale.style_layers(model, image)
     shares = list(mixture) or [1 / len(paintings)] * len(paintings)
     chain = _chain(image, scales)
     now: Tensor | None = None

@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
-from ..classifier import Classifier
-from ..run import Model, run
-from .canvas import Parametrisation, noise
-from .edits import Edit, jitter
-from .maximize import STEPS, check_climb, pose, solve
-from .parametrisations import Fourier
-from .penalties import total_variation
-from .plan import Optimiser, Plan
-from .spread import style_layers
-from .synthesis import Synthesis
-from .terms import style
-from .verb import verb
+from ..model.classifier import Classifier
+from ..model.run import Model, run
+from .ascent.decorator import verb
+from .ascent.layers_by_scale import style_layers
+from .ascent.plan import Optimiser, Plan
+from .ascent.problem import STEPS, check_climb, pose, solve
+from .ascent.result import Synthesis
+from .ingredients.canvas import Parametrisation, noise
+from .ingredients.objectives import style
+from .ingredients.parametrizations import Fourier
+from .ingredients.penalties import total_variation
+from .ingredients.transforms import Edit, jitter
 
 MARGIN = 8  # pixels that are made around the texture
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from ..checks import check_network
-from ..classifier import Classifier, network
-from ..run import Model, device_of, run
-from ..settings import current
-from .canvas import stream
-from .decoder import WHAT, Decoder, Encoder
-from .terms import content
-from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
+from ..model.classifier import Classifier, network
+from ..model.run import Model, device_of, run
+from ..model.settings import current
+from .ingredients.canvas import stream
+from .ingredients.decoder import WHAT, Decoder, Encoder
+from .ingredients.objectives import content
+from .training.training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
 @torch.inference_mode(False)

@@ -10,14 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import check_images, check_network
-from ..classifier import Classifier, network
-from ..run import Model, device_of, run
-from . import spread
-from .canvas import stream
-from .penalties import total_variation
+from ..model.classifier import Classifier, network
+from ..model.run import Model, device_of, run
+from .ascent import layers_by_scale
+from .ingredients.canvas import stream
+from .ingredients.objectives import content, style
+from .ingredients.penalties import total_variation
 from .style_network import WHAT, StyleNetwork
-from .terms import content, style
-from .training import Photos, Squares, descend, read_checkpoint, write_checkpoint
+from .training.training import Photos, Squares, descend, read_checkpoint, write_checkpoint
 
 
 @torch.inference_mode(False)
@@ -114,11 +114,11 @@ def train_style(
     samples = [_fitted(one, size) for one in styles.values()]
     example = torch.zeros(1, channels, size, size) + 0.5
     inside = ((content_layers,) if isinstance(content_layers, str) else tuple(content_layers)) or (
-        spread.content_layer(model, example),
+        layers_by_scale.content_layer(model, example),
     )
-    across = ((style_layers,) if isinstance(style_layers, str) else tuple(style_layers)) or spread.style_layers(
-        model, example
-    )
+    across = (
+        (style_layers,) if isinstance(style_layers, str) else tuple(style_layers)
+    ) or layers_by_scale.style_layers(model, example)
     goals = [style(across, one).bind(model, batch) for one in samples]
     smooth = total_variation(variation * 100 / example.numel()).bind(model, batch) if variation else None
 

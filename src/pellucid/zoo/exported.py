@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classifier import Preprocessing
+from ..model.classifier import Preprocessing
 from .weights import TRUST, UnreadableWeights, first
 
 _RECORDS = re.compile(

@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..classifier import Classifier
 from ..importers import from_keras
-from ..importers.library import library
+from ..importers.graph.optional_imports import library
+from ..model.classifier import Classifier
 from .weights import UnreadableWeights, first
 
 SUFFIXES = (".keras", ".h5")

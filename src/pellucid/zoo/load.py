@@ -12,12 +12,12 @@ from pathlib import Path
 
 import torch
 
-from ..classifier import Classifier, wrap
 from ..importers import from_onnx
-from ..settings import current
-from .apart import imported_apart, needs_process
+from ..model.classifier import Classifier, wrap
+from ..model.settings import current
 from .exported import exported
-from .kinds import reader_of
+from .file_kinds import reader_of
+from .separate_process import imported_apart, needs_process
 from .sources import filled, find_source, seeded
 from .weights import RANDOM, first, read_state, weights_file
 

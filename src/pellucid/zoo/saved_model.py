@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..classifier import Classifier
 from ..importers import ImportFailed, from_tensorflow
-from ..importers.finish import image_shape, pixel_range
-from ..importers.library import library
-from ..importers.tensorflow import without_triton
+from ..importers.graph.finish import image_shape, pixel_range
+from ..importers.graph.optional_imports import library
+from ..importers.tensorflow.from_tensorflow import without_triton
+from ..model.classifier import Classifier
 from .weights import UnreadableWeights
 
 FILE = "saved_model.pb"

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from .. import shapes
 from ..checks import UnknownName, nearest
-from ..classifier import Preprocessing
+from ..model.classifier import Preprocessing
 from .weights import (
     PREFIXES,
     RANDOM,

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..batches import progress
-from ..files import whole
+from ..files.atomic import whole
+from ..model.batches import progress
 
 RANDOM = "random"  # what `weights` is for a network that has learned nothing
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")  # of files of weights

@@ -1,0 +1,1 @@
+"""What surrounds every attack: checks, batches, budgets, transformations, warnings and the result."""

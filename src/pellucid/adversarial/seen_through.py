@@ -1,0 +1,60 @@
+"""What a network sees in images through many views of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..model.batches import batched
+from ..model.classifier import classifier
+from ..model.run import Model, device_of, run
+from .attack.case import as_outputs
+from .attack.decorator import check_pixels
+from .attack.transformations import Views
+
+
+def seen_through(
+    model: Model,
+    images: Tensor,
+    views: Views,
+    *,
+    count: int = 50,
+    seed: int = 0,
+    bounds: tuple[float, float] | None = None,
+) -> Tensor:
+    """What a network sees in images through many views of them: does a change survive a camera?
+
+    Args:
+        model: a network or a `Classifier`.
+        images: N x C x H x W in [0, 1].
+        views: how they differ; `samples` plays no part.
+        count: views of each image, the same ones for all images; 1 or more.
+        seed: for the views.
+        bounds: of pixels, for a bare network that takes others than [0, 1].
+
+    Returns:
+        The predicted classes, N x count.
+
+    Raises:
+        ValueError: for images outside the bounds, or fewer than 1 view.
+
+    >>> import pellucid
+    >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)
+    >>> pellucid.seen_through(model, scenes.images, pellucid.Views(rotation=5), count=4).shape
+    torch.Size([2, 4])
+    """
+    model = classifier(model) or model
+    low, high = check_pixels(model, images, bounds)
+    many, device = replace(views, samples=count), device_of(model) or images.device
+    found = torch.zeros(len(images), count, dtype=torch.long)
+
+    def step(part: slice) -> None:
+        source = torch.Generator().manual_seed(seed)
+        for k, seen in enumerate(many.of(images[part].to(device), source, low, high)):
+            found[part, k] = as_outputs(run(model, seen).output).argmax(1).cpu()
+
+    with torch.no_grad():
+        batched(step, len(images), like=images, label="views", device=device)
+    return found

@@ -1,0 +1,1 @@
+"""How attacks take a step: along a gradient, within a budget, onto a hyperplane."""

@@ -1,0 +1,1 @@
+"""Spectra of many images, and the small network that classifies them."""

@@ -1,0 +1,1 @@
+"""Pictures: colors of maps, and figures."""

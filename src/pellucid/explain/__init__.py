@@ -1,6 +1,0 @@
-"""The main job: files in, what a model looks at in each of them out."""
-
-from .demo import demo as demo
-from .job import DEFAULTS as DEFAULTS
-from .job import Explained as Explained
-from .job import explain as explain

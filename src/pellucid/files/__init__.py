@@ -1,0 +1,1 @@
+"""Files: images to tensors, tables, and how a file is written whole or not at all."""

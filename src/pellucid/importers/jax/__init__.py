@@ -1,0 +1,1 @@
+"""JAX functions (Flax, Equinox, Haiku) as torch networks."""

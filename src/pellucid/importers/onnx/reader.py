@@ -1,0 +1,235 @@
+"""An ONNX graph read into a graph of torch functions: what does not depend on the images computed at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..graph.batch_lengths import COUNTS, Measure, length
+from ..graph.graph import Graph, ImportFailed, Size, Step, Unknown, Value, first_line, tensor
+from ..graph.optional_imports import library
+from . import linear_rules, quantized_rules, rules, shape_rules
+from .layer_names import Names
+from .rules import RULES, Counted, Node, Turned
+
+PAIRS = (
+    "Export quantised networks in the QDQ format: pairs of QuantizeLinear and DequantizeLinear around the operators of "
+    "the float network"
+)
+HINTS = {  # by how operators begin
+    "com.microsoft.": "Such operators are onnxruntime's own: import the file from before it was optimised",
+    **dict.fromkeys(("Loop", "Scan"), "Loops come from torch.jit.script: export the module itself, which unrolls them"),
+    **dict.fromkeys(("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize"), PAIRS),
+}
+RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
+
+
+@dataclass(eq=False)
+class Reader:
+    """Puts the nodes of an ONNX graph into a graph.
+
+    version: of the set of operators. count: how many images the model takes at once, where it says so.
+    """
+
+    g: Graph
+    version: int
+    count: int | None
+    names: Names
+
+    def __post_init__(self) -> None:
+        self.measure = Measure(self.g)
+
+    def read(self, graph: Any, known: dict[str, Any]) -> None:
+        """Add to `known` what each name of a graph of ONNX stands for: a `Value`, `Counted` or `Unknown`."""
+        arrays = library("onnx.numpy_helper", "onnx")
+        for weight in graph.initializer:
+            try:
+                array = arrays.to_array(weight)
+            except Exception as error:  # numpy's for too few bytes, onnx's for a type that there is not
+                raise ImportFailed(f"the weights {weight.name!r} are damaged: {first_line(error)}") from error
+            known[weight.name] = _constant(self.g, tensor(array))
+        for weight in graph.sparse_initializer:
+            known[weight.values.name] = Unknown(f"the weights {weight.values.name!r} are sparse, which has no rule")
+        for proto in graph.node:
+            node = _node(self, proto)
+            taken = [known.get(name) if name else None for name in proto.input]
+            self.g.scope = self.names.of(proto)
+            made = self.made(node, proto, taken, known)
+            for name, value in zip(proto.output, made, strict=False):
+                known[name] = value
+                if isinstance(value, Value) and isinstance(value.held, Step):
+                    value.held.origin = (name, value.order)
+
+    def made(self, node: Node, proto: Any, taken: list[Any], known: dict[str, Any]) -> list[Any]:
+        """The outputs of a node."""
+        lost = next((value for value in taken if isinstance(value, Unknown)), None)
+        if lost is not None:
+            return [lost] * len(node.outputs)
+        try:
+            if node.kind == "If":
+                return self.branch(node, taken, known)
+            if node.kind in RANDOM:
+                raise ImportFailed("it draws random numbers: export the network in evaluation mode")
+            if not any(isinstance(value, Value) and not value.known for value in taken):
+                return self.folded(node, proto, taken)
+            if node.kind not in RULES:
+                raise ImportFailed("it has no rule")
+            if node.kind not in shape_rules.COUNTING and any(isinstance(value, Counted) for value in taken):
+                raise ImportFailed("it computes with how many images there are")
+            listed = _listed(RULES[node.kind](self.g, node, *taken))
+            return [self.measured(value) for value in listed]
+        except Exception as error:  # a node without what its operator needs makes torch or Python complain
+            return [Unknown(self.refusal(node, error))] * len(node.outputs)
+
+    def refusal(self, node: Node, error: Exception) -> str:
+        """What cannot be imported, where it is and where a rule for it belongs."""
+        where = f"in layer {'.'.join(self.g.scope)!r}" if self.g.scope else "outside of all layers"
+        name = f" (node {node.name!r})" if node.name else ""
+        said = first_line(error)
+        words = f"the ONNX operator {node.kind!r}{name} {where} cannot be imported: {said}"
+        if isinstance(error, ImportFailed) and "rule" not in said:
+            return words
+        for start, hint in HINTS.items():
+            if node.kind.startswith(start):
+                return f"{words}. {hint}"
+        shapes, linear, quantised = (
+            Path(module.__file__ or "").name for module in (shape_rules, linear_rules, quantized_rules)
+        )
+        return (
+            f"{words}. A rule for it belongs in {rules.__file__} (shapes, reductions: {shapes}; linear maps, "
+            f"norms, windows: {linear}; quantised networks: {quantised})"
+        )
+
+    def measured(self, made: Any) -> Any:
+        """What a rule gave, as a value with its lengths."""
+        if isinstance(made, Counted):
+            return made
+        held, order = made if isinstance(made, Turned) else (made, None)
+        if isinstance(held, Tensor):
+            return _constant(self.g, held)
+        lengths = self.measure.shape(held)
+        if held.function is Tensor.to and isinstance(held.args[0], Step):
+            kinds = {self.measure.known[0][step].dtype for step in (held, held.args[0])}
+            held = held.args[0] if len(kinds) == 1 else held  # numbers that are of this kind already
+        order = tuple(range(len(lengths))) if order is None else order
+        return Value(held, tuple(lengths[order.index(axis)] for axis in range(len(order))), order)
+
+    def branch(self, node: Node, taken: list[Any], known: dict[str, Any]) -> list[Any]:
+        """The outputs of the branch that is taken, if that is known."""
+        (which,) = taken
+        number = which.number() if isinstance(which, Value) else None
+        if number is None:
+            raise ImportFailed("the images decide what is computed, and torch functions in a row cannot")
+        chosen = node.attributes["then_branch" if number else "else_branch"]
+        inside = dict(known)
+        self.read(chosen, inside)
+        return [inside[out.name] for out in chosen.output]
+
+    # What does not depend on the images.
+
+    def folded(self, node: Node, proto: Any, taken: list[Any]) -> list[Any]:
+        """The outputs of a node that takes nothing that depends on the images, though perhaps on how many there are."""
+        if not any(_open(value) for value in taken):
+            return [_constant(self.g, t) for t in self.computed(node, proto, [_at(value, 0) for value in taken])]
+        pairs = [self.computed(node, proto, [_at(value, place) for value in taken]) for place in range(len(COUNTS))]
+        return [_common(self.g, *pair) for pair in zip(*pairs, strict=True)]
+
+    def computed(self, node: Node, proto: Any, taken: list[Tensor | None]) -> list[Tensor]:
+        """The outputs of a node for known tensors: by its rule, or by onnx itself where there is none."""
+        values = [None if t is None else _constant(self.g, t) for t in taken]
+        try:
+            if node.kind not in RULES:
+                raise ImportFailed("it has no rule")
+            return [_plain(made) for made in _listed(RULES[node.kind](self.g, node, *values))]
+        except (ImportFailed, RuntimeError) as error:
+            try:
+                return _by_onnx(proto, taken, self.version)
+            except Exception:  # of many kinds; what the rule said is plainer
+                raise error from None
+
+
+def _node(reader: Reader, proto: Any) -> Node:
+    onnx = library("onnx", "onnx")
+    attributes: dict[str, Any] = {}
+    for attribute in proto.attribute:
+        value = onnx.helper.get_attribute_value(attribute)
+        if isinstance(value, onnx.TensorProto):
+            value = reader.g.constant(tensor(onnx.numpy_helper.to_array(value)))
+        if isinstance(value, bytes):
+            value = value.decode(errors="replace")
+        attributes[attribute.name] = value
+    domain = "" if proto.domain == "ai.onnx" else proto.domain
+    kind = proto.op_type if not domain else f"{domain}.{proto.op_type}"
+    return Node(kind, proto.name, attributes, list(proto.output), reader.version, reader.count)
+
+
+def _constant(g: Graph, array: Tensor) -> Value:
+    return Value(g.constant(array), tuple(array.shape), tuple(range(array.ndim)))
+
+
+def _listed(made: Any) -> Sequence[Any]:
+    return made if isinstance(made, list) else [made]
+
+
+def _plain(made: Any) -> Tensor:
+    """What a rule gave for known tensors, with its axes as in ONNX."""
+    held, order = made if isinstance(made, Turned) else (made, None)
+    assert isinstance(held, Tensor)
+    return held if order is None else held.permute([order.index(axis) for axis in range(len(order))])
+
+
+def _open(value: Any) -> bool:
+    return isinstance(value, Counted) or (value is not None and any(isinstance(n, Size) for n in value.shape))
+
+
+def _at(value: Any, place: int) -> Tensor | None:
+    """What is known, for one of COUNTS."""
+    if value is None:
+        return None
+    if isinstance(value, Counted):
+        return value.tensors[place]
+    held: Tensor = value.held
+    lengths = [n.at(COUNTS[place]) if isinstance(n, Size) else n for n in value.shape]
+    return held.expand(lengths)
+
+
+def _common(g: Graph, a: Tensor, b: Tensor) -> Any:
+    """What is a and b for COUNTS images."""
+    if a.shape == b.shape:
+        return _constant(g, a) if _equal(a, b) else Counted((a, b))
+    shape = tuple(length(x, y) for x, y in zip(a.shape, b.shape, strict=True))
+    for axis, one in enumerate(shape):
+        if isinstance(one, Size):
+            rows = [t.narrow(axis, 0, 1) for t in (a, b)]
+            if not all(_equal(row.expand_as(t), t) for row, t in zip(rows, (a, b), strict=True)):
+                return Unknown("the model numbers the images of a batch: each must be computed by itself")
+            a, b = rows
+    if not _equal(a, b):
+        return Unknown("a constant of the model depends on how many images there are")
+    return Value(g.constant(a), shape, tuple(range(len(shape))))
+
+
+def _equal(a: Tensor, b: Tensor) -> bool:
+    """Whether two tensors hold the same, NaN at the same places too."""
+    return torch.equal(a, b) or bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def _by_onnx(proto: Any, taken: list[Tensor | None], version: int) -> list[Tensor]:
+    """The outputs of one node, computed by onnx's own reference."""
+    onnx = library("onnx", "onnx")
+    arrays = {name: t.numpy() for name, t in zip(proto.input, taken, strict=True) if t is not None}
+    inputs = [
+        onnx.helper.make_tensor_value_info(name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in arrays.items()
+    ]
+    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "one", inputs, outputs)
+    opset = [onnx.helper.make_opsetid(proto.domain, version if not proto.domain else 1)]
+    model = onnx.helper.make_model(graph, opset_imports=opset)
+    made = library("onnx.reference", "onnx").ReferenceEvaluator(model).run(None, arrays)
+    return [tensor(array) for array in made]

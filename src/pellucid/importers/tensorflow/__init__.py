@@ -1,0 +1,1 @@
+"""TensorFlow functions as torch networks."""

@@ -1,0 +1,1 @@
+"""Torch functions as they are called: for Keras on the torch backend."""

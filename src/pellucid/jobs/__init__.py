@@ -1,0 +1,1 @@
+"""Work over files: what `pellucid explain` and `pellucid demo` do."""

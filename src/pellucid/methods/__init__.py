@@ -1,0 +1,1 @@
+"""What all methods share: the decorator, the catalogue, and what they return."""

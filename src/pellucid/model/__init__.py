@@ -1,0 +1,1 @@
+"""A network with its preprocessing and labels, its layers, and passes through it, forward and backward."""

@@ -1,0 +1,1 @@
+"""Gradient ascent on an image: the loop, its plan, films, and the result."""

@@ -1,0 +1,1 @@
+"""What syntheses combine: parametrizations, penalties, transforms and objectives about activations."""
