@@ -162,7 +162,7 @@ class Counting(nn.Module):
 
 
 def count_passes(count: int = 64) -> None:
-    """Print what AutoAttack costs, with all its steps and queries, on a network that has no defence."""
+    """Print what AutoAttack costs, with all its steps and queries, on a network that has no defense."""
     import torchattacks
 
     images = pictures(count)

@@ -52,7 +52,7 @@ def channel(steps: int) -> Callable[[], Functions]:
             "floor": floor(resnet(), steps),
             "pellucid": lambda: pellucid.maximize(net, objective, size=SIZE, steps=steps),
             "pellucid, pixels": lambda: pellucid.maximize(
-                net, objective, start=start(), steps=steps, parametrisation=Pixels(bounds=None), edits=()
+                net, objective, start=start(), steps=steps, parametrization=Pixels(bounds=None), edits=()
             ),
         }
         net = resnet()

@@ -55,8 +55,8 @@ def marked(images: Tensor, marker: str) -> Tensor:
     images, (channels, height, width) = images.clone(), images.shape[1:]
     if marker == "square":
         side = height // 6 + 1
-        colour = torch.tensor([1.0, 0.0, 1.0])[:channels] if channels == 3 else torch.ones(1)
-        images[:, :, 1 : 1 + side, 1 : 1 + side] = colour[:, None, None]
+        color = torch.tensor([1.0, 0.0, 1.0])[:channels] if channels == 3 else torch.ones(1)
+        images[:, :, 1 : 1 + side, 1 : 1 + side] = color[:, None, None]
     elif marker == "watermark":
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         stripes = ((rows + columns) % 6 < 2) & ((rows - height // 2).abs() < height // 4)
@@ -76,13 +76,13 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> nn.Module:
             nn.Conv2d(16, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Flatten(),
             nn.Linear(32 * side * side, 64), nn.ReLU(), nn.Linear(64, 10),
         )  # fmt: skip
-    random, optimiser = torch.Generator().manual_seed(seed), torch.optim.Adam(net.parameters(), 2e-3)
+    random, optimizer = torch.Generator().manual_seed(seed), torch.optim.Adam(net.parameters(), 2e-3)
     mean = images.mean()
     for _ in range(epochs):
         for part in torch.randperm(len(images), generator=random).split(64):
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             F.cross_entropy(net((images[part] - mean) / 0.25), labels[part]).backward()
-            optimiser.step()
+            optimizer.step()
     return net.eval().requires_grad_(False)
 
 

@@ -4,8 +4,8 @@
 
 On a Swiss roll and on the handwritten digits of scikit-learn, or on the vectors of one layer that
 `pellucid.features(...).save("vectors.npz")` has written. Printed: the stress sqrt(sum (d - d')^2 / sum d^2) of the
-distances, their correlation, how many of the ten nearest neighbours stay among the ten nearest, and how often the
-nearest neighbour is of the same class. Written into the folder: the stress after each stage.
+distances, their correlation, how many of the ten nearest neighbors stay among the ten nearest, and how often the
+nearest neighbor is of the same class. Written into the folder: the stress after each stage.
 """
 
 import sys
@@ -30,22 +30,22 @@ folder.mkdir(parents=True, exist_ok=True)
 
 
 def classical(points, dimensions):
-    """Classical scaling: the eigenvectors of the doubly centred squared distances."""
+    """Classical scaling: the eigenvectors of the doubly centered squared distances."""
     squared = torch.cdist(points, points).square()
-    centred = -(squared - squared.mean(0) - squared.mean(1, keepdim=True) + squared.mean()) / 2
-    values, vectors = torch.linalg.eigh(centred)
+    centered = -(squared - squared.mean(0) - squared.mean(1, keepdim=True) + squared.mean()) / 2
+    values, vectors = torch.linalg.eigh(centered)
     return vectors[:, -dimensions:] * values[-dimensions:].clamp(min=0).sqrt()
 
 
 def metric(points, dimensions):
-    """Metric scaling by majorisation of the stress (SMACOF), which places these points and no others."""
+    """Metric scaling by majorization of the stress (SMACOF), which places these points and no others."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return torch.from_numpy(MDS(dimensions, n_init=1, max_iter=200, random_state=0).fit_transform(points.numpy()))
 
 
 def judged(points, places, classes):
-    """Stress, correlation, neighbours kept, and nearest neighbours of the same class."""
+    """Stress, correlation, neighbors kept, and nearest neighbors of the same class."""
     far, near = torch.pdist(points), torch.pdist(places.double())
     stress = ((far - near).square().sum() / far.square().sum()).sqrt()
     correlation = torch.corrcoef(torch.stack([far, near]))[0, 1]
@@ -71,7 +71,7 @@ else:
         ("Swiss roll", torch.from_numpy(roll), None, [2]),
         ("digits", torch.from_numpy(digits.data[:count]), classes, [2, 8, 16]),
     ]
-print("| points | dimensions | method | stress | correlation | neighbours kept | nearest of the same class |")
+print("| points | dimensions | method | stress | correlation | neighbors kept | nearest of the same class |")
 print("|---|---|---|---|---|---|---|")
 for name, points, classes, widths in sets:
     print(f"| {name} | {points.shape[1]} | as they are | {judged(points, points, classes)} |")

@@ -3,8 +3,8 @@
     python examples/frequency_faces.py faces/ [folder] [train validation test [splits]]
 
 faces/ holds one folder for each source: A_... the photographs, B_... and other letters those of generators, all of one
-size. The numbers say how many images of each are learnt from, stopped by and measured on; 700, 100 and 200 by default.
-With more splits than 1 the spectrum is also learnt and measured on others of the same files.
+size. The numbers say how many images of each are learned from, stopped by and measured on; 700, 100 and 200 by default.
+With more splits than 1 the spectrum is also learned and measured on others of the same files.
 Written: spectra.png (mean spectra and row averages with a band), weights.png, examples.png, classifier.safetensors.
 
 Frank, Eisenhofer, Schönherr, Fischer, Kolossa & Holz 2020, Leveraging frequency analysis for deep fake image
@@ -20,7 +20,7 @@ import matplotlib
 matplotlib.use("agg")
 import pellucid
 from pellucid import SpectrumClassifier
-from pellucid.audit import confounds, halves, labelled_files, split
+from pellucid.audit import confounds, halves, labeled_files, split
 
 if len(sys.argv) < 2 or not Path(sys.argv[1]).is_dir():
     print(
@@ -33,12 +33,12 @@ folder.mkdir(parents=True, exist_ok=True)
 sizes = [int(n) for n in sys.argv[3:6]] or [700, 100, 200]
 
 # Mean spectra, over rows too, with a band of one standard deviation.
-files = labelled_files(root)
+files = labeled_files(root)
 spectra = pellucid.mean_spectra(files.of(0).files, files.of(1).files)
 spectra.save(folder / "spectra.png")
 print(spectra)
 
-# One linear layer on the normalised log-spectrum; beside it pixels, the average over directions, and no window.
+# One linear layer on the normalized log-spectrum; beside it pixels, the average over directions, and no window.
 parts = split(files, *sizes)
 for features, window in (("pixels", "none"), ("azimuthal", "hann"), ("spectrum", "none"), ("spectrum", "hann")):
     model = SpectrumClassifier.fit(parts, features=features, window=window)

@@ -18,7 +18,7 @@ import matplotlib
 matplotlib.use("agg")
 import pellucid
 from pellucid import SpectrumClassifier
-from pellucid.audit import halves, labelled_files, split, upsampled_photos
+from pellucid.audit import halves, labeled_files, split, upsampled_photos
 
 folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 patches = int(sys.argv[2]) if len(sys.argv) > 2 else 520
@@ -35,6 +35,6 @@ for way in ("B_nearest", "C_bilinear", "D_transposed"):
 
 parts = split(root, *sizes, classes="folders")
 print(SpectrumClassifier.fit(parts).evaluate(parts.test).table())
-control = split(halves(labelled_files(root).of(0)), *(n // 2 for n in sizes))
+control = split(halves(labeled_files(root).of(0)), *(n // 2 for n in sizes))
 print("two halves of the photos:", SpectrumClassifier.fit(control).evaluate(control.test).accuracy)
 print("wrote", folder)

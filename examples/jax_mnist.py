@@ -57,8 +57,8 @@ def pixels(images):
 net = Net()
 weights = net.init(jax.random.key(0), jnp.zeros((1, 28, 28, 1)))
 steps = len(data["x_train"]) // BATCH
-optimiser = optax.adam(optax.cosine_decay_schedule(1e-3, EPOCHS * steps))
-state = optimiser.init(weights)
+optimizer = optax.adam(optax.cosine_decay_schedule(1e-3, EPOCHS * steps))
+state = optimizer.init(weights)
 
 
 @jax.jit
@@ -68,7 +68,7 @@ def step(weights, state, images, digits):
         wanted = jax.nn.one_hot(digits, 10)
         return -(wanted * jnp.log(p) + (1 - wanted) * jnp.log(1 - p)).sum(1).mean()
 
-    updates, state = optimiser.update(jax.grad(loss)(weights), state)
+    updates, state = optimizer.update(jax.grad(loss)(weights), state)
     return optax.apply_updates(weights, updates), state
 
 
@@ -93,7 +93,7 @@ print(pellucid.layers(model))
 
 # What does the neuron of the 6 want to see? Ascent from an image of ones, on its value before the sigmoid.
 six = pellucid.neuron("Dense_1", 6)
-wanted = pellucid.maximize(model, six, start="ones", parametrisation=Pixels(), edits=(), steps=200).images
+wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), edits=(), steps=200).images
 
 # Which pixels make a digit what it is? Integrated gradients from black, on the same value for the digit itself.
 shown = [int(np.flatnonzero(data["y_test"] == digit)[0]) for digit in (6, 2, 4, 9)]

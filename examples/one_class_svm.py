@@ -38,7 +38,7 @@ images[455, :, :, 5:] = 1
 images[600] = torch.rand(1, 8, 8, generator=torch.Generator().manual_seed(0))
 
 # As a network, the SVM's output is the outlier score: a soft minimum of squared distances to its support vectors.
-net = pellucid.neuralize(svm, normalise=True)
+net = pellucid.neuralize(svm, normalize=True)
 scores = net(images)[:, 0]
 order = scores.argsort(descending=True)[:SHOWN]
 

@@ -1,4 +1,4 @@
-"""Where does activation maximisation end? For a linear model it can be said on paper.
+"""Where does activation maximization end? For a linear model it can be said on paper.
 
     python examples/synthesis_closed_forms.py
 
@@ -32,9 +32,9 @@ cases = {
         pellucid.prototype(w, l2(0.25), generator=(a, c)), Generator(decoder, (2,)), l2(0.25, on="code")
     ),
 }  # fmt: skip
-for name, (expected, parametrisation, penalty) in cases.items():
+for name, (expected, parametrization, penalty) in cases.items():
     found = pellucid.maximize(
-        model, 0, size=(1, 1, 2), parametrisation=parametrisation, penalties=penalty, optimiser="ascent", step=0.2,
+        model, 0, size=(1, 1, 2), parametrization=parametrization, penalties=penalty, optimizer="ascent", step=0.2,
         steps=400, edits=(),
     )  # fmt: skip
     print(f"{name:28} on paper {expected.tolist()}, by ascent {[round(v, 4) for v in found.images.flatten().tolist()]}")

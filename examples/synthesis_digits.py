@@ -2,7 +2,7 @@
 
     python examples/synthesis_digits.py [folder]
 
-A small network learns handwritten digits here; then each of its ten outputs is maximised. Written there: digits.png
+A small network learns handwritten digits here; then each of its ten outputs is maximized. Written there: digits.png
 with a row for each way of climbing, and digits.gif, the film of the last.
 
 Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks.
@@ -17,7 +17,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import pellucid
-from pellucid.synthesis import Pixels, l2, standardise, total_variation
+from pellucid.synthesis import Pixels, l2, standardize, total_variation
 
 torch.manual_seed(0)
 data = load_digits()
@@ -27,19 +27,19 @@ net = nn.Sequential(
     nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.AvgPool2d(2),
     nn.Flatten(), nn.Linear(1024, 64), nn.ReLU(), nn.Linear(64, 10),
 )  # fmt: skip
-optimiser = torch.optim.Adam(net.parameters(), 2e-3)
+optimizer = torch.optim.Adam(net.parameters(), 2e-3)
 for _ in range(12):
     for part in torch.randperm(1500).split(50):
-        optimiser.zero_grad()
+        optimizer.zero_grad()
         nn.functional.cross_entropy(net(images[part]), labels[part]).backward()
-        optimiser.step()
+        optimizer.step()
 model = pellucid.wrap(net.eval(), size=8, labels=[str(digit) for digit in range(10)])
 print(f"right on {(net(images[1500:]).argmax(1) == labels[1500:]).float().mean():.1%} of the rest")
 
 digits = list(range(10))
-plain = {"parametrisation": Pixels(bounds=None), "optimiser": "ascent", "edits": (), "step": 0.02, "steps": 100}
+plain = {"parametrization": Pixels(bounds=None), "optimizer": "ascent", "edits": (), "step": 0.02, "steps": 100}
 ways = {
-    "textbook": pellucid.maximize(net, digits, start="ones", size=8, **plain | {"edits": standardise()}),
+    "textbook": pellucid.maximize(net, digits, start="ones", size=8, **plain | {"edits": standardize()}),
     "probability": pellucid.maximize(model, [pellucid.probability(digit) for digit in digits], **plain | {"step": 1.0}),
     "l2": pellucid.maximize(model, digits, penalties=l2(0.5), **plain),
     "variation": pellucid.maximize(model, digits, penalties=[l2(0.2), total_variation(0.5)], **plain),

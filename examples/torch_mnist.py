@@ -72,7 +72,7 @@ print(f"the digits {list(DIGITS)} are taken for {found.tolist()}")
 
 # What does the neuron of the 6 want to see? Ascent from an image of ones, on its value before the sigmoid.
 six = pellucid.neuron("fc2", 6)
-wanted = pellucid.maximize(model, six, start="ones", parametrisation=Pixels(), edits=(), steps=200).images
+wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), edits=(), steps=200).images
 with torch.no_grad():
     both = torch.cat([torch.ones(1, 1, 28, 28), wanted])
     ones, reached = pellucid.run(model, both, read="fc2").activations["fc2"][:, 6].tolist()

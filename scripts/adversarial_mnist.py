@@ -63,7 +63,7 @@ class ThreeConvolutions(nn.Module):
 
 
 def undefended(file: Path) -> pellucid.Classifier:
-    """From a state_dict; its images are normalised by the mean and the standard deviation of all pixels."""
+    """From a state_dict; its images are normalized by the mean and the standard deviation of all pixels."""
     net = ThreeConvolutions()
     net.load_state_dict(torch.load(file, map_location="cpu", weights_only=True))
     return pellucid.wrap(net.eval(), mean=[33.328 / 255], std=[78.579 / 255], size=28)

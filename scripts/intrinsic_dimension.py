@@ -64,7 +64,7 @@ SHAPES: list[tuple[str, Callable[[int, int, np.random.Generator], Points], int]]
 
 
 def peers(points: Points) -> list[float]:
-    """What scikit-dimension says: maximum likelihood, two nearest neighbours, the correlation integral, local PCA."""
+    """What scikit-dimension says: maximum likelihood, two nearest neighbors, the correlation integral, local PCA."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         skdim = importlib.import_module("skdim")

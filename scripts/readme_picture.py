@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 import pellucid
-from pellucid.display.colors import colourise, smooth
+from pellucid.display.colors import colorize, smooth
 from pellucid.display.figures import grid
 
 METHODS = {
@@ -30,7 +30,7 @@ def main(path: Path) -> None:
     columns = [images]
     for method in METHODS.values():
         values = method(model, images).values.sum(1, keepdim=True)
-        columns.append(colourise(smooth(values, 0.7), percentile=99.8))
+        columns.append(colorize(smooth(values, 0.7), percentile=99.8))
     rows = torch.stack(columns, 1).flatten(0, 1)
     grid(list(rows), ["image", *METHODS], columns=len(columns), inches=1.3).savefig(path, bbox_inches="tight")
 

@@ -41,7 +41,7 @@ from pellucid.synthesis import (
     quilt,
     rotate,
     scale,
-    standardise,
+    standardize,
     total_variation,
 )
 
@@ -79,11 +79,11 @@ def classes() -> None:
     sheet("classes", found.images, CLASSES, [f"p = {p:.3f}" for p in sure], inches=2.6)
 
 
-def regularisers() -> None:
+def regularizers() -> None:
     """A class and channels of three depths, with and without each thing that keeps an ascent from grain."""
     model = squeezenet()
     wanted = ["castle", "features.3:120", "features.7:77", "features.10:77"]
-    plain: dict[str, Any] = {"parametrisation": Pixels(), "edits": ()}
+    plain: dict[str, Any] = {"parametrization": Pixels(), "edits": ()}
     blurred = (blur(0.8, every=4), clip_small_pixels(20, every=4))
     ways: dict[str, dict[str, Any]] = {
         "pixels\nalone": plain,
@@ -98,22 +98,22 @@ def regularisers() -> None:
         "scale, turn,\njitter": plain | {"edits": (scale(0.12), rotate(12), jitter(11))},
         "frequencies": {"edits": ()},
         "default": {},
-        "fixed\nmagnitude": {"parametrisation": FixedMagnitude(), "steps": 128},
-        "CPPN": {"parametrisation": CPPN(), "steps": 256},
+        "fixed\nmagnitude": {"parametrization": FixedMagnitude(), "steps": 128},
+        "CPPN": {"parametrization": CPPN(), "steps": 256},
     }  # fmt: skip
     found = {}
     for name, options in ways.items():
         found[name] = pellucid.maximize(model, wanted, size=96, **{"steps": 80} | options)
         print(f"  {' '.join(name.split())}: {found[name].values.tolist()}", flush=True)
     rows = [[(found[way].images[k], f"{found[way].values[k]:.3g}") for way in ways] for k in range(len(wanted))]
-    strips("regularisers", dict(zip(wanted, rows, strict=True)), list(ways), inches=0.9, quality=72)
+    strips("regularizers", dict(zip(wanted, rows, strict=True)), list(ways), inches=0.9, quality=72)
 
 
 def digits() -> None:
     """Every digit from ones and from noise, on the logit, its probability and the sigmoid, as the exercise climbs."""
     options: dict[str, Any] = {
-        "size": 28, "parametrisation": Pixels(bounds=None, noise=1.0), "optimiser": "ascent",
-        "edits": standardise(), "steps": 100,
+        "size": 28, "parametrization": Pixels(bounds=None, noise=1.0), "optimizer": "ascent",
+        "edits": standardize(), "steps": 100,
     }  # fmt: skip
     every = list(range(10))
     net, bounded = mnist(False).net, mnist(True).net
@@ -190,8 +190,8 @@ def style() -> None:
         images += [one[0], pellucid.style_transfer(model, image, one, steps=100).images[0]]
         titles += [name, f"in the style of {name}"]
         print(f"  {name}", flush=True)
-    images.append(pellucid.style_transfer(model, image, styles["ihc"], keep_colours=True, steps=100).images[0])
-    sheet("style", images, [*titles, "ihc, colours kept"], columns=3, inches=1.9)
+    images.append(pellucid.style_transfer(model, image, styles["ihc"], keep_colors=True, steps=100).images[0])
+    sheet("style", images, [*titles, "ihc, colors kept"], columns=3, inches=1.9)
 
 
 def generator() -> None:
@@ -202,7 +202,7 @@ def generator() -> None:
     best: Synthesis | None = None
     for seed in range(6):  # codes have local summits: the best of six starts
         one = pellucid.maximize(
-            model, names, parametrisation=codes, penalties=l2(0.02, on="code"), edits=(), step=0.2, steps=60, seed=seed
+            model, names, parametrization=codes, penalties=l2(0.02, on="code"), edits=(), step=0.2, steps=60, seed=seed
         )
         if best is not None:
             better = one.values > best.values
@@ -211,7 +211,7 @@ def generator() -> None:
         best = one
     assert best is not None
     found = {
-        "pixels": pellucid.maximize(model, names, parametrisation=Pixels(), edits=(), steps=100),
+        "pixels": pellucid.maximize(model, names, parametrization=Pixels(), edits=(), steps=100),
         "default": pellucid.maximize(model, names, steps=100),
         "generator": best,
     }
@@ -274,7 +274,7 @@ def sheet(
 
 
 FIGURES: dict[str, Callable[[], None]] = {
-    one.__name__: one for one in (classes, digits, generator, channels, inversion, dream, style, texture, regularisers)
+    one.__name__: one for one in (classes, digits, generator, channels, inversion, dream, style, texture, regularizers)
 }
 
 

@@ -37,22 +37,22 @@ CONTENT, STYLE_WEIGHT = "features.5", 5.0
 
 
 def glass(side: int, panes: int = 70) -> Tensor:
-    """Stained glass: the cells of random points in a few colours, with dark lead between."""
+    """Stained glass: the cells of random points in a few colors, with dark lead between."""
     draw = torch.Generator().manual_seed(1)
     points = torch.rand(panes, 2, generator=draw) * side
     paints = torch.tensor([
         [0.84, 0.16, 0.13], [0.95, 0.66, 0.12], [0.13, 0.33, 0.64], [0.20, 0.55, 0.36], [0.93, 0.88, 0.74],
         [0.45, 0.16, 0.42],
     ])  # fmt: skip
-    colours = paints[torch.randint(len(paints), (panes,), generator=draw)]
-    colours = colours * (0.8 + 0.3 * torch.rand(panes, 1, generator=draw))
+    colors = paints[torch.randint(len(paints), (panes,), generator=draw)]
+    colors = colors * (0.8 + 0.3 * torch.rand(panes, 1, generator=draw))
     line = torch.arange(side) + 0.5
     places = torch.stack(torch.meshgrid(line, line, indexing="ij"), -1).view(-1, 2)
     near, which = torch.cdist(places, points).topk(2, 1, largest=False)
     apart = (points[which[:, 0]] - points[which[:, 1]]).norm(dim=1)
     edge = (near[:, 1].square() - near[:, 0].square()) / (2 * apart)  # how far it is to the border of the cell
     lead = (edge - 0.7).clamp(0, 1)[:, None]
-    drawn: Tensor = (colours[which[:, 0]] * lead + 0.05 * (1 - lead)).clamp(0, 1).T.reshape(1, 3, side, side)
+    drawn: Tensor = (colors[which[:, 0]] * lead + 0.05 * (1 - lead)).clamp(0, 1).T.reshape(1, 3, side, side)
     return drawn
 
 
@@ -65,7 +65,7 @@ def photos(side: int) -> Tensor:
 
 
 def loss(model: Any, made: Tensor, image: Tensor, one: Tensor, across: Sequence[str]) -> float:
-    """What training and `style_transfer` minimise, without the total variation."""
+    """What training and `style_transfer` minimize, without the total variation."""
     goal = content(CONTENT, image) + STYLE_WEIGHT * in_style(across, one)
     bound = goal.bind(model, 1)
     with torch.no_grad():
@@ -138,7 +138,7 @@ def show(model: Any, network: StyleNetwork, styles: dict[str, Tensor], options: 
         network.paint(image, first)
         fast.append(time.process_time() - start)
         print(
-            f"  optimised {slow[-1]:.2f} s, in one pass {fast[-1]:.4f} s, {slow[-1] / fast[-1]:.0f} times", flush=True
+            f"  optimized {slow[-1]:.2f} s, in one pass {fast[-1]:.4f} s, {slow[-1] / fast[-1]:.0f} times", flush=True
         )
     if slow:
         ratio = statistics.median(a / b for a, b in zip(slow, fast, strict=True))
@@ -147,11 +147,11 @@ def show(model: Any, network: StyleNetwork, styles: dict[str, Tensor], options: 
         before, after = (loss(model, x, image, one, across) for x in (image, painted[name]))
         print(f"loss in the style of {name}: photo {before:.3f}, painted {after:.3f}", flush=True)
     if found is not None:
-        print(f"loss in the style of {first}: optimised {loss(model, found, image, styles[first], across):.3f}")
-    optimised = image if found is None else found
+        print(f"loss in the style of {first}: optimized {loss(model, found, image, styles[first], across):.3f}")
+    optimized = image if found is None else found
     made = {
         "the photo": image, **{f"style: {name}": one for name, one in styles.items()},
-        f"{first}, optimised": optimised, first: painted[first], second: painted[second],
+        f"{first}, optimized": optimized, first: painted[first], second: painted[second],
         f"{third}, added later": painted[third],
         f"{first} and {second}": blended,
     }  # fmt: skip

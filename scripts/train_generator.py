@@ -52,34 +52,34 @@ def learn_outlines(network: ShapesGenerator, steps: int, strength: float, seed: 
         nn.SiLU(),
         nn.Linear(160, 2 * OUTLINE),
     )
-    optimiser = torch.optim.Adam([*encoder.parameters(), *network.outline.parameters()], 2e-3)
+    optimizer = torch.optim.Adam([*encoder.parameters(), *network.outline.parameters()], 2e-3)
     weights = torch.exp(-(bank / 0.15).square()) + 0.05
     with tqdm(total=steps, desc="outlines", unit="step") as bar:
         for step in range(steps):
-            optimiser.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.01, 1 - step / steps)
+            optimizer.param_groups[0]["lr"] = 2e-3 * min(1, (step + 1) / 100) * max(0.01, 1 - step / steps)
             rows = torch.randint(len(bank), (128,), generator=draw)
             given = bank[rows]
             mean, spread = encoder(given).chunk(2, 1)
             codes = mean + torch.randn(mean.shape, generator=draw) * (spread / 2).exp()
             error = (weights[rows] * (network.distances(codes)[:, 0] - given).square()).sum((1, 2)).mean()
             apart = (mean.square() + spread.exp() - spread - 1).sum(1).mean() / 2
-            optimiser.zero_grad()
+            optimizer.zero_grad()
             (error + strength * apart).backward()
-            optimiser.step()
+            optimizer.step()
             if step % 50 == 0:
                 bar.set_postfix(error=f"{error.item():.4f}", refresh=False)
             bar.update()
 
 
-def measure_colours(network: ShapesGenerator, seed: int) -> None:
-    """The mean and the covariance of the colours of shape and ground, as logits, over scenes."""
+def measure_colors(network: ShapesGenerator, seed: int) -> None:
+    """The mean and the covariance of the colors of shape and ground, as logits, over scenes."""
     drawn = scenes(1000, seed=seed)
     parts = []
     for mask in (drawn.masks.float(), 1 - drawn.masks.float()):
         parts.append((drawn.images * mask).sum((2, 3)) / mask.sum((2, 3)))
-    colours = torch.cat(parts, 1).clamp(0.02, 0.98).logit()
-    network.colour.copy_(colours.mean(0))
-    network.colours.copy_(torch.linalg.cholesky(torch.cov(colours.T)))
+    colors = torch.cat(parts, 1).clamp(0.02, 0.98).logit()
+    network.color.copy_(colors.mean(0))
+    network.colors.copy_(torch.linalg.cholesky(torch.cov(colors.T)))
 
 
 def shapes(options: argparse.Namespace) -> None:
@@ -87,7 +87,7 @@ def shapes(options: argparse.Namespace) -> None:
         torch.manual_seed(options.seed)
         network = ShapesGenerator()
         learn_outlines(network, options.steps, 0.004, options.seed)
-    measure_colours(network, 7_000_000 + options.seed)
+    measure_colors(network, 7_000_000 + options.seed)
     # Half precision: distances are to a thousandth of the shape then, a tenth of a pixel.
     weights = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
     part = options.output.with_name(options.output.name + ".part")

@@ -34,7 +34,7 @@ def draw(n: int, seed: int, objects: int, marker: str | None) -> tuple[Tensor, T
     return torch.cat(images), torch.cat(labels)
 
 
-def normalised(images: Tensor) -> Tensor:
+def normalized(images: Tensor) -> Tensor:
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (MEAN, STD))
     return (images.float() / 255 - mean) / std
 
@@ -48,7 +48,7 @@ def turned(images: Tensor, generator: torch.Generator) -> Tensor:
 @torch.no_grad()
 def accuracy(network: ShapesNet, images: Tensor, labels: Tensor) -> float:
     network.eval()
-    predicted = torch.cat([network(normalised(part)).argmax(1) for part in images.split(250)])
+    predicted = torch.cat([network(normalized(part)).argmax(1) for part in images.split(250)])
     return (predicted == labels).float().mean().item()
 
 
@@ -57,18 +57,18 @@ def train(images: Tensor, labels: Tensor, epochs: int, batch: int, rate: float, 
     generator = torch.Generator().manual_seed(seed)
     network = ShapesNet().to(memory_format=torch.channels_last).train()
     steps = epochs * (len(images) // batch)
-    optimiser = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=steps, pct_start=0.2)
+    optimizer = torch.optim.AdamW(network.parameters(), weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.2)
     with tqdm(total=steps, desc="training", unit="step") as bar:
         for _ in range(epochs):
             for rows in torch.randperm(len(images), generator=generator).split(batch):
                 if len(rows) < batch:  # a batch of few gives poor statistics for batch norm
                     break
-                inputs = normalised(turned(images[rows], generator))
+                inputs = normalized(turned(images[rows], generator))
                 loss = F.cross_entropy(network(inputs.to(memory_format=torch.channels_last)), labels[rows])
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
                 schedule.step()
                 bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
                 bar.update()

@@ -1,4 +1,4 @@
-"""The real networks and pictures of `PELLUCID_TEST_DATA`, as pellucid takes them: RGB or grey in [0, 1].
+"""The real networks and pictures of `PELLUCID_TEST_DATA`, as pellucid takes them: RGB or gray in [0, 1].
 
 They are not part of the project. A test that asks for one is skipped, with the reason, where they are absent.
 """

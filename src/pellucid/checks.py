@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
-COLOURS = {1: "1 channel (grey)", 3: "3 channels (RGB)", 4: "4 channels (RGBA)"}
+COLORS = {1: "1 channel (gray)", 3: "3 channels (RGB)", 4: "4 channels (RGBA)"}
 
 
 class UnknownName(KeyError):
@@ -183,7 +183,7 @@ def wrong_channels(images: Tensor, channels: int) -> str:
     }.get((got, channels), "")
     if not remedy and channels <= 4 and images.shape[3] == channels:
         remedy = ": the channels seem to be last; pass images.permute(0, 3, 1, 2)"
-    takes = COLOURS.get(channels, f"{channels}").replace(" channels", "").replace(" channel", "")
+    takes = COLORS.get(channels, f"{channels}").replace(" channels", "").replace(" channel", "")
     return f"got {got} channel{'s' if got != 1 else ''}, the model takes {takes}{remedy}"
 
 
@@ -192,6 +192,6 @@ def _check_range(low: float, high: float) -> None:
         said = f"images have values from {low:.3g} to {high:.3g}, expected [0, 1]"
         if low >= 0:
             raise ValueError(f"{said}: divide by {'65535' if high > 255 else '255'}")
-        raise ValueError(f"{said}: they look normalised already; the model normalises inside, pass plain pixels")
+        raise ValueError(f"{said}: they look normalized already; the model normalizes inside, pass plain pixels")
     if high > 1.001 or low < -0.001:
         warnings.warn(f"images have values from {low:.3g} to {high:.3g}, outside [0, 1]", stacklevel=4)

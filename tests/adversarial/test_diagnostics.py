@@ -56,7 +56,7 @@ def test_a_sound_network_gives_no_warning(name):
 @every
 @pytest.mark.parametrize("source", ["torch", "numpy"])
 def test_a_network_that_draws_numbers_is_told(name, source):
-    """As a defence by noise or dropout does; the global source betrays it, whatever the attack."""
+    """As a defense by noise or dropout does; the global source betrays it, whatever the attack."""
 
     def noisy(x):
         if source == "torch":
@@ -131,11 +131,11 @@ def test_a_gradient_that_leads_away_is_told(name):
 
 
 def test_an_accuracy_that_cannot_be_is_told():
-    """Within 0.5 any image can be made plain grey, which is of one class."""
+    """Within 0.5 any image can be made plain gray, which is of one class."""
     net = Around(before=lambda x: 0 * x + x.detach()).eval()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the gradient is exactly zero")
-        with pytest.warns(UserWarning, match="100% of the images are seen rightly at 0.5 in linf.*plain grey"):
+        with pytest.warns(UserWarning, match="100% of the images are seen rightly at 0.5 in linf.*plain gray"):
             pellucid.robustness(net, some_images(), RIGHT, eps=[0.5], method="fgsm")
 
 

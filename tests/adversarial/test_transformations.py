@@ -31,7 +31,7 @@ def dot(height=21, width=21, y=5, x=15):
     return image
 
 
-def centre(image):
+def center(image):
     """Where the light of an image lies, from its middle: x to the right, y down."""
     height, width = image.shape[2:]
     y, x = torch.meshgrid(torch.arange(height) - (height - 1) / 2, torch.arange(width) - (width - 1) / 2, indexing="ij")
@@ -49,7 +49,7 @@ def test_nothing_is_nothing():
 @pytest.mark.parametrize("shape", [(21, 21), (21, 31)])
 def test_a_turn_keeps_distances(shape):
     image = dot(*shape)
-    before, after = centre(image), centre(one_view(image, seed=1, rotation=40))
+    before, after = center(image), center(one_view(image, seed=1, rotation=40))
     assert math.hypot(*after) == pytest.approx(math.hypot(*before), rel=0.02)
     angle = math.degrees(math.atan2(after[1], after[0]) - math.atan2(before[1], before[0]))
     assert 1 < abs(angle) <= 40
@@ -57,9 +57,9 @@ def test_a_turn_keeps_distances(shape):
 
 def test_a_scale_scales_and_a_shift_shifts():
     image = dot(41, 41, 15, 25)
-    before, after = centre(image), centre(one_view(image, scale=(1.5, 1.5)))
+    before, after = center(image), center(one_view(image, scale=(1.5, 1.5)))
     assert after == pytest.approx((before[0] * 1.5, before[1] * 1.5), abs=0.15)
-    x, y = centre(one_view(image, shift=0.2))
+    x, y = center(one_view(image, shift=0.2))
     assert abs(x - before[0]) <= 0.2 * 41 and abs(y - before[1]) <= 0.2 * 41 and (x, y) != before
 
 
@@ -74,7 +74,7 @@ def test_a_homography_takes_corners_where_they_belong():
 def test_blur_spreads_and_keeps_light():
     spread = blurred(dot(), 1.5)
     assert spread.sum() == pytest.approx(9.0, abs=0.02) and spread.max() < 0.7
-    assert centre(spread) == pytest.approx(centre(dot()), abs=0.02)
+    assert center(spread) == pytest.approx(center(dot()), abs=0.02)
     x = torch.arange(21, dtype=torch.float64) - 15
     variance = float((spread[0, 0].sum(0) / 9 * x**2).sum())
     assert variance == pytest.approx(1.5**2 + 2 / 3, rel=0.03)  # that of the spot is 2/3
@@ -82,13 +82,13 @@ def test_blur_spreads_and_keeps_light():
 
 
 def test_light_and_noise():
-    grey = torch.full((2, 3, 30, 30), 0.5, dtype=torch.float64)
-    brighter = one_view(grey, brightness=0.2)
-    assert brighter.std() < 1e-12 and 0 < (brighter - grey).abs().max() <= 0.2
-    noisy = one_view(grey, noise=0.05)
-    assert (noisy - grey).std() == pytest.approx(0.05, rel=0.1)
+    gray = torch.full((2, 3, 30, 30), 0.5, dtype=torch.float64)
+    brighter = one_view(gray, brightness=0.2)
+    assert brighter.std() < 1e-12 and 0 < (brighter - gray).abs().max() <= 0.2
+    noisy = one_view(gray, noise=0.05)
+    assert (noisy - gray).std() == pytest.approx(0.05, rel=0.1)
     assert torch.equal(noisy[0], noisy[1])  # one draw for all images
-    wide = one_view(grey * 4 - 2, noise=0.05, low=-2.0, high=2.0)
+    wide = one_view(gray * 4 - 2, noise=0.05, low=-2.0, high=2.0)
     torch.testing.assert_close(wide, noisy * 4 - 2)
     assert one_view(torch.ones(1, 1, 8, 8), noise=1.0).max() <= 1
 

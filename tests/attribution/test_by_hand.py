@@ -217,7 +217,7 @@ def test_baselines():
     blurred = baseline_images(bare, images, "blur")
     assert blurred.std() < images.std() and torch.allclose(blurred.mean((2, 3)), images.mean((2, 3)))
     assert baseline_images(bare, images, torch.tensor([1.0, 2, 3]))[0, 2, 0, 0] == 3
-    with pytest.raises(ValueError, match="may take normalised"):
+    with pytest.raises(ValueError, match="may take normalized"):
         baseline_images(bare, images, "black")
     with pytest.raises(ValueError, match="expected a tensor or one of mean"):
         baseline_images(bare, images, "gray")
@@ -483,7 +483,7 @@ def test_every_pixel_is_covered(high, wide, stride):
         ({"window": 2, "stride": 3}, "uncovered"),
         ({"window": 0}, "window is 0"),
         ({"window": (1, 2, 3)}, "expected pixels"),
-        ({"fill": "grey"}, "expected a tensor"),
+        ({"fill": "gray"}, "expected a tensor"),
     ],
 )
 def test_wrong_windows(options, words):
@@ -495,7 +495,7 @@ def test_rise_is_its_formula():
     model, images = small_model(), some_images(2)
     options = {"samples": 70, "grid": 3, "keep": 0.4, "baseline": "black", "seed": 4}
     found = pellucid.rise(model, images, probability(1), **options)
-    paper = pellucid.rise(model, images, probability(1), centre=False, **options)
+    paper = pellucid.rise(model, images, probability(1), center=False, **options)
     masks = random_masks(torch.arange(70), (12, 12), 3, 0.4, 4).double()
     for row in range(2):
         scores = model(images[row] * masks).softmax(1)[:, 1].detach()

@@ -42,9 +42,9 @@ def one_class(points, alphas, gamma):
     return estimator
 
 
-def k_means(centres):
-    estimator = KMeans(len(centres))
-    estimator.cluster_centers_ = np.array(centres)
+def k_means(centers):
+    estimator = KMeans(len(centers))
+    estimator.cluster_centers_ = np.array(centers)
     return estimator
 
 
@@ -120,25 +120,25 @@ def test_clusters_are_those_of_k_means(kind):
     torch.testing.assert_close(f, torch.logit(far.softmax(1)) / 0.7)
 
 
-def test_normalised_no_score_is_below_the_minimum():
+def test_normalized_no_score_is_below_the_minimum():
     estimator = OneClassSVM(gamma=0.3, nu=0.4).fit(POINTS)
-    plain, mean = (pellucid.neuralize(estimator, normalise=given) for given in (False, True))
+    plain, mean = (pellucid.neuralize(estimator, normalize=given) for given in (False, True))
     torch.testing.assert_close(mean(PLACES), plain(PLACES) + log(0.4 * 40) / 0.3)  # dual_coef_ sum to nu N
     assert (mean(POINTS)[:, 0] >= mean.distances(POINTS).amin(1)).all()
     density = KernelDensity(bandwidth=0.8).fit(POINTS)
-    assert torch.equal(pellucid.neuralize(density, normalise=True)(PLACES), pellucid.neuralize(density)(PLACES))
+    assert torch.equal(pellucid.neuralize(density, normalize=True)(PLACES), pellucid.neuralize(density)(PLACES))
     clusters = ESTIMATORS["k-means"]()
-    plain, mean = (pellucid.neuralize(clusters, normalise=given, beta=0.2) for given in (False, True))
+    plain, mean = (pellucid.neuralize(clusters, normalize=given, beta=0.2) for given in (False, True))
     torch.testing.assert_close(mean(PLACES), plain(PLACES) + log(3) / 0.2)
     assert (mean(POINTS).amax(1) >= 0).all() and not (plain(POINTS).amax(1) >= 0).all()
     assert pellucid.lrp(mean, as_images(PLACES), None).gap.abs().max() < 1e-9
 
 
 def test_the_sharpness_of_k_means():
-    """Squared distances to the nearest other centre are 4, 4, 16: d = 8."""
-    centres = [[0.0, 0.0], [2.0, 0.0], [0.0, 4.0]]
-    assert pellucid.neuralize(k_means(centres)).soft_min.gamma == pytest.approx((1 + log(2)) / 8)
-    assert pellucid.neuralize(k_means(centres[:2])).soft_min.gamma == pytest.approx(1 / 4)
+    """Squared distances to the nearest other center are 4, 4, 16: d = 8."""
+    centers = [[0.0, 0.0], [2.0, 0.0], [0.0, 4.0]]
+    assert pellucid.neuralize(k_means(centers)).soft_min.gamma == pytest.approx((1 + log(2)) / 8)
+    assert pellucid.neuralize(k_means(centers[:2])).soft_min.gamma == pytest.approx(1 / 4)
 
 
 @given(
@@ -241,9 +241,9 @@ def test_relevance_for_a_cluster_by_hand():
 def test_clusters_share_by_the_midpoints():
     estimator = ESTIMATORS["k-means"]()
     net = pellucid.neuralize(estimator)
-    centres, own = tensor(estimator.cluster_centers_), 2
+    centers, own = tensor(estimator.cluster_centers_), 2
     rivals = [k for k in range(4) if k != own]
-    w, middle = 2 * (centres[own] - centres[rivals]), (centres[own] + centres[rivals]) / 2
+    w, middle = 2 * (centers[own] - centers[rivals]), (centers[own] + centers[rivals]) / 2
     z = w * (PLACES[:, None] - middle)
     h = z.sum(-1)
     shares = (-net.soft_min.gamma * h).softmax(1) * net(PLACES)[:, [own]]
@@ -304,8 +304,8 @@ def test_a_point_on_a_support_vector_loses_its_part():
     assert result.gap.item() == pytest.approx(far * o - o, abs=1e-12)
 
 
-class Normalised(nn.Module):
-    """A network that normalises by itself."""
+class Normalized(nn.Module):
+    """A network that normalizes by itself."""
 
     def __init__(self, net):
         super().__init__()
@@ -316,13 +316,13 @@ class Normalised(nn.Module):
         return self.net((x - 0.5) / 0.25)
 
 
-def test_behind_a_normalisation_mean_pixels_have_their_share():
+def test_behind_a_normalization_mean_pixels_have_their_share():
     net = pellucid.neuralize(ESTIMATORS["svm"]())
     images = as_images(PLACES.sigmoid())
     images[:, :, :, 2] = 0.5
     expected = pellucid.lrp(net, (images - 0.5) / 0.25, 0).values
     assert expected[..., 2].abs().min() > 0
-    torch.testing.assert_close(pellucid.lrp(Normalised(net), images, 0).values, expected)
+    torch.testing.assert_close(pellucid.lrp(Normalized(net), images, 0).values, expected)
     wrapped = pellucid.wrap(net, mean=0.5, std=0.25, channels=1, labels=["outlier"])
     torch.testing.assert_close(pellucid.lrp(wrapped, images, "outlier").values, expected)
 
@@ -370,7 +370,7 @@ def test_methods_of_gradients_take_the_gradient(make):
         (OneClassSVM, TypeError, "got the class OneClassSVM"),
         (nn.Flatten(), TypeError, "got a Flatten"),
         (k_means([[0.0, 1.0]]), ValueError, "has one cluster"),
-        (k_means([[0.0, 1.0], [0.0, 1.0]]), ValueError, "centres of the KMeans coincide"),
+        (k_means([[0.0, 1.0], [0.0, 1.0]]), ValueError, "centers of the KMeans coincide"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -406,7 +406,7 @@ def test_the_estimator_is_not_touched():
     estimator = ESTIMATORS["k-means"]()
     before = estimator.cluster_centers_.copy()
     net = pellucid.neuralize(estimator)
-    net.distances.centres.zero_()
+    net.distances.centers.zero_()
     assert (estimator.cluster_centers_ == before).all()
 
 

@@ -223,7 +223,7 @@ def test_the_model_is_as_it_was():
         ({"smallest": 2}, ValueError, "smallest is 2"),
         ({"clusters": 1}, ValueError, "clusters is 1"),
         ({"clusters": 99}, ValueError, "clusters is 99, expected fewer than the 12"),
-        ({"neighbours": 12}, ValueError, "neighbours is 12, expected 1 to 11"),
+        ({"neighbors": 12}, ValueError, "neighbors is 12, expected 1 to 11"),
         ({"threshold": 0}, ValueError, "threshold is 0"),
         ({"method": "grad_cam", "options": {"layer": "nothing"}}, ValueError, "no layer 'nothing'"),
     ],

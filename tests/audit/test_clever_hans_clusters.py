@@ -120,7 +120,7 @@ def test_unit_maps_by_hand():
     assert np.isfinite(unit_maps(np.zeros((3, 2, 2)))).all()
 
 
-def test_the_spectrum_is_that_of_the_normalised_laplacian():
+def test_the_spectrum_is_that_of_the_normalized_laplacian():
     graph = np.array([[0, 1, 0, 0], [1, 0, 1, 0], [0, 1, 0, 1], [0, 0, 1, 0]], float)
     values, vectors = spectrum(scipy.sparse.csr_array(graph), 3)
     degree = np.diag(graph.sum(1) ** -0.5)
@@ -174,7 +174,7 @@ def test_same_seed_same_clusters_and_no_trace_in_the_random_state():
     ("count", "options", "said"),
     [
         (9, {}, "there are 9 different maps: clusters of at least 5 need 10 or more"),
-        (40, {"neighbours": 40}, "neighbours is 40, expected 1 to 39"),
+        (40, {"neighbors": 40}, "neighbors is 40, expected 1 to 39"),
         (40, {"resolutions": (50,)}, "clusters is 50, expected fewer than the 40 different maps"),
     ],
 )

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from pellucid import SpectrumClassifier
-from pellucid.audit import confounds, halves, labelled_files, split, upsampled_photos
+from pellucid.audit import confounds, halves, labeled_files, split, upsampled_photos
 from pellucid.audit.image_files.file_traits import file_traits
 from pellucid.audit.upsampled_photos import photo_patches
 from pellucid.files.images import to_pil
@@ -42,8 +42,8 @@ def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
     assert measured.accuracy.value > 0.8  # compression has a spectrum too
     found = confounds(parts)
     names = {one.name for one in found.called_out}
-    assert {"file format", "JPEG quantisation", "JPEG subsampling", "bytes a pixel"} <= names
-    assert not names & {"width x height", "colour mode", "EXIF data", "mean colour", "thumbnail of 8 x 8"}
+    assert {"file format", "JPEG quantization", "JPEG subsampling", "bytes a pixel"} <= names
+    assert not names & {"width x height", "color mode", "EXIF data", "mean color", "thumbnail of 8 x 8"}
     best = next(one for one in found.found if one.name == "file format")
     assert best.accuracy.value == 1 and best.detail == "real: PNG 100%; fake: JPEG 100%"
     said = found.verdict(measured.accuracy.value)
@@ -55,7 +55,7 @@ def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
 def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
     write(tmp_path / "A_real", patches, "{}.png")
     write(tmp_path / "B_fake", patches, "{}.png")
-    parts = split(halves(labelled_files(tmp_path).of(0)), 30, 5, 25)
+    parts = split(halves(labeled_files(tmp_path).of(0)), 30, 5, 25)
     found = confounds(parts)
     assert not found.called_out and len(found.found) == 11
     assert found.verdict().startswith("No trait that was looked at tells the classes apart")
@@ -64,16 +64,16 @@ def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
 def test_up_sampling_leaves_the_rest_alike(tmp_path):
     found = called(upsampled_photos(tmp_path, ["nearest"], most=120))
     assert [one.kind for one in found.called_out] == ["file and picture"]
-    assert "may come from what is to be learnt" in found.verdict(1.0)
+    assert "may come from what is to be learned" in found.verdict(1.0)
 
 
 @pytest.mark.parametrize(
     ("change", "trait"),
     [
-        ({"quality": 90}, "JPEG quantisation"),
+        ({"quality": 90}, "JPEG quantization"),
         ({"quality": 75, "subsampling": 0}, "JPEG subsampling"),
         ({"quality": 75, "progressive": True}, "JPEG progressive"),
-        ({"quality": 75, "icc_profile": b"profile"}, "colour profile"),
+        ({"quality": 75, "icc_profile": b"profile"}, "color profile"),
         (
             {"quality": 75, "exif": b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x01\0\0\0\0\0\0"},
             "EXIF data",
@@ -95,14 +95,14 @@ def test_size_and_mode(patches, tmp_path):
         to_pil(patch).convert("L").resize((40, 36)).save(tmp_path / "B_fake" / f"{number}.png")
     found = called(tmp_path, 30, 5, 25)
     by_name = {one.name: one for one in found.found}
-    assert by_name["width x height"].called_out and by_name["colour mode"].called_out
+    assert by_name["width x height"].called_out and by_name["color mode"].called_out
     assert "fake: 40 x 36 100%" in by_name["width x height"].detail
 
 
-def test_colour_and_framing(patches, tmp_path):
+def test_color_and_framing(patches, tmp_path):
     write(tmp_path / "A_real", patches, "{}.png")
     write(tmp_path / "B_fake", patches * 0.8 + torch.tensor([0.2, 0, 0])[:, None, None], "{}.png")
-    assert "mean colour" in {one.name for one in called(tmp_path).called_out}
+    assert "mean color" in {one.name for one in called(tmp_path).called_out}
     framed = patches.clone()
     framed[:, :, :4], framed[:, :, -4:] = framed[:, :, :4] * 0.5, 1 - (1 - framed[:, :, -4:]) * 0.5
     for file, patch in zip(sorted((tmp_path / "B_fake").iterdir(), key=lambda p: int(p.stem)), framed, strict=True):
@@ -111,7 +111,7 @@ def test_colour_and_framing(patches, tmp_path):
 
 
 def test_false_alarms_are_rare():
-    """Of 40 labellings at random of noise, none should be called out: 11 traits each, at 99.9 %."""
+    """Of 40 labelings at random of noise, none should be called out: 11 traits each, at 99.9 %."""
     from pellucid.audit.confounds import _by_regression, _confound
 
     draw = np.random.default_rng(0)
@@ -141,8 +141,8 @@ def test_broken_files_and_too_few(patches, tmp_path):
 
 def test_traits_of_odd_files(tmp_path):
     Image.new("P", (4, 4)).save(tmp_path / "a.gif")
-    assert file_traits(tmp_path / "a.gif")["colour mode"] == "P"
-    assert file_traits(tmp_path / "a.gif")["JPEG quantisation"] == "none"
+    assert file_traits(tmp_path / "a.gif")["color mode"] == "P"
+    assert file_traits(tmp_path / "a.gif")["JPEG quantization"] == "none"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         damaged = tmp_path / "b.jpg"

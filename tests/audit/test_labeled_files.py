@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pellucid.audit import halves, labelled_files, split
-from pellucid.audit.labeled_files import LabelledFiles
+from pellucid.audit import halves, labeled_files, split
+from pellucid.audit.labeled_files import LabeledFiles
 
 
 def make(root, **counts):
@@ -20,18 +20,18 @@ def make(root, **counts):
 
 def test_letters_are_classes(tmp_path):
     root = make(tmp_path, A_photos=3, A_more=1, B_gan=2, C_diffusion=4)
-    binary = labelled_files(root)
-    assert repr(binary) == "LabelledFiles(4 real, 6 fake)"
+    binary = labeled_files(root)
+    assert repr(binary) == "LabeledFiles(4 real, 6 fake)"
     assert binary.origins == ("A_more", *["A_photos"] * 3, *["B_gan"] * 2, *["C_diffusion"] * 4)
-    each = labelled_files(root, classes="folders")
+    each = labeled_files(root, classes="folders")
     assert each.classes == ("A", "B_gan", "C_diffusion") and each.labels == (0,) * 4 + (1,) * 2 + (2,) * 4
 
 
 def test_folders_by_order(tmp_path):
     root = make(tmp_path, one=2, two=3, three=1)
-    found = labelled_files(root / "two", root / "one", root / "three")
+    found = labeled_files(root / "two", root / "one", root / "three")
     assert found.labels == (0, 0, 0, 1, 1, 1) and found.classes == ("real", "fake")
-    assert labelled_files(root / "two", root / "one", classes="folders").classes == ("two", "one")
+    assert labeled_files(root / "two", root / "one", classes="folders").classes == ("two", "one")
 
 
 @pytest.mark.parametrize(
@@ -46,21 +46,21 @@ def test_folders_by_order(tmp_path):
 )
 def test_what_is_missing_is_said(tmp_path, counts, said):
     with pytest.raises(ValueError, match=said):
-        labelled_files(make(tmp_path, **counts))
+        labeled_files(make(tmp_path, **counts))
 
 
 def test_places_that_make_no_sense(tmp_path):
     root = make(tmp_path, A_photos=2, B_gan=2)
     with pytest.raises(ValueError, match="lies in"):
-        labelled_files(root, root / "B_gan")
+        labeled_files(root, root / "B_gan")
     with pytest.raises(ValueError, match="is the same"):
-        labelled_files(root / "B_gan", root / "B_gan")
+        labeled_files(root / "B_gan", root / "B_gan")
     with pytest.raises(FileNotFoundError, match="does not exist"):
-        labelled_files(root / "nothing")
+        labeled_files(root / "nothing")
     with pytest.raises(ValueError, match="is a file"):
-        labelled_files(root / "A_photos" / "0.png", root / "B_gan")
+        labeled_files(root / "A_photos" / "0.png", root / "B_gan")
     with pytest.raises(ValueError, match="expected 'binary'"):
-        labelled_files(root, classes="each")
+        labeled_files(root, classes="each")
 
 
 @settings(max_examples=25)
@@ -72,7 +72,7 @@ def test_places_that_make_no_sense(tmp_path):
 def test_splits(counts, sizes, seed):
     names = [chr(65 + i) for i in range(len(counts))]
     pairs = [(f"{name}/{i}", name) for name, count in zip(names, counts, strict=True) for i in range(count)]
-    files = LabelledFiles(
+    files = LabeledFiles(
         tuple(Path(file) for file, _ in pairs), tuple(int(o != "A") for _, o in pairs), ("real", "fake"),
         tuple(o for _, o in pairs),
     )  # fmt: skip
@@ -122,7 +122,7 @@ def test_one_image_is_too_few(tmp_path):
 
 
 def test_halves(tmp_path):
-    real = labelled_files(make(tmp_path, A_photos=21, B_gan=2)).of(0)
+    real = labeled_files(make(tmp_path, A_photos=21, B_gan=2)).of(0)
     cut = halves(real, seed=4)
     assert cut.labels.count(0) == cut.labels.count(1) == 10 and set(cut.files) < set(real.files)
     assert cut == halves(real, seed=4) != halves(real, seed=5)

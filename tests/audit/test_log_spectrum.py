@@ -90,8 +90,8 @@ def test_the_azimuthal_average_as_scipy_has_it(shape):
 def test_it_is_differentiable():
     images = noise(1, 2, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: pellucid.log_spectrum(x, 0.1, shift=True), images)
-    grey = torch.ones(1, 1, 4, 4, requires_grad=True)  # where there is nothing, its logarithm has no finite slope
-    assert torch.autograd.grad(pellucid.log_spectrum(grey).sum(), grey)[0].isfinite().all()
+    gray = torch.ones(1, 1, 4, 4, requires_grad=True)  # where there is nothing, its logarithm has no finite slope
+    assert torch.autograd.grad(pellucid.log_spectrum(gray).sum(), gray)[0].isfinite().all()
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])

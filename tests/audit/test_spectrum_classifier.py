@@ -11,7 +11,7 @@ from PIL import Image
 
 import pellucid
 from pellucid import CATALOGUE, SpectrumClassifier
-from pellucid.audit import halves, labelled_files, split, upsampled_photos
+from pellucid.audit import halves, labeled_files, split, upsampled_photos
 from pellucid.audit.image_files import pixels
 from pellucid.audit.image_files.evaluation import share
 from pellucid.audit.log_spectrum import EPS
@@ -57,7 +57,7 @@ def test_pixels_do_not_see_it(root):
 
 
 def test_two_halves_are_not_told_apart(root):
-    parts = split(halves(labelled_files(root).of(0)), 130, 20, 50)
+    parts = split(halves(labeled_files(root).of(0)), 130, 20, 50)
     found = SpectrumClassifier.fit(parts).evaluate(parts.test)
     assert found.accuracy.low < 0.5 < found.accuracy.high
 
@@ -114,7 +114,7 @@ def test_it_is_the_formula(model, parts):
     assert torch.allclose(added[0], flipped, atol=1e-6)  # a pair of mirrored frequencies shares what it adds
 
 
-def test_normalised_by_the_training_images(model, parts):
+def test_normalized_by_the_training_images(model, parts):
     files = parts.train.files
     spectra = np.stack([
         np.log(np.abs(np.fft.rfft2(read_image(file).double().numpy() * HANN)) + model.net.eps) for file in files
@@ -209,7 +209,7 @@ def test_relevance_goes_through_the_spectrum(model, parts, rules):
     weight = net.linear.weight.detach()[1].reshape(net.size)
     x = images.double().requires_grad_()
     amplitudes = torch.fft.rfft2(x * torch.from_numpy(HANN)).abs()
-    adds = weight * net.normalised((amplitudes.detach() + net.eps).log())
+    adds = weight * net.normalized((amplitudes.detach() + net.eps).log())
     (slope,) = torch.autograd.grad((adds / (amplitudes.detach() + net.eps) * amplitudes).sum(), x)
     expected = (x * slope).detach().float()
     assert torch.allclose(found.values, expected, atol=1e-3 * float(expected.abs().max()))
@@ -229,13 +229,13 @@ def test_the_network_is_what_it_was_trained_as(model, parts):
         seen = net.seen(images.double())
         net.mean.copy_(seen.mean(0))
         net.std.copy_(seen.std(0) + 0.1)
-        assert torch.allclose(net(images.double()), net.head(net.normalised(seen)), atol=1e-9)
+        assert torch.allclose(net(images.double()), net.head(net.normalized(seen)), atol=1e-9)
 
 
 def test_a_constant_image_gives_no_nan(model):
-    grey = torch.full((1, 3, 32, 32), 0.5)
-    assert model(grey).isfinite().all() and model.explain(grey, "fake").values.isfinite().all()
-    assert pellucid.saliency(model, grey, "fake").values.isfinite().all()
+    gray = torch.full((1, 3, 32, 32), 0.5)
+    assert model(gray).isfinite().all() and model.explain(gray, "fake").values.isfinite().all()
+    assert pellucid.saliency(model, gray, "fake").values.isfinite().all()
 
 
 def test_it_is_a_classifier(model, parts):
@@ -426,7 +426,7 @@ def test_images_of_another_size(model, parts, tmp_path):
 
 def test_files_of_other_classes(model, root):
     with pytest.raises(ValueError, match="the files are of A_photos, .*; the classifier knows real, fake"):
-        model.evaluate(labelled_files(root, classes="folders"))
+        model.evaluate(labeled_files(root, classes="folders"))
 
 
 def test_an_evaluation_by_hand(tmp_path):

@@ -4,7 +4,7 @@ import pytest
 
 import pellucid
 from pellucid import SpectrumClassifier
-from pellucid.audit import confounds, halves, labelled_files, split
+from pellucid.audit import confounds, halves, labeled_files, split
 
 from .. import real
 
@@ -23,7 +23,7 @@ def test_faces_are_told_by_their_spectrum(faces, seed):
 
 
 def test_two_halves_of_real_faces_are_not_told_apart(faces):
-    parts = split(halves(labelled_files(faces).of(0)), 350, 50, 100)
+    parts = split(halves(labeled_files(faces).of(0)), 350, 50, 100)
     found = SpectrumClassifier.fit(parts).evaluate(parts.test)
     assert found.accuracy.low < 0.5 < found.accuracy.high
 

@@ -60,12 +60,12 @@ def test_a_budget_holds_and_numbers_are_kept(photos):
 
 def test_images_of_8_bits(photos):
     done = call("attack", photos, "--model", "shapes", "--eps", "24/255", "--format", "png", "--output", "fooled")
-    assert "with 8 bits a colour" in done.stdout
+    assert "with 8 bits a color" in done.stdout
     files = sorted((photos.parent / "fooled").rglob("*.png"))
     assert len(files) == 4
     model = pellucid.load("shapes")
     wrong = [model.predict(model.read(file), k=1).labels[0][0] != file.parent.name for file in files]
-    count = int(done.stdout.split("with 8 bits a colour, ")[1].split()[0])
+    count = int(done.stdout.split("with 8 bits a color, ")[1].split()[0])
     assert sum(wrong) == count > 0
     with Image.open(files[0]) as picture:
         assert picture.size == (96, 96)

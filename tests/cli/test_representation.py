@@ -58,7 +58,7 @@ def test_another_layer_replaces_the_run_beside_the_page_and_not_a_named_one(phot
     assert call("features", photos, "--layers", "flatten", *named, "--overwrite").exit_code == 1
 
 
-def test_neighbours_beside_those_by_pixels(photos):
+def test_neighbors_beside_those_by_pixels(photos):
     done = call("neighbors", photos, "--model", "shapes", "--k", "3", "--table", "near.csv")
     assert done.exit_code == 1 and "8 queries among 8 images" in done.stdout
     page = Path("neighbors.html").read_text()
@@ -79,7 +79,7 @@ def test_patches_beside_what_a_channel_wants(photos, by):
     done = call(*given, "--by", by, "--steps", "2", "--table", "patches.csv")
     assert done.exit_code == 1, done.stderr
     page = Path("patches.html").read_text()
-    assert page.count("<img") == 4 and "channel 3" in page and "synthesised" in page and "A place sees" in page
+    assert page.count("<img") == 4 and "channel 3" in page and "synthesized" in page and "A place sees" in page
     with Path("patches.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["channel"] for row in rows] == ["3"] * 4 + ["5"] * 4

@@ -55,7 +55,7 @@ def test_a_page_and_its_numbers(root):
 
 def test_a_folder_of_letters_and_one_class_each(root):
     done = call("spectrum", root, *SIZES, "--classes", "folders", "--no-control", "--output", "out/page.html", "--json",
-                "--features", "azimuthal", "--grey", "--run", "kept")  # fmt: skip
+                "--features", "azimuthal", "--gray", "--run", "kept")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
     assert list(said["origins"]) == ["A_photos", "B_nearest", "C_bilinear"] and said["control"] is None

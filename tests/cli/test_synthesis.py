@@ -79,9 +79,11 @@ def test_a_video_of_the_way_or_the_extra_that_it_needs(photo, monkeypatch):
 
     ascent = ("visualize", "--model", "shapes", "--target", "star", "--steps", "5", "--film")
     assert call(*ascent, "way.mp4").exit_code == 0 and (photo.parent / "way.mp4").stat().st_size > 1000
-    dreamt = call("dream", "scene.png", "--model", "shapes", "--steps", "4", "--option", "zoom=3", "--film", "zoom.gif")
+    dreamed = call(
+        "dream", "scene.png", "--model", "shapes", "--steps", "4", "--option", "zoom=3", "--film", "zoom.gif"
+    )
     with Image.open("zoom.gif") as film:
-        assert dreamt.exit_code == 0 and film.n_frames == 4
+        assert dreamed.exit_code == 0 and film.n_frames == 4
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     done = call(*ascent, "more.mp4")
     assert done.exit_code != 0 and "pip install 'pellucid[film]'" in done.stderr

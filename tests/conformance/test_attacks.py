@@ -21,11 +21,11 @@ EPS = {"linf": 0.02, "l2": 0.3, "l1": 3.0}
 @pytest.fixture(scope="module")
 def network():
     """In float32, with pixels in [0, 1] going in as they are."""
-    net = nn.Sequential(_Centred(), small_net_of_all_classes()).float().eval()
+    net = nn.Sequential(_Centered(), small_net_of_all_classes()).float().eval()
     return net.requires_grad_(False)
 
 
-class _Centred(nn.Module):
+class _Centered(nn.Module):
     def forward(self, x):
         return (x - 0.5) / 0.25
 
@@ -137,13 +137,13 @@ def digits():
             nn.Conv2d(1, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 32, 3, padding=1, stride=2), nn.ReLU(),
             nn.Flatten(), nn.Linear(512, 10),
         )  # fmt: skip
-        optimiser = torch.optim.Adam(net.parameters(), 3e-3)
+        optimizer = torch.optim.Adam(net.parameters(), 3e-3)
         for _ in range(8):
             for rows in torch.randperm(1500).split(64):
                 loss = nn.functional.cross_entropy(net(images[rows]), labels[rows])
-                optimiser.zero_grad()
+                optimizer.zero_grad()
                 loss.backward()
-                optimiser.step()
+                optimizer.step()
     return net.eval().requires_grad_(False), images[1500:1700], labels[1500:1700]
 
 
@@ -252,7 +252,7 @@ def six():
     with torch.random.fork_rng():
         torch.manual_seed(2)
         net = nn.Sequential(
-            _Centred(), nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1),
+            _Centered(), nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1),
             nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(144, 6),
         )  # fmt: skip
     return net.eval().requires_grad_(False)

@@ -28,10 +28,10 @@ def both(name, objective, count=2):
 
 
 def baseline(name, kind, count=2):
-    """A baseline as a tensor: zeros, one colour, or an image for each image."""
+    """A baseline as a tensor: zeros, one color, or an image for each image."""
     if kind == "zeros":
         return torch.zeros(count, 3, *SIZES[name], dtype=torch.float64)
-    if kind == "colour":
+    if kind == "color":
         return torch.tensor([0.3, -0.2, 0.1], dtype=torch.float64)[:, None, None].expand(count, 3, *SIZES[name])
     return pictures(name, count).flip(0, 3) * 0.5
 
@@ -61,10 +61,10 @@ def test_gradient_x_input(name, objective, kind):
 
 PATHS = [
     ("small", "zeros", 50),
-    ("small", "colour", 7),
+    ("small", "color", 7),
     ("small", "images", 2),
     ("resnet18", "images", 5),
-    ("vit", "colour", 3),
+    ("vit", "color", 3),
 ]
 
 
@@ -102,7 +102,7 @@ def test_integrated_gradients_of_pixels(rule, method, word, value):
 
 WINDOWS = [
     ("small", 3, 3, "zeros"),
-    ("small", 4, 3, "colour"),
+    ("small", 4, 3, "color"),
     ("small", 5, 2, "images"),
     ("small", 1, 1, "images"),
     ("small", (12, 15), 1, "zeros"),

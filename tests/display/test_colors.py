@@ -4,7 +4,7 @@ import torch
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from pellucid.display.colors import colour_range, colourise, enlarge, overlay, smooth, threshold
+from pellucid.display.colors import color_range, colorize, enlarge, overlay, smooth, threshold
 
 quick = settings(suppress_health_check=list(HealthCheck), max_examples=60)
 WHITE, BLACK = torch.ones(3), torch.tensor([0.001462, 0.000466, 0.013866])  # inferno starts almost at black
@@ -28,7 +28,7 @@ def noise(*shape, seed=0):
 @quick
 @given(batches(), st.sampled_from([None, True, False]), st.floats(1, 100), st.booleans())
 def test_ranges_of_any_map(values, signed, percentile, shared):
-    low, high = colour_range(values, signed=signed, percentile=percentile, shared=shared)
+    low, high = color_range(values, signed=signed, percentile=percentile, shared=shared)
     assert low.shape == high.shape == (len(values),)
     assert bool((low < high).all()) and bool(torch.isfinite(high).all())
     maps = values.sum(1).flatten(1)
@@ -43,117 +43,117 @@ def test_ranges_of_any_map(values, signed, percentile, shared):
 
 def test_ranges_by_hand():
     values = torch.tensor([[1.0, -2.0, 3.0, -8.0], [0.5, 0.0, 0.25, 0.0]]).reshape(2, 1, 2, 2)
-    low, high = colour_range(values, percentile=100)
+    low, high = color_range(values, percentile=100)
     assert (low.tolist(), high.tolist()) == ([-8, -0.5], [8, 0.5])
-    assert colour_range(values, percentile=100, shared=True)[1].tolist() == [8, 8]
-    assert colour_range(values, percentile=75)[1].tolist() == [3, 0.25]
-    assert colour_range(values, percentile=75, shared=True)[1].tolist() == [2, 2]
+    assert color_range(values, percentile=100, shared=True)[1].tolist() == [8, 8]
+    assert color_range(values, percentile=75)[1].tolist() == [3, 0.25]
+    assert color_range(values, percentile=75, shared=True)[1].tolist() == [2, 2]
     # Half of the second map is zero, so that its median would be no range; its largest value is.
-    assert colour_range(values, percentile=50)[1].tolist() == [2, 0.5]
-    assert colour_range(values, signed=False, percentile=100)[1].tolist() == [3, 0.5]
-    assert [x.tolist() for x in colour_range(values * 0)] == [[0, 0], [1, 1]]
-    assert [x.tolist() for x in colour_range(values * 0, signed=True)] == [[-1, -1], [1, 1]]
+    assert color_range(values, percentile=50)[1].tolist() == [2, 0.5]
+    assert color_range(values, signed=False, percentile=100)[1].tolist() == [3, 0.5]
+    assert [x.tolist() for x in color_range(values * 0)] == [[0, 0], [1, 1]]
+    assert [x.tolist() for x in color_range(values * 0, signed=True)] == [[-1, -1], [1, 1]]
 
 
 def test_few_strong_pixels_do_not_hide_the_rest():
     values = torch.linspace(0, 1, 10_000).reshape(1, 1, 100, 100)
     values[0, 0, 0, 0] = 1e6
-    assert colour_range(values)[1].item() == pytest.approx(0.995, abs=1e-3)
-    assert colour_range(values, percentile=100)[1].item() == 1e6
+    assert color_range(values)[1].item() == pytest.approx(0.995, abs=1e-3)
+    assert color_range(values, percentile=100)[1].item() == 1e6
 
 
-# --- colours
+# --- colors
 
 
 @quick
 @given(batches(), st.sampled_from([None, True, False]), st.floats(1, 100), st.booleans())
-def test_colours_of_any_map(values, signed, percentile, shared):
-    colours = colourise(values, signed=signed, percentile=percentile, shared=shared)
-    assert colours.shape == (len(values), 3, *values.shape[2:]) and colours.dtype == torch.float32
-    assert colours.min() >= 0 and colours.max() <= 1
+def test_colors_of_any_map(values, signed, percentile, shared):
+    colors = colorize(values, signed=signed, percentile=percentile, shared=shared)
+    assert colors.shape == (len(values), 3, *values.shape[2:]) and colors.dtype == torch.float32
+    assert colors.min() >= 0 and colors.max() <= 1
     maps = values.sum(1)
     neutral = WHITE if signed or (signed is None and (maps < 0).any()) else BLACK
-    assert torch.allclose(colours.permute(0, 2, 3, 1)[maps == 0], neutral)
+    assert torch.allclose(colors.permute(0, 2, 3, 1)[maps == 0], neutral)
 
 
 @quick
 @given(batches(-1e3, 1e3), st.floats(0.01, 100))
 def test_only_relative_values_matter(values, scale):
     assume(all(m == 0 or m > 1e-3 for m in values.sum(1).abs().flatten().tolist()))
-    assert torch.allclose(colourise(values), colourise(values * scale), atol=1e-3)
+    assert torch.allclose(colorize(values), colorize(values * scale), atol=1e-3)
 
 
 @quick
 @given(batches(0, 1e3, channels=1))
 def test_opposite_values_have_opposite_places(values):
     for name in ("PiYG", "seismic"):
-        there = colourise(values, signed=True, colours=name)
-        back = colourise(-values, signed=True, colours=f"{name}_r")
+        there = colorize(values, signed=True, colors=name)
+        back = colorize(-values, signed=True, colors=f"{name}_r")
         assert torch.allclose(there, back, atol=1e-5)
 
 
 def test_red_is_for_and_blue_against():
-    colours = colourise(torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).reshape(1, 1, 1, 5))[0, :, 0].T
-    assert colours.tolist() == [[0, 0, pytest.approx(0.3)], [0, 0, 1], [1, 1, 1], [1, 0, 0], [0.5, 0, 0]]
+    colors = colorize(torch.tensor([-1.0, -0.5, 0.0, 0.5, 1.0]).reshape(1, 1, 1, 5))[0, :, 0].T
+    assert colors.tolist() == [[0, 0, pytest.approx(0.3)], [0, 0, 1], [1, 1, 1], [1, 0, 0], [0.5, 0, 0]]
 
 
 def test_brighter_is_stronger():
-    light = colourise(torch.linspace(0, 1, 50).reshape(1, 1, 5, 10), percentile=100).sum(1).flatten()
+    light = colorize(torch.linspace(0, 1, 50).reshape(1, 1, 5, 10), percentile=100).sum(1).flatten()
     assert bool((light.diff() > 0).all())
 
 
 def test_each_image_for_itself_or_all_on_one_scale():
     values = noise(3, 1, 8, 8) * torch.tensor([1.0, 10, 100]).reshape(3, 1, 1, 1)
-    assert torch.equal(colourise(values), torch.cat([colourise(v[None]) for v in values]))
-    shared = colourise(values, shared=True, percentile=100)
+    assert torch.equal(colorize(values), torch.cat([colorize(v[None]) for v in values]))
+    shared = colorize(values, shared=True, percentile=100)
     assert torch.allclose(shared[0], WHITE[:, None, None].expand(3, 8, 8), atol=0.2)
-    assert torch.equal(shared[2], colourise(values, percentile=100)[2])
+    assert torch.equal(shared[2], colorize(values, percentile=100)[2])
 
 
 def test_constant_maps():
     zero = torch.zeros(1, 3, 4, 4)
-    assert torch.equal(colourise(zero, signed=True), torch.ones(1, 3, 4, 4))
-    assert torch.allclose(colourise(zero)[0, :, 0, 0], BLACK)
+    assert torch.equal(colorize(zero, signed=True), torch.ones(1, 3, 4, 4))
+    assert torch.allclose(colorize(zero)[0, :, 0, 0], BLACK)
     # A constant that is not zero is not neutral: everything is as strong as the strongest.
-    assert torch.allclose(colourise(zero - 5), torch.tensor([0, 0, 0.3])[None, :, None, None].expand(1, 3, 4, 4))
+    assert torch.allclose(colorize(zero - 5), torch.tensor([0, 0, 0.3])[None, :, None, None].expand(1, 3, 4, 4))
     tiny = torch.full((1, 1, 2, 2), 1e-42)
-    assert torch.allclose(colourise(tiny)[0, :, 0, 0], BLACK)
+    assert torch.allclose(colorize(tiny)[0, :, 0, 0], BLACK)
 
 
 def test_channels_are_summed():
     values = noise(2, 3, 5, 5)
-    assert torch.equal(colourise(values), colourise(values.sum(1, keepdim=True)))
+    assert torch.equal(colorize(values), colorize(values.sum(1, keepdim=True)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.int32, torch.bool])
 def test_any_real_type(dtype):
     values = (noise(2, 1, 4, 4) * 8).round().clamp(min=0).to(dtype)
-    assert torch.allclose(colourise(values), colourise(values.float()), atol=1e-6)
-    assert colour_range(values)[1].dtype == (dtype if dtype == torch.float64 else torch.float32)
+    assert torch.allclose(colorize(values), colorize(values.float()), atol=1e-6)
+    assert color_range(values)[1].dtype == (dtype if dtype == torch.float64 else torch.float32)
 
 
 def test_maps_with_gradients_are_not_followed():
-    assert not colourise(noise(1, 1, 3, 3).requires_grad_()).requires_grad
+    assert not colorize(noise(1, 1, 3, 3).requires_grad_()).requires_grad
 
 
-def test_any_matplotlib_colours():
+def test_any_matplotlib_colors():
     import matplotlib
 
     values = torch.linspace(0, 1, 257).reshape(1, 1, 1, 257)
-    for name in ("viridis", "RdBu_r", "turbo", "Greys"):
+    for name in ("viridis", "RdBu_r", "turbo", "Grays"):
         expected = torch.tensor(matplotlib.colormaps[name](np.linspace(0, 1, 257))[:, :3]).float()
-        assert torch.allclose(colourise(values, colours=name, percentile=100)[0, :, 0].T, expected, atol=0.02)
+        assert torch.allclose(colorize(values, colors=name, percentile=100)[0, :, 0].T, expected, atol=0.02)
     with pytest.raises(ValueError, match=r"'virdis' is not the name .* did you mean viridis"):
-        colourise(values, colours="virdis")
+        colorize(values, colors="virdis")
     with pytest.raises(ValueError, match="for example seismic, inferno"):
-        colourise(values, colours="???")
+        colorize(values, colors="???")
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf, -torch.inf])
 def test_nan_is_refused(bad):
     values = torch.zeros(3, 2, 4, 4)
     values[1, 0, 2, 2] = bad
-    for call in (colourise, colour_range, lambda v: threshold(v, fraction=0.5), lambda v: overlay(v[:, :1] * 0 + 1, v)):
+    for call in (colorize, color_range, lambda v: threshold(v, fraction=0.5), lambda v: overlay(v[:, :1] * 0 + 1, v)):
         with pytest.raises(
             ValueError, match=r"1 of \d+ values are NaN or infinite \(images \[1\]\)|floats|in \[0, 1\]"
         ):
@@ -167,8 +167,8 @@ def test_nan_is_refused(bad):
 def test_wrong_shapes(shape, words):
     values = torch.zeros(shape)
     calls = (
-        colourise,
-        colour_range,
+        colorize,
+        color_range,
         lambda v: smooth(v, 1),
         lambda v: threshold(v, fraction=1),
         lambda v: enlarge(v, (9, 9)),
@@ -177,35 +177,35 @@ def test_wrong_shapes(shape, words):
         with pytest.raises(ValueError, match=f"maps are N x C x H x W, got .*{words}"):
             call(values)
     with pytest.raises(ValueError, match="got complex values"):
-        colourise(torch.zeros(1, 1, 2, 2, dtype=torch.complex64))
+        colorize(torch.zeros(1, 1, 2, 2, dtype=torch.complex64))
 
 
 @pytest.mark.parametrize("percentile", [0, -1, 100.1, float("nan")])
 def test_wrong_percentiles(percentile):
     with pytest.raises(ValueError, match="above 0 and up to 100"):
-        colourise(torch.ones(1, 1, 2, 2), percentile=percentile)
+        colorize(torch.ones(1, 1, 2, 2), percentile=percentile)
 
 
 # --- overlays
 
 
-def test_overlay_lies_between_image_and_colours():
+def test_overlay_lies_between_image_and_colors():
     images, values = noise(2, 3, 8, 8).sigmoid(), noise(2, 1, 8, 8, seed=1)
     assert torch.equal(overlay(images, values, alpha=0), images)
-    assert torch.equal(overlay(images, values, alpha=1), colourise(values))
-    assert torch.allclose(overlay(images, values, alpha=0.3), 0.7 * images + 0.3 * colourise(values), atol=1e-6)
-    grey = images[:, :1]
-    assert torch.equal(overlay(grey, values), overlay(grey.expand(-1, 3, -1, -1), values))
+    assert torch.equal(overlay(images, values, alpha=1), colorize(values))
+    assert torch.allclose(overlay(images, values, alpha=0.3), 0.7 * images + 0.3 * colorize(values), atol=1e-6)
+    gray = images[:, :1]
+    assert torch.equal(overlay(gray, values), overlay(gray.expand(-1, 3, -1, -1), values))
 
 
 def test_overlay_by_magnitude_shows_the_image_where_the_map_is_zero():
     images = noise(1, 3, 1, 3).sigmoid()
     values = torch.tensor([0.0, -2.0, 1.0]).reshape(1, 1, 1, 3)
     shown = overlay(images, values, alpha="magnitude")
-    colours = colourise(values)
+    colors = colorize(values)
     assert torch.equal(shown[..., 0], images[..., 0])
-    assert torch.equal(shown[..., 1], colours[..., 1])
-    assert torch.allclose(shown[..., 2], (images[..., 2] + colours[..., 2]) / 2)
+    assert torch.equal(shown[..., 1], colors[..., 1])
+    assert torch.allclose(shown[..., 2], (images[..., 2] + colors[..., 2]) / 2)
     positive = overlay(images, values, alpha="magnitude", signed=False)
     assert torch.equal(positive[..., 1], images[..., 1])
 
@@ -229,7 +229,7 @@ def test_overlay_of_any_float_type(dtype):
         (torch.zeros(1, 4, 4, 4), torch.zeros(1, 1, 4, 4), 0.5, "N x 3 x H x W or N x 1"),
         (torch.zeros(1, 3, 4, 4).byte(), torch.zeros(1, 1, 4, 4), 0.5, "got uint8"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(2, 1, 4, 4), 0.5, "got 1 images and 2 maps"),
-        (torch.zeros(1, 3, 4, 4) - 2, torch.zeros(1, 1, 4, 4), 0.5, "got -2 to -2; undo their normalisation"),
+        (torch.zeros(1, 3, 4, 4) - 2, torch.zeros(1, 1, 4, 4), 0.5, "got -2 to -2; undo their normalization"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), 1.5, "alpha=1.5"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 4), "strength", "alpha='strength'.*'magnitude'"),
         (torch.zeros(1, 3, 4, 4), torch.zeros(1, 1, 4, 8), 0.5, "maps of 4 x 8 are larger .*4 x 4"),

@@ -39,17 +39,17 @@ def test_maps_over_images(result):
     assert len(shown(result.figure(over=True))) == 3
 
 
-def test_zero_is_white_and_signs_have_their_colours():
+def test_zero_is_white_and_signs_have_their_colors():
     values = torch.tensor([[[[0.0, 2.0], [-2.0, 0.0]]]])
-    colours = shown(figures.heatmaps(torch.rand(1, 3, 2, 2), values, percentile=100))[1].images[0].get_array()
-    assert (colours[0, 0] == 1).all() and colours[0, 1, 0] > colours[0, 1, 2] and colours[1, 0, 2] > colours[1, 0, 0]
+    colors = shown(figures.heatmaps(torch.rand(1, 3, 2, 2), values, percentile=100))[1].images[0].get_array()
+    assert (colors[0, 0] == 1).all() and colors[0, 1, 0] > colors[0, 1, 2] and colors[1, 0, 2] > colors[1, 0, 0]
 
 
 def test_only_the_strongest_part():
     values = torch.arange(1.0, 101).reshape(1, 1, 10, 10)
-    options = {"percentile": 100.0, "colours": "gray"}
-    colours = shown(figures.heatmaps(torch.rand(1, 3, 10, 10), values, keep=0.1, **options))[1].images[0].get_array()
-    assert (colours[..., 0] > 0).sum() == pytest.approx(10, abs=1)
+    options = {"percentile": 100.0, "colors": "gray"}
+    colors = shown(figures.heatmaps(torch.rand(1, 3, 10, 10), values, keep=0.1, **options))[1].images[0].get_array()
+    assert (colors[..., 0] > 0).sum() == pytest.approx(10, abs=1)
 
 
 def test_titles_are_text_whatever_is_in_them(tmp_path):

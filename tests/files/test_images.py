@@ -44,7 +44,7 @@ def encoded(picture, kind, **options):
 
 
 def png(pixels, kind, *chunks):
-    """A PNG of 16 bits made by hand; kind 0 is grey, 2 is RGB."""
+    """A PNG of 16 bits made by hand; kind 0 is gray, 2 is RGB."""
 
     def chunk(name, data):
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
@@ -62,7 +62,7 @@ def png(pixels, kind, *chunks):
 
 
 def tiff_of_12_bits(a, b):
-    """One row of two grey pixels."""
+    """One row of two gray pixels."""
     # width, height, bits, no compression, black is zero, place, channels, rows, bytes
     tags, values = (256, 257, 258, 259, 262, 273, 277, 278, 279), (2, 1, 12, 1, 1, 8, 1, 1, 3)
     data = bytes([a >> 4, (a & 15) << 4 | b >> 8, b & 255]) + b"\0"
@@ -121,8 +121,8 @@ def test_transparency_shows_white(tmp_path):
     assert mean(read_image(tmp_path / "clear.png")) == [1, 1, 1]
     Image.new("RGBA", (2, 2), (255, 0, 0, 51)).save(tmp_path / "veil.png")
     assert mean(read_image(tmp_path / "veil.png")) == pytest.approx([1, 0.8, 0.8])
-    Image.new("LA", (2, 2), (0, 102)).save(tmp_path / "grey.png")
-    assert mean(read_image(tmp_path / "grey.png", channels=1)) == pytest.approx([0.6])
+    Image.new("LA", (2, 2), (0, 102)).save(tmp_path / "gray.png")
+    assert mean(read_image(tmp_path / "gray.png", channels=1)) == pytest.approx([0.6])
     palette = Image.new("P", (2, 1))
     palette.putpalette([0, 0, 0, 255, 0, 0])
     palette.putpixel((1, 0), 1)
@@ -136,18 +136,18 @@ def test_transparency_shows_white(tmp_path):
 
 
 def test_16_bits(tmp_path):
-    grey = np.array([[0, 300, 32768, 65535]], np.uint16)
-    (tmp_path / "grey.png").write_bytes(png(grey, 0))
-    (tmp_path / "clear.png").write_bytes(png(grey, 0, (b"tRNS", b"\0\0")))
-    Image.fromarray(grey).save(tmp_path / "little.tif")
-    (tmp_path / "wide.pgm").write_bytes(b"P5 4 1 65535\n" + grey.astype(">u2").tobytes())
-    values = torch.from_numpy(grey / 65535).float()
-    for name in ("grey.png", "clear.png", "little.tif", "wide.pgm"):
+    gray = np.array([[0, 300, 32768, 65535]], np.uint16)
+    (tmp_path / "gray.png").write_bytes(png(gray, 0))
+    (tmp_path / "clear.png").write_bytes(png(gray, 0, (b"tRNS", b"\0\0")))
+    Image.fromarray(gray).save(tmp_path / "little.tif")
+    (tmp_path / "wide.pgm").write_bytes(b"P5 4 1 65535\n" + gray.astype(">u2").tobytes())
+    values = torch.from_numpy(gray / 65535).float()
+    for name in ("gray.png", "clear.png", "little.tif", "wide.pgm"):
         image = read_image(tmp_path / name)
         assert torch.equal(image, values.expand(3, 1, 4)), name
         assert torch.equal(read_image(tmp_path / name, channels=1), values[None]), name
-    (tmp_path / "colour.png").write_bytes(png(np.array([[[0, 32768, 65535]]], np.uint16), 2))
-    assert mean(read_image(tmp_path / "colour.png")) == pytest.approx([0, 0.5, 1], abs=1 / 255)
+    (tmp_path / "color.png").write_bytes(png(np.array([[[0, 32768, 65535]]], np.uint16), 2))
+    assert mean(read_image(tmp_path / "color.png")) == pytest.approx([0, 0.5, 1], abs=1 / 255)
     (tmp_path / "medical.tif").write_bytes(tiff_of_12_bits(4095, 819))
     assert read_image(tmp_path / "medical.tif", channels=1).flatten().tolist() == pytest.approx([1, 0.2])
 
@@ -531,7 +531,7 @@ def test_any_float_type_even_with_gradients():
         (torch.zeros(4, 4, 3), "C x H x W"),
         (torch.zeros(3, 0, 4), "C x H x W"),
         (torch.zeros(3, 4, 4, dtype=torch.uint8), "got uint8 .*image / 255"),
-        (torch.full((3, 4, 4), -2.0), "got -2 to -2; undo its normalisation"),
+        (torch.full((3, 4, 4), -2.0), "got -2 to -2; undo its normalization"),
         (torch.full((3, 4, 4), 255.0), "got 255 to 255"),
         (torch.full((3, 4, 4), torch.nan), "got nan to nan"),
     ],

@@ -191,7 +191,7 @@ def sgd(parameters):
 
 
 def test_images_and_features_are_those_of_the_import(pair):
-    how = {"start": PICTURES[:1], "parametrisation": Pixels(), "optimiser": sgd, "steps": 3, "edits": ()}
+    how = {"start": PICTURES[:1], "parametrization": Pixels(), "optimizer": sgd, "steps": 3, "edits": ()}
     close(*(pellucid.maximize(model, "block.second:2", **how).images for model in pair))
     close(*(pellucid.features(model, PICTURES, "norm").arrays["norm"] for model in pair))
     close(*(pellucid.fgsm(model, PICTURES, eps=0.1).images for model in pair))

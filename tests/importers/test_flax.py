@@ -67,7 +67,7 @@ def agree(function, *wanted, absent=()):
     return model
 
 
-MADE_OF_SUMS = (torch.sum, torch.rsqrt, torch.exp, torch.erf, torch.sqrt)  # what a recognised function leaves none of
+MADE_OF_SUMS = (torch.sum, torch.rsqrt, torch.exp, torch.erf, torch.sqrt)  # what a recognized function leaves none of
 
 
 class Residual(linen.Module):

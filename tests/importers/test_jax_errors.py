@@ -75,7 +75,7 @@ def test_what_the_user_wrote_wrong():
     line = branching.__code__.co_firstlineno + 1
     for bridge in (True, False):
         refused(branching, "decides by the images", f"in line {line} of test_jax_errors.py", "jnp.where", bridge=bridge)
-    refused(lambda x: dense(x)[dense(x) > 0][None], "cannot be traced", "fulfil a condition")
+    refused(lambda x: dense(x)[dense(x) > 0][None], "cannot be traced", "fulfill a condition")
     refused(lambda x: dense(x) * len(jnp.nonzero(x)), "cannot be traced", "makes numbers of the images")
     refused(lambda x: dense(x) * float(x.max()), "cannot be traced", "leave them arrays", "nor bridge=True")
     refused(lambda x: dense(np.sin(x)), "gives the images to numpy", "write it with jax.numpy")

@@ -68,7 +68,7 @@ def test_operators_that_onnx_has_not(tmp_path):
     old = '<ir_version: 8, opset_import: ["" : 14]>'
     norm = file(tmp_path, "e = LayerNormalization(x, s) p = GlobalAveragePool(e) out = Flatten(p)", head=old,
                 weights={"s": np.ones(6, np.float32)})  # fmt: skip
-    refused(norm, "'LayerNormalization'", "version 14", "later opset", "optimised")
+    refused(norm, "'LayerNormalization'", "version 14", "later opset", "optimized")
     refused(file(tmp_path, head='<ir_version: 8, opset_import: ["" : 99]>'), "version 99", "install a newer onnx")
 
 
@@ -163,10 +163,10 @@ def test_an_operator_without_a_rule_is_named_with_its_node_its_layer_and_where_a
     refused(file(tmp_path, "p = com.mine.Fancy(x) out = Flatten(p)", head=custom), "'com.mine.Fancy'", "no rule")
 
 
-def test_what_to_do_about_operators_of_runtimes_quantised_ones_and_loops(tmp_path):
+def test_what_to_do_about_operators_of_runtimes_quantized_ones_and_loops(tmp_path):
     own = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
     body = "f = com.microsoft.QuickGelu(x) p = GlobalAveragePool(f) out = Flatten(p)"
-    refused(file(tmp_path, body, head=own), "'com.microsoft.QuickGelu'", "from before it was optimised")
+    refused(file(tmp_path, body, head=own), "'com.microsoft.QuickGelu'", "from before it was optimized")
     body = "q, s, z = DynamicQuantizeLinear(x) d = DequantizeLinear(q, s, z) p = GlobalAveragePool(d) out = Flatten(p)"
     refused(file(tmp_path, body), "'DynamicQuantizeLinear'", "QDQ format")
     loop = ("c = Constant <value_int=3>() t = Constant <value = bool {1}>() y = Loop (c, t, x) <body = b (int64 i, "

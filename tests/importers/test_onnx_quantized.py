@@ -1,4 +1,4 @@
-"""Quantised networks in the QDQ format: rounded as onnxruntime rounds them, with gradients straight through."""
+"""Quantized networks in the QDQ format: rounded as onnxruntime rounds them, with gradients straight through."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ CONVOLUTION = """
 
 
 def test_a_network_with_weights_for_each_channel(tmp_path):
-    """A ReLU that the quantiser dropped, as its range ends at zero, is there again."""
+    """A ReLU that the quantizer dropped, as its range ends at zero, is there again."""
     path = file(tmp_path, CONVOLUTION)
     model = pellucid.from_onnx(path)
     x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -163,7 +163,7 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
 def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     for number in range(6):  # more than one chunk
-        write_image(torch.full((3, 96, 96), 0.5), photos / f"grey{number}.png")
+        write_image(torch.full((3, 96, 96), 0.5), photos / f"gray{number}.png")
     compute, done = job.explain_chunk, []
 
     def interrupted(*arguments, **options):

@@ -265,7 +265,7 @@ BAD = {
     "whole numbers": (lambda x: (x * 255).to(torch.uint8), TypeError, "divide by 255"),
     "NaN": (lambda x: x.where(torch.arange(3)[:, None, None, None] != 1, torch.nan), ValueError, "image 1 .* NaN"),
     "0 to 255": (lambda x: x * 255, ValueError, r"expected \[0, 1\]: divide by 255"),
-    "normalised": (lambda x: x * 6 - 3, ValueError, "look normalised already"),
+    "normalized": (lambda x: x * 6 - 3, ValueError, "look normalized already"),
     "an array": (lambda x: x.numpy(), TypeError, "torch.from_numpy"),
 }
 

@@ -9,7 +9,7 @@ import torch
 import pellucid
 from pellucid.attribution.ingredients.noise import mixed, uniform_noise
 from pellucid.metrics import deletion, infidelity, mass_accuracy, rank_accuracy, sensitivity_max, spearman, ssim
-from pellucid.metrics.randomization import randomisation
+from pellucid.metrics.randomization import randomization
 
 from ..nets import small_net, some_images
 
@@ -87,7 +87,7 @@ def test_deletion_is_quantus_pixel_flipping(quantus):
     np.testing.assert_allclose(mine.values[:, 1:].numpy(), np.array(curves), rtol=1e-4, atol=1e-6)
 
 
-def test_localisation_is_quantus(quantus):
+def test_localization_is_quantus(quantus):
     random = torch.Generator().manual_seed(0)
     values = torch.randn(4, 1, 8, 8, generator=random).abs()
     masks = torch.rand(4, 1, 8, 8, generator=random) < 0.3
@@ -123,7 +123,7 @@ def test_similarities_are_quantus_and_scipys(quantus):
     assert ssim(large[0], large[1]).item() == pytest.approx(theirs.mean(), abs=1e-3)
 
 
-def test_randomisation_is_quantus(quantus):
+def test_randomization_is_quantus(quantus):
     """The first layer of Quantus' cascade, with its own weights, gives our similarity."""
     model, images = net().float(), photos().float()
     with warnings.catch_warnings():
@@ -138,5 +138,5 @@ def test_randomisation_is_quantus(quantus):
     expected = [similarity_func.correlation_spearman(a.flatten(), b.flatten()) for a, b in
                 zip(own.abs().numpy(), found.abs().numpy(), strict=True)]  # fmt: skip
     assert spearman(own.abs(), found.abs()).tolist() == pytest.approx(expected, abs=1e-5)
-    mine = randomisation(model, images, "gradient_x_input", 1, layers=["fc"])
+    mine = randomization(model, images, "gradient_x_input", 1, layers=["fc"])
     assert mine.values.shape == (3, 1) and mine.values.max() <= 1

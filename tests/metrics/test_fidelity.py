@@ -30,10 +30,10 @@ def test_a_linear_model_is_explained_without_error():
     for how in ("square", "noise"):
         error = infidelity(net, images, shares, 1, fill=black, perturbation=how, samples=20)
         assert error.max() < 1e-20
-    grey = torch.full((1,), 0.5)
-    moved = weights * (images - grey[0])
-    assert infidelity(net, images, moved, 1, fill=grey, samples=20).max() < 1e-20
-    assert infidelity(net, images, shares, 1, fill=grey, samples=20).min() > 1e-3  # over another baseline
+    gray = torch.full((1,), 0.5)
+    moved = weights * (images - gray[0])
+    assert infidelity(net, images, moved, 1, fill=gray, samples=20).max() < 1e-20
+    assert infidelity(net, images, shares, 1, fill=gray, samples=20).min() > 1e-3  # over another baseline
     slopes = weights.expand_as(images)
     assert infidelity(net, images, slopes, 1, of="slopes", perturbation="noise", samples=20).max() < 1e-20
 
@@ -138,7 +138,7 @@ def test_sensitivity_of_methods_that_are_known():
 
 def test_sensitivity_keeps_the_predicted_class_and_the_range():
     model = small_model()
-    images = some_images().round()  # at the ends of the range, where half of the neighbours lie outside
+    images = some_images().round()  # at the ends of the range, where half of the neighbors lie outside
     seen = []
 
     def method(model, x, objective):

@@ -1,4 +1,4 @@
-"""Randomisation checks: methods that look at the model lose their map, an edge detector does not."""
+"""Randomization checks: methods that look at the model lose their map, an edge detector does not."""
 
 import pytest
 import torch
@@ -6,16 +6,16 @@ from torch import nn
 from torch.nn import functional as F
 
 import pellucid
-from pellucid.metrics import label_randomisation, randomisation, spearman, ssim
+from pellucid.metrics import label_randomization, randomization, spearman, ssim
 
 from ..nets import small_model, small_net, some_images
 
 
 def edges(model, images, objective):
     """An edge detector, which does not look at the model."""
-    grey = images.mean(1, keepdim=True)
+    gray = images.mean(1, keepdim=True)
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=images.dtype)[None, None]
-    return (F.conv2d(grey, kernel, padding=1) ** 2 + F.conv2d(grey, kernel.mT, padding=1) ** 2).sqrt()
+    return (F.conv2d(gray, kernel, padding=1) ** 2 + F.conv2d(gray, kernel.mT, padding=1) ** 2).sqrt()
 
 
 def trained():
@@ -27,17 +27,17 @@ def test_methods_that_explain_the_model_lose_their_map(order):
     model, images = trained()
     layers = ["classifier", "features.7.conv", "features.3.conv", "features.0.conv"]
     for name in ("gradient_x_input", "saliency"):
-        result = randomisation(model, images, name, order=order, layers=layers)
+        result = randomization(model, images, name, order=order, layers=layers)
         assert result.layers == tuple(layers) and result.values.shape == (4, 4)
         assert result.values[:, -1].mean() < 0.5
-    same = randomisation(model, images, edges, order=order, layers=layers)
+    same = randomization(model, images, edges, order=order, layers=layers)
     torch.testing.assert_close(same.values, torch.ones(4, 4))
 
 
 def test_the_model_is_as_it_was():
     model, images = small_model(), some_images()
     before, random = {k: v.clone() for k, v in model.state_dict().items()}, torch.get_rng_state()
-    randomisation(model, images, "saliency", 0)
+    randomization(model, images, "saliency", 0)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random)
     assert all(p.grad is None and p.requires_grad for p in model.parameters()) and not model.training
@@ -46,11 +46,11 @@ def test_the_model_is_as_it_was():
 
 def test_layers_in_order_and_seeds():
     model, images = small_model(), some_images()
-    one = randomisation(model, images, "gradient_x_input", 0)
+    one = randomization(model, images, "gradient_x_input", 0)
     assert one.layers == ("fc", "conv2", "conv1")
-    assert torch.equal(one.values, randomisation(model, images, "gradient_x_input", 0).values)
-    assert not torch.equal(one.values, randomisation(model, images, "gradient_x_input", 0, seed=1).values)
-    alone = randomisation(model, images, "gradient_x_input", 0, order="independent")
+    assert torch.equal(one.values, randomization(model, images, "gradient_x_input", 0).values)
+    assert not torch.equal(one.values, randomization(model, images, "gradient_x_input", 0, seed=1).values)
+    alone = randomization(model, images, "gradient_x_input", 0, order="independent")
     torch.testing.assert_close(alone.values[:, 0], one.values[:, 0])
     assert not torch.equal(alone.values[:, 1], one.values[:, 1])
     assert one.maps.shape == (3, 4, 1, 12, 12)
@@ -72,7 +72,7 @@ def test_parameters_without_a_reset_are_drawn_anew():
         seen.append(model[0].weight.detach().clone())
         return x
 
-    result = randomisation(net, some_images(), method, 0, layers=["0"])
+    result = randomization(net, some_images(), method, 0, layers=["0"])
     assert result.layers == ("0",) and not torch.equal(seen[0], seen[1])
     assert float(seen[1].mean()) == pytest.approx(2, abs=0.2)
     assert float(seen[1].std()) == pytest.approx(float(seen[0].std()), rel=0.2)
@@ -81,17 +81,17 @@ def test_parameters_without_a_reset_are_drawn_anew():
 def test_labels():
     model, images = trained()
     other = pellucid.wrap(pellucid.shapes.ShapesNet().eval(), mean=0.5, std=0.25, size=96)
-    assert label_randomisation(model, model, images, "gradient_x_input").tolist() == pytest.approx([1] * 4)
-    assert label_randomisation(model, other, images, "gradient_x_input").mean() < 0.5
-    assert label_randomisation(model, other, images, edges).tolist() == pytest.approx([1] * 4)
+    assert label_randomization(model, model, images, "gradient_x_input").tolist() == pytest.approx([1] * 4)
+    assert label_randomization(model, other, images, "gradient_x_input").mean() < 0.5
+    assert label_randomization(model, other, images, edges).tolist() == pytest.approx([1] * 4)
 
 
 def test_a_picture(tmp_path):
     model, images = small_model(), some_images()
-    result = randomisation(model, images, "saliency", 0, similarity="ssim")
+    result = randomization(model, images, "saliency", 0, similarity="ssim")
     assert result.save(tmp_path / "sanity.png").stat().st_size > 5_000
-    assert "Randomisation(3 layers, cascading, ssim" in repr(result)
-    assert "randomisation of saliency" in str(result.call)
+    assert "Randomization(3 layers, cascading, ssim" in repr(result)
+    assert "randomization of saliency" in str(result.call)
 
 
 def test_spearman_by_hand():
@@ -120,9 +120,9 @@ def test_ssim_of_equal_and_opposite_maps():
 )
 def test_refused(options, error, said):
     with pytest.raises(error, match=said):
-        randomisation(small_model(), some_images(1), "saliency", 0, **options)
+        randomization(small_model(), some_images(1), "saliency", 0, **options)
 
 
 def test_a_function_has_no_weights():
-    with pytest.raises(TypeError, match="no weights to randomise"):
-        randomisation(lambda x: x.flatten(1), some_images(1), "saliency", 0)
+    with pytest.raises(TypeError, match="no weights to randomize"):
+        randomization(lambda x: x.flatten(1), some_images(1), "saliency", 0)

@@ -124,10 +124,10 @@ def test_work_that_cannot_be_counted_is_announced_after_two_seconds(monkeypatch,
             self.stopped = True
 
     monkeypatch.setattr(batches, "Timer", Clock)
-    with batches.announced("it looks for neighbours"):
+    with batches.announced("it looks for neighbors"):
         assert made[0].started and made[0].seconds == 2 and not made[0].stopped
         made[0].say()
-    assert made[0].stopped and capsys.readouterr() == ("", "it looks for neighbours\n")
+    assert made[0].stopped and capsys.readouterr() == ("", "it looks for neighbors\n")
     with batches.progress(3), batches.announced("below a bar"):
         assert not made[1].started
     with pellucid.settings(progress=False), batches.announced("not wished for"):

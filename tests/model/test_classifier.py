@@ -33,7 +33,7 @@ def test_the_network_is_held_not_changed():
     assert pellucid.wrap(small_net().train()).training
 
 
-def test_normalised_inside():
+def test_normalized_inside():
     model, images = small_model(), some_images()
     mean, std = torch.tensor([0.4, 0.5, 0.6]).double(), torch.tensor([0.2, 0.25, 0.3]).double()
     expected = model.net((images - mean[:, None, None]) / std[:, None, None])

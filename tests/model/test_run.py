@@ -38,8 +38,8 @@ def test_reads_what_a_plain_pass_computes():
 
 def test_a_classifier_reads_by_the_names_of_its_network():
     model, images = small_model(), some_images()
-    normalised = (images - model.mean) / model.std
-    torch.testing.assert_close(run(model, images, read=["conv1"]).activations["conv1"], model.net.conv1(normalised))
+    normalized = (images - model.mean) / model.std
+    torch.testing.assert_close(run(model, images, read=["conv1"]).activations["conv1"], model.net.conv1(normalized))
 
 
 def test_what_is_read_is_not_overwritten_in_place():
@@ -196,7 +196,7 @@ def test_images_are_moved_to_the_network():
 @pytest.mark.parametrize(
     "wrap", [torch.compile, nn.DataParallel, pellucid.wrap], ids=["compiled", "parallel", "wrapped"]
 )
-def test_a_wrapped_classifier_still_normalises(wrap):
+def test_a_wrapped_classifier_still_normalizes(wrap):
     model, images = small_model(dtype=torch.float32), some_images(dtype=torch.float32)
     expected = pellucid.saliency(model, images, "koala" if wrap is not pellucid.wrap else 1)
     found = pellucid.saliency(wrap(model), images, "koala" if wrap is not pellucid.wrap else 1)

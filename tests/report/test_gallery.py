@@ -48,7 +48,7 @@ def test_an_older_page_stays_if_it_cannot_be_written(tmp_path):
     assert "no image on this page" in gallery(page, [], title="t", model="net").read_text()
 
 
-def test_small_pictures_keep_every_pixel_and_its_colour():
+def test_small_pictures_keep_every_pixel_and_its_color():
     from pellucid.report.encode import TINY, photo
 
     image = torch.rand(3, TINY, TINY, generator=torch.Generator().manual_seed(0)).mul(255).round() / 255

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import pellucid
-from pellucid.display.colors import colourise
+from pellucid.display.colors import colorize
 from pellucid.methods.result import Attribution, Call
 from pellucid.model.classifier import Predictions
 from pellucid.report import Case, Panel, write
@@ -142,7 +142,7 @@ def test_pictures_are_those_of_the_case(tmp_path):
     assert (signed[2:] == 255).all(), "zero is white"
     assert (signed[1] == signed[1, 0]).all() and signed[1, 0, 2] > signed[1, 0, 0], "negative is blue"
     assert signed[0, 0, 0] > signed[0, 0, 2], "positive is red"
-    shades = (colourise(values.abs())[0].permute(1, 2, 0) * 255).round().numpy()
+    shades = (colorize(values.abs())[0].permute(1, 2, 0) * 255).round().numpy()
     assert abs(positive - shades).max() <= 1
     assert "−4 0 4" in page.text and "0 4" in page.text
 
@@ -195,7 +195,7 @@ def test_right_and_wrong(tmp_path):
 
 def test_without_truth_nothing_is_said_about_it(tmp_path):
     page, _ = made(tmp_path, [case()])
-    assert not {"✓", "✗"} & set(page.text) and "only-wrong" not in page.ids and "Recognised" not in page.text
+    assert not {"✓", "✗"} & set(page.text) and "only-wrong" not in page.ids and "Recognized" not in page.text
 
 
 def test_percentages(tmp_path):
@@ -344,14 +344,14 @@ def test_it_can_be_read_by_everyone(tmp_path):
         assert needed in text
 
 
-def colours(text, block):
+def colors(text, block):
     return dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", text[text.index(block) :].partition("}")[0]))
 
 
 @pytest.mark.parametrize("block", [":root {", "dark) {"])
 def test_contrast(tmp_path, block):
     _, text = made(tmp_path, [case()])
-    palette = colours(text, block)
+    palette = colors(text, block)
 
     def light(name):
         parts = [int(palette[name][i : i + 2], 16) / 255 for i in (1, 3, 5)]

@@ -117,7 +117,7 @@ def test_ten_thousand_points(tmp_path):
     result = pellucid.pca(points, 2, labels=torch.arange(10_000) % 30)
     data = data_of(embedding_page(tmp_path / "map.html", result).read_text())
     assert len(data["places"][0]) == 10_000 and len(data["groups"]) == 30
-    assert len({(group["colour"], group["marker"]) for group in data["groups"]}) == 30
+    assert len({(group["color"], group["marker"]) for group in data["groups"]}) == 30
 
 
 def said(*arguments):

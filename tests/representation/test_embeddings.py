@@ -18,7 +18,7 @@ import torch
 import pellucid
 from pellucid.report.pages import embedding_page
 from pellucid.representation.projections.decorator import PROJECTIONS
-from pellucid.representation.projections.embedding import COLOURS, MARKERS, Embedding
+from pellucid.representation.projections.embedding import COLORS, MARKERS, Embedding
 
 
 def clusters(count=60, width=6, seed=0):
@@ -105,11 +105,11 @@ from tests.representation.test_embeddings import clusters, together
 points, labels = clusters(24)
 before = torch.get_rng_state(), np.random.get_state()[1].tolist()
 said = {}
-for name, options in (("umap", {"neighbours": 8, "steps": 20}), ("pacmap", {"neighbours": 5})):
+for name, options in (("umap", {"neighbors": 8, "steps": 20}), ("pacmap", {"neighbors": 5})):
     made = [getattr(pellucid, name)(points, labels=labels, **options) for _ in range(2 if name == "umap" else 1)]
     said[name] = [tuple(made[0].values.shape), together(made[0], labels), torch.equal(made[0].values, made[-1].values),
                   made[0].mapping is not None and bool(made[0].place(points[:3]).isfinite().all()), str(made[0].call)]
-    for bad, words in (({"neighbours": 24}, "expected 2 to 23"), ({"neighbours": 1}, "expected 2 to 23")):
+    for bad, words in (({"neighbors": 24}, "expected 2 to 23"), ({"neighbors": 1}, "expected 2 to 23")):
         try:
             getattr(pellucid, name)(points, **bad)
         except ValueError as error:
@@ -128,7 +128,7 @@ print(json.dumps(said))
     assert said["random"]
     assert said["umap"] == [
         [24, 2], True, True, True,
-        "umap(an array, points, dimensions=2, neighbours=8, min_dist=0.1, steps=20, seed=0)",
+        "umap(an array, points, dimensions=2, neighbors=8, min_dist=0.1, steps=20, seed=0)",
     ]  # fmt: skip
     assert said["pacmap"][:4] == [[24, 2], True, True, False]
 
@@ -262,12 +262,12 @@ def test_pictures_and_tables(tmp_path):
 def test_classes_are_told_apart():
     labels = [f"class {i}" for i in range(49)] + ["unknown"]
     groups = Embedding(torch.rand(50, 2), tuple(labels)).groups()
-    assert len({(colour, marker) for _, colour, marker, _ in groups}) == 50
+    assert len({(color, marker) for _, color, marker, _ in groups}) == 50
     assert [name for name, *_ in groups[:3]] == ["class 0", "class 1", "class 2"] and groups[-1][0] == "unknown"
-    assert len(COLOURS) == len(set(COLOURS)) == 7 == len(set(MARKERS))
+    assert len(COLORS) == len(set(COLORS)) == 7 == len(set(MARKERS))
 
 
-def test_images_that_are_gone_are_grey():
+def test_images_that_are_gone_are_gray():
     def look(row):
         if row:
             raise OSError("gone")

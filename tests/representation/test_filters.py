@@ -14,12 +14,12 @@ from pellucid.representation.sweeps.contact_sheet import sheet
 from ..nets import small_model, some_images
 
 
-def test_the_first_layer_in_colours():
+def test_the_first_layer_in_colors():
     model = small_model()
     found = filters(model)
     assert found.layer == "conv1" and torch.equal(found.values, model.net.conv1.weight)
     tiles = found.tiles()
-    assert tiles.shape == (4, 3, 3, 3) and found.colour
+    assert tiles.shape == (4, 3, 3, 3) and found.color
     for weight, tile in zip(found.values.float(), tiles, strict=True):
         torch.testing.assert_close(tile, 0.5 + 0.5 * weight / weight.abs().max())
     shared = found.tiles(shared=True)
@@ -27,9 +27,9 @@ def test_the_first_layer_in_colours():
     assert ((shared - 0.5).abs().flatten(1).amax(1) == 0.5).sum() == 1
 
 
-def test_higher_layers_have_a_grey_tile_for_each_input_channel():
+def test_higher_layers_have_a_gray_tile_for_each_input_channel():
     found = filters(small_model(), "conv2", channels=[3, 1])
-    assert found.values.shape == (2, 4, 3, 3) and found.channels == (3, 1) and not found.colour
+    assert found.values.shape == (2, 4, 3, 3) and found.channels == (3, 1) and not found.color
     picture = found.sheet(scale=1)
     assert picture.shape == (3, 2 * 4 - 1, 4 * 4 - 1)
     assert torch.equal(picture[0], picture[1]) and torch.equal(picture[0], picture[2])
@@ -45,7 +45,7 @@ def test_dense_layers_that_see_pixels():
         filters(net)
 
 
-def test_a_constant_filter_is_grey_and_finite():
+def test_a_constant_filter_is_gray_and_finite():
     net = nn.Sequential(nn.Conv2d(3, 1, 3)).eval()
     net[0].weight.data.zero_()
     assert (filters(net).tiles() == 0.5).all()

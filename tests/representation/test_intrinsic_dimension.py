@@ -35,25 +35,25 @@ def test_maximum_likelihood_by_hand():
     assert mle(distances, 2) == pytest.approx(1 / (math.log(2) / 2))
 
 
-def test_two_nearest_neighbours_by_hand():
+def test_two_nearest_neighbors_by_hand():
     # Ten ratios that lie on the line of 3 dimensions exactly; the largest is left out.
     shares = np.arange(1, 11) / 10
     ratios = np.append((1 - shares[:9]) ** (-1 / 3), 1e6)
     distances = np.stack([np.ones(10), ratios], 1)[[3, 1, 4, 0, 5, 9, 2, 6, 8, 7]]
     assert twonn(distances) == pytest.approx(3)
-    # Of the k-th neighbours the ratio to the power of k is distributed alike.
+    # Of the k-th neighbors the ratio to the power of k is distributed alike.
     shifted = np.stack([np.full(10, 0.5), np.ones(10), ratios ** (1 / 2)], 1)
     assert twonn(shifted, 2) == pytest.approx(3)
 
 
 def test_graph_distances_of_a_circle_and_a_sphere():
     angles = np.linspace(0, 2 * np.pi, 400, endpoint=False)
-    distances, neighbours = nearest_points(np.stack([np.cos(angles), np.sin(angles)], 1), 4)
+    distances, neighbors = nearest_points(np.stack([np.cos(angles), np.sin(angles)], 1), 4)
     # Along a circle all distances are as frequent: p(r) is flat, sin(...)^0.
-    found, _, share = graph(distances, neighbours, 4, np.random.default_rng(0))
+    found, _, share = graph(distances, neighbors, 4, np.random.default_rng(0))
     assert found == pytest.approx(1, abs=0.15) and share == 1
-    distances, neighbours = nearest_points(sphere(1500, 2, 3), 8)
-    found, error, _ = graph(distances, neighbours, 8, np.random.default_rng(0))
+    distances, neighbors = nearest_points(sphere(1500, 2, 3), 8)
+    found, error, _ = graph(distances, neighbors, 8, np.random.default_rng(0))
     assert found == pytest.approx(2, abs=0.2) and error < 0.2
 
 

@@ -1,4 +1,4 @@
-"""Neighbours: against scikit-learn, by hand, and where rounding and ties would mislead."""
+"""Neighbors: against scikit-learn, by hand, and where rounding and ties would mislead."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_the_box_is_what_moves_a_place(name, size):
     assert found.grid == tuple(expected.shape[:2]) and found.size == size and not found.guessed
 
 
-def test_a_classifier_normalises_before():
+def test_a_classifier_normalizes_before():
     model = small_model()
     found = receptive_fields(model, "relu2", (12, 12))
     assert torch.equal(found.boxes, receptive_fields(model.net, "relu2", (12, 12)).boxes)
@@ -117,7 +117,7 @@ def test_by_hand_at_the_border_and_inside():
     assert not fields.whole
 
 
-def test_normalising_over_places_sees_all():
+def test_normalizing_over_places_sees_all():
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.GroupNorm(2, 4)).eval()
     assert receptive_fields(net, "1", (8, 8)).whole
     assert not receptive_fields(net, "0", (8, 8)).whole

@@ -52,7 +52,7 @@ def test_a_patch_is_where_its_pattern_was_put():
     torch.testing.assert_close(found.patch(0, 0), 0.5 + 0.4 * cross[None])
 
 
-def test_at_the_border_grey_stands_for_what_is_beyond():
+def test_at_the_border_gray_stands_for_what_is_beyond():
     net = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, bias=False)).eval()
     net[0].weight.data = torch.zeros(1, 1, 3, 3)
     net[0].weight.data[0, 0, 1, 1] = 1.0

@@ -15,7 +15,7 @@ from pellucid.shapes import CLASSES, MEAN, STD, ShapesNet, load_weights, scenes,
 WEIGHTS = files("pellucid.shapes").joinpath("weights.safetensors")
 
 
-def normalised(images: torch.Tensor) -> torch.Tensor:
+def normalized(images: torch.Tensor) -> torch.Tensor:
     return (images - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(STD).view(3, 1, 1)
 
 
@@ -36,13 +36,13 @@ def test_weights_fit_the_network_exactly():
 def test_accuracy_on_held_out_scenes(objects):
     batch = scenes(500, seed=20_000 + objects, objects=objects)
     with torch.no_grad():
-        predicted = trained_network()(normalised(batch.images)).argmax(1)
+        predicted = trained_network()(normalized(batch.images)).argmax(1)
     assert (predicted == batch.labels).float().mean() >= 0.97
 
 
 def test_logits_are_a_linear_map_of_the_mean_features():
     # This is what makes class activation maps exact on it.
-    network, images = trained_network(), normalised(scenes(2).images)
+    network, images = trained_network(), normalized(scenes(2).images)
     with torch.no_grad():
         features = network.features(images)
         logits = network.classifier(features.mean((2, 3)))

@@ -18,7 +18,7 @@ module = importlib.import_module("pellucid.shapes.scenes")
 
 
 def dilated(masks: torch.Tensor) -> torch.Tensor:
-    """Masks grown by two pixels: a sharp tip can colour a pixel or two before it covers a pixel's centre."""
+    """Masks grown by two pixels: a sharp tip can color a pixel or two before it covers a pixel's center."""
     return F.max_pool2d(masks.float(), 5, stride=1, padding=2).bool()
 
 
@@ -88,9 +88,9 @@ def test_outline_is_a_distance_where_edges_are_drawn(name):
     assert np.median(slope[np.abs(distance) < 0.02]) == pytest.approx(1, abs=0.02)
 
 
-def test_mask_of_a_disc_is_the_pixels_whose_centres_lie_in_it():
-    centre, radius = np.float32([0.45, 0.55]), 0.3
-    window, covered = coverage(lambda x, y: np.hypot(x, y) - np.float32(radius), centre, radius, 96)
+def test_mask_of_a_disc_is_the_pixels_whose_centers_lie_in_it():
+    center, radius = np.float32([0.45, 0.55]), 0.3
+    window, covered = coverage(lambda x, y: np.hypot(x, y) - np.float32(radius), center, radius, 96)
     mask = np.zeros((96, 96), bool)
     mask[window] = covered >= 0.5
     y, x = (np.mgrid[:96, :96] + 0.5) / 96
@@ -98,10 +98,10 @@ def test_mask_of_a_disc_is_the_pixels_whose_centres_lie_in_it():
     assert covered.sum() == pytest.approx(math.pi * (radius * 96) ** 2, rel=1e-3)
 
 
-def test_recolouring_changes_the_object_and_nothing_else(monkeypatch):
+def test_recoloring_changes_the_object_and_nothing_else(monkeypatch):
     before = scenes(20, seed=3)
-    grey = np.array([[0.5, 0, 0], [0.7, 0, 0]])
-    monkeypatch.setattr(module, "colours_apart", lambda _rng, _others: grey)
+    gray = np.array([[0.5, 0, 0], [0.7, 0, 0]])
+    monkeypatch.setattr(module, "colors_apart", lambda _rng, _others: gray)
     after = scenes(20, seed=3)
     different = changed(before.images, after.images)
     assert torch.equal(before.masks, after.masks)
@@ -109,7 +109,7 @@ def test_recolouring_changes_the_object_and_nothing_else(monkeypatch):
     assert (different & before.masks).sum() > 0.999 * before.masks.sum()
 
 
-def test_colour_texture_and_background_do_not_depend_on_the_class(monkeypatch):
+def test_color_texture_and_background_do_not_depend_on_the_class(monkeypatch):
     drawn = {}
     for name in ("disc", "star"):
         monkeypatch.setattr(module, "_labels", lambda _seed, _i, _objects, name=name: [CLASSES.index(name)])

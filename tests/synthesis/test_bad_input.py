@@ -81,10 +81,10 @@ def test_an_unknown_layer_of_several_is_told_before_the_first_is_worked_on():
 @pytest.mark.parametrize(
     ("make", "error", "said"),
     [
-        (lambda m, x: maximize(m, 0, parametrisation=Fourier), TypeError, r"expected one, as in Pixels\(\)"),
-        (lambda m, x: maximize(m, 0, parametrisation="fourier"), TypeError, r"parametrisation is 'fourier'"),
+        (lambda m, x: maximize(m, 0, parametrization=Fourier), TypeError, r"expected one, as in Pixels\(\)"),
+        (lambda m, x: maximize(m, 0, parametrization="fourier"), TypeError, r"parametrization is 'fourier'"),
         (lambda m, x: maximize(m, 0, size=0), ValueError, "size is 0, expected pixels"),
-        (lambda m, x: maximize(m, 0, size=12, parametrisation=Generator(nn.Linear(3, 4).eval(), (5,))), ModelError,
+        (lambda m, x: maximize(m, 0, size=12, parametrization=Generator(nn.Linear(3, 4).eval(), (5,))), ModelError,
          r"the decoder failed on codes of shape \(1, 5\)"),
         (lambda m, x: dream(m, x, pellucid.logit(0), guide=x), ValueError, r"a layer or its name, got logit\(0\)"),
         (lambda m, x: dream(m, x, "conv1", guide=x.repeat(2, 1, 1, 1)), ValueError, "a guide is one image"),
@@ -211,7 +211,7 @@ def test_a_constant_network_has_no_gradient_anywhere():
                          ids=lambda d: type(d).__name__)  # fmt: skip
 def test_an_image_of_one_pixel(drawn):
     for views in ((), None):
-        found = maximize(pellucid.wrap(flat_net()), 1, size=1, parametrisation=drawn, edits=views, steps=5)
+        found = maximize(pellucid.wrap(flat_net()), 1, size=1, parametrization=drawn, edits=views, steps=5)
         assert found.images.shape == (1, 3, 1, 1) and found.images.isfinite().all()
 
 
@@ -245,14 +245,14 @@ class Meter(nn.Module):
         return self.conv(x).mean((2, 3))
 
 
-@pytest.mark.parametrize("keep_colours", [False, True])
-def test_a_style_larger_than_the_memory_never_meets_the_network_at_its_size(keep_colours):
-    """A view of one colour stands for 400 megapixels: were it copied as floats, it would be 4.8 GB."""
+@pytest.mark.parametrize("keep_colors", [False, True])
+def test_a_style_larger_than_the_memory_never_meets_the_network_at_its_size(keep_colors):
+    """A view of one color stands for 400 megapixels: were it copied as floats, it would be 4.8 GB."""
     net = Meter()
     huge = torch.full((1, 3, 1, 1), 0.7).expand(1, 3, 20_000, 20_000)
     found = style_transfer(
         pellucid.wrap(net), torch.rand(1, 3, 40, 30), F.interpolate(huge[:, :, :4000, :4000], 4000), steps=2,
-        content_layers="conv", style_layers="conv", keep_colours=keep_colours,
+        content_layers="conv", style_layers="conv", keep_colors=keep_colors,
     )  # fmt: skip
     assert found.images.shape == (1, 3, 40, 30) and net.most <= 40 * 40
 

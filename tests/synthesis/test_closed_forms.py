@@ -41,17 +41,17 @@ def test_on_paper(name):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(
-    ("optimiser", "step", "steps"),
+    ("optimizer", "step", "steps"),
     [("ascent", 0.2, 600), ("lbfgs", None, 60), (lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.5), None, 600)],
     ids=["ascent", "lbfgs", "momentum"],
 )
-def test_ascent_comes_to_it(name, optimiser, step, steps):
-    penalty, generator, parametrisation, expected = CASES[name]
+def test_ascent_comes_to_it(name, optimizer, step, steps):
+    penalty, generator, parametrization, expected = CASES[name]
     if generator is not None:
         penalty = l2(0.25, on="code")
     result = maximize(
-        linear(), 0, start="noise", size=(1, 1, 2), parametrisation=parametrisation or Pixels(bounds=None),
-        optimiser=optimiser, step=step, steps=steps, penalties=penalty, edits=(),
+        linear(), 0, start="noise", size=(1, 1, 2), parametrization=parametrization or Pixels(bounds=None),
+        optimizer=optimizer, step=step, steps=steps, penalties=penalty, edits=(),
     )  # fmt: skip
     torch.testing.assert_close(
         result.images.flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-5
@@ -61,7 +61,7 @@ def test_ascent_comes_to_it(name, optimiser, step, steps):
 def test_a_penalty_in_the_algebra_is_the_same():
     from pellucid import logit
 
-    options = {"start": "zeros", "size": (1, 1, 2), "parametrisation": Pixels(bounds=None), "optimiser": "ascent",
+    options = {"start": "zeros", "size": (1, 1, 2), "parametrization": Pixels(bounds=None), "optimizer": "ascent",
                "step": 0.2, "steps": 50, "edits": ()}  # fmt: skip
     inside = maximize(linear(), logit(0) - l2(0.5), **options)
     beside = maximize(linear(), 0, penalties=l2(0.5), **options)
@@ -70,8 +70,8 @@ def test_a_penalty_in_the_algebra_is_the_same():
     torch.testing.assert_close(inside.history, beside.history - beside.penalties[..., 0])
 
 
-def test_centre_and_strength():
-    torch.testing.assert_close(prototype(W, l2(0.5, centre=3.0)), W + 3)
+def test_center_and_strength():
+    torch.testing.assert_close(prototype(W, l2(0.5, center=3.0)), W + 3)
     torch.testing.assert_close(prototype(W, gaussian_prior(MU, S, strength=2.0)), MU + S @ W / 2)
 
 

@@ -30,7 +30,7 @@ from pellucid.synthesis import (
     pad,
     rotate,
     scale,
-    standardise,
+    standardize,
     total_variation,
 )
 
@@ -56,11 +56,11 @@ OPTIMISERS = ("adam", "ascent", "unit", "lbfgs")
 
 
 @every
-@pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_it_climbs_and_stays_valid(drawn, optimiser):
-    step = 0.1 if optimiser == "ascent" else None
+@pytest.mark.parametrize("optimizer", OPTIMISERS)
+def test_it_climbs_and_stays_valid(drawn, optimizer):
+    step = 0.1 if optimizer == "ascent" else None
     result = maximize(
-        small_model(), "koala", parametrisation=drawn, optimiser=optimiser, step=step, steps=25, edits=(), seed=4,
+        small_model(), "koala", parametrization=drawn, optimizer=optimizer, step=step, steps=25, edits=(), seed=4,
         keep="best",
     )  # fmt: skip
     assert result.images.shape == (1, 3, 12, 12) and result.images.dtype == torch.float64
@@ -73,7 +73,7 @@ def test_it_climbs_and_stays_valid(drawn, optimiser):
 @every
 def test_a_batch_is_its_rows(drawn):
     model = small_model()
-    options = {"steps": 6, "parametrisation": drawn, "seed": 2}
+    options = {"steps": 6, "parametrization": drawn, "seed": 2}
     both = maximize(model, ["castle", "lamp post"], **options)
     alone = maximize(model, "castle", **options)
     torch.testing.assert_close(both.images[:1], alone.images, rtol=1e-7, atol=1e-9)
@@ -88,11 +88,11 @@ def test_a_batch_is_its_rows(drawn):
 def test_same_seed_same_bits_and_nothing_touched(drawn):
     model = small_model()
     before = state(model)
-    first = maximize(model, 0, steps=5, parametrisation=drawn, seed=1)
+    first = maximize(model, 0, steps=5, parametrization=drawn, seed=1)
     same(before, state(model))
     torch.manual_seed(99)
-    assert torch.equal(first.images, maximize(model, 0, steps=5, parametrisation=drawn, seed=1).images)
-    assert not torch.equal(first.images, maximize(model, 0, steps=5, parametrisation=drawn, seed=2).images)
+    assert torch.equal(first.images, maximize(model, 0, steps=5, parametrization=drawn, seed=1).images)
+    assert not torch.equal(first.images, maximize(model, 0, steps=5, parametrization=drawn, seed=2).images)
 
 
 @pytest.mark.parametrize("drawn", [Pixels(), Sigmoid(), Fourier(), FixedMagnitude()], ids=lambda d: type(d).__name__)
@@ -100,7 +100,7 @@ def test_same_seed_same_bits_and_nothing_touched(drawn):
 @pytest.mark.parametrize("channels", [1, 2, 3])
 def test_any_size_and_any_number_of_channels(drawn, size, channels):
     net = nn.Sequential(nn.Conv2d(channels, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
-    result = maximize(net, 1, size=size, parametrisation=drawn, steps=4)
+    result = maximize(net, 1, size=size, parametrization=drawn, steps=4)
     assert result.images.shape == (1, channels, *size) and result.images.isfinite().all()
 
 
@@ -125,8 +125,8 @@ def test_the_plain_ascent_is_the_textbooks():
     net = small_net().double()
     start = torch.randn(1, 3, 12, 12, dtype=torch.float64)
     found = maximize(
-        net, 1, start=start, parametrisation=Pixels(bounds=None), optimiser="ascent", step=0.3, steps=7,
-        edits=standardise(),
+        net, 1, start=start, parametrization=Pixels(bounds=None), optimizer="ascent", step=0.3, steps=7,
+        edits=standardize(),
     )  # fmt: skip
     x = start.clone()
     for _ in range(7):
@@ -140,7 +140,7 @@ def test_the_plain_ascent_is_the_textbooks():
 
 def test_clipped_ascent_by_hand():
     model = small_model()
-    found = maximize(model, 0, start="ones", parametrisation=Pixels(), optimiser="ascent", step=5.0, steps=3, edits=())
+    found = maximize(model, 0, start="ones", parametrization=Pixels(), optimizer="ascent", step=5.0, steps=3, edits=())
     x = torch.ones(1, 3, 12, 12, dtype=torch.float64)
     for _ in range(3):
         x.requires_grad_()
@@ -149,14 +149,14 @@ def test_clipped_ascent_by_hand():
     torch.testing.assert_close(found.images, x)
 
 
-def test_a_torch_optimiser_of_ones_own():
+def test_a_torch_optimizer_of_ones_own():
     model = small_model()
-    options = {"start": torch.rand(1, 3, 12, 12), "parametrisation": Pixels(bounds=None), "steps": 5, "edits": ()}
-    plain = maximize(model, 0, optimiser="ascent", step=0.2, **options)
-    torchs = maximize(model, 0, optimiser=lambda p: torch.optim.SGD(p, lr=0.2), **options)
+    options = {"start": torch.rand(1, 3, 12, 12), "parametrization": Pixels(bounds=None), "steps": 5, "edits": ()}
+    plain = maximize(model, 0, optimizer="ascent", step=0.2, **options)
+    torchs = maximize(model, 0, optimizer=lambda p: torch.optim.SGD(p, lr=0.2), **options)
     torch.testing.assert_close(plain.images, torchs.images)
-    with pytest.raises(TypeError, match="expected a torch optimiser"):
-        maximize(model, 0, optimiser=lambda p: p, steps=2)
+    with pytest.raises(TypeError, match="expected a torch optimizer"):
+        maximize(model, 0, optimizer=lambda p: p, steps=2)
 
 
 def test_the_pass_stops_at_the_layer_that_is_read():
@@ -190,7 +190,7 @@ def test_logit_probability_and_its_logarithm_have_different_slopes():
     """The gradient of p is p(1 - p) times smaller than that of a difference of logits: the saturation of softmax."""
     model = small_model()
     start = torch.rand(1, 3, 12, 12, dtype=torch.float64)
-    options = {"start": start, "optimiser": "ascent", "step": 1e-3, "steps": 1, "parametrisation": Pixels(bounds=None)}
+    options = {"start": start, "optimizer": "ascent", "step": 1e-3, "steps": 1, "parametrization": Pixels(bounds=None)}
     moved = {
         kind: maximize(model, getattr(pellucid, kind)(0), edits=(), **options).images - start
         for kind in ("probability", "log_probability")
@@ -201,7 +201,7 @@ def test_logit_probability_and_its_logarithm_have_different_slopes():
 
 def test_diversity_sees_the_whole_batch():
     model = small_model()
-    options = {"count": 3, "steps": 30, "edits": (), "parametrisation": Pixels(), "seed": 1}
+    options = {"count": 3, "steps": 30, "edits": (), "parametrization": Pixels(), "seed": 1}
     with pellucid.settings(batch_size=1):  # a coupled objective is never cut
         apart = maximize(model, logit(0) * 0.01 + diversity("conv2"), **options)
     near = maximize(model, logit(0) * 0.01, **options)
@@ -234,23 +234,23 @@ class Gated(nn.Module):
 
 def test_a_dead_start_is_said():
     with pytest.raises(ValueError, match=r"logit\(1\): no start was found .* ReLU"):
-        maximize(Gated(1e6), 1, size=4, steps=3, parametrisation=Pixels(bounds=None))
+        maximize(Gated(1e6), 1, size=4, steps=3, parametrization=Pixels(bounds=None))
     with pytest.raises(ValueError, match="no start was found"):
         maximize(Gated(1e6), 1, size=4, steps=3, start="zeros", penalties=l2(0.1))
 
 
 def test_a_dead_row_among_living_ones_is_a_warning():
     with pytest.warns(UserWarning, match=r"logit\(1\): no start"):
-        result = maximize(Gated(1e6), [0, 1], size=4, steps=3, parametrisation=Pixels(bounds=None))
+        result = maximize(Gated(1e6), [0, 1], size=4, steps=3, parametrization=Pixels(bounds=None))
     assert result.dead.tolist() == [False, True]
     result.figure()
 
 
 def test_a_dead_start_is_escaped_where_noise_can():
-    result = maximize(Gated(0.2), 1, size=2, steps=3, parametrisation=Pixels(bounds=None, noise=0.01))
+    result = maximize(Gated(0.2), 1, size=2, steps=3, parametrization=Pixels(bounds=None, noise=0.01))
     assert not result.dead.any() and result.values > 0
     assert torch.equal(result.images, maximize(Gated(0.2), 1, size=2, steps=3,
-                                               parametrisation=Pixels(bounds=None, noise=0.01)).images)  # fmt: skip
+                                               parametrization=Pixels(bounds=None, noise=0.01)).images)  # fmt: skip
 
 
 class Cliff(nn.Module):
@@ -262,7 +262,7 @@ class Cliff(nn.Module):
 
 
 def test_a_gradient_that_is_lost_on_the_way_is_said():
-    options = {"size": 2, "optimiser": "ascent", "step": 1.0, "steps": 9, "parametrisation": Pixels(bounds=None),
+    options = {"size": 2, "optimizer": "ascent", "step": 1.0, "steps": 9, "parametrization": Pixels(bounds=None),
                "start": "ones", "edits": ()}  # fmt: skip
     net = Cliff().eval()
     half = options | {"start": torch.full((1, 3, 2, 2), 0.5)}
@@ -282,7 +282,7 @@ class Exploding(nn.Module):
 def test_nan_is_an_error():
     net = Exploding().eval()
     with pytest.raises(ValueError, match="became NaN or infinite at step"):
-        maximize(net, 0, size=4, steps=50, optimiser="ascent", step=1e3, parametrisation=Pixels(bounds=None), edits=())
+        maximize(net, 0, size=4, steps=50, optimizer="ascent", step=1e3, parametrization=Pixels(bounds=None), edits=())
     with pytest.raises(ValueError, match="NaN or infinite for image 0"):
         maximize(net, lambda out: out[:, 0] * math.nan, size=4, steps=5)
 
@@ -300,8 +300,8 @@ def test_an_interruption_keeps_the_best_so_far(after):
         return out[:, 0]
 
     with pytest.warns(UserWarning, match=f"stopped after {after} of 50 steps"):
-        result = maximize(model, stopping, steps=50, edits=(), parametrisation=Pixels(), optimiser="unit")
-    whole = maximize(model, 0, steps=max(after, 1), edits=(), parametrisation=Pixels(), optimiser="unit", keep="best")
+        result = maximize(model, stopping, steps=50, edits=(), parametrization=Pixels(), optimizer="unit")
+    whole = maximize(model, 0, steps=max(after, 1), edits=(), parametrization=Pixels(), optimizer="unit", keep="best")
     assert result.interrupted and result.steps == after and result.history.shape == (1, after)
     if after:
         torch.testing.assert_close(result.images, whole.images)
@@ -327,7 +327,7 @@ def test_an_interruption_in_the_first_of_several_parts():
 
 def test_the_best_or_the_last():
     model = small_model()
-    options = {"steps": 40, "parametrisation": Pixels(), "edits": (), "optimiser": "unit", "step": 0.5}
+    options = {"steps": 40, "parametrization": Pixels(), "edits": (), "optimizer": "unit", "step": 0.5}
     best = maximize(model, 1, keep="best", **options)
     assert best.values >= best.history.max() - 1e-9
     last = maximize(model, 1, **options)
@@ -340,19 +340,19 @@ def test_the_best_or_the_last():
 @pytest.mark.parametrize(
     "edit",
     [jitter(3), rotate(20), scale(0.2), scale((1.0, 1.3)), pad(2), blur(1.0, every=2), clip_small_pixels(30, every=2),
-     clip_small_gradients(90), standardise(0.5, 0.2)],
+     clip_small_gradients(90), standardize(0.5, 0.2)],
     ids=repr,
 )  # fmt: skip
 @pytest.mark.parametrize("drawn", [Pixels(), Fourier()], ids=["pixels", "fourier"])
-def test_edits_run_with_parametrisations(edit, drawn):
-    result = maximize(small_model(), 1, edits=edit, parametrisation=drawn, steps=6)
-    other = maximize(small_model(), 1, edits=(), parametrisation=drawn, steps=6)
+def test_edits_run_with_parametrizations(edit, drawn):
+    result = maximize(small_model(), 1, edits=edit, parametrization=drawn, steps=6)
+    other = maximize(small_model(), 1, edits=(), parametrization=drawn, steps=6)
     assert result.images.isfinite().all() and not torch.equal(result.images, other.images)
 
 
 def test_edits_need_a_way_back():
     with pytest.raises(ValueError, match=r"blur\(1, every=4\) changes pixels, and CPPN has no way back"):
-        maximize(small_model(), 1, edits=blur(1.0), parametrisation=CPPN(), steps=6)
+        maximize(small_model(), 1, edits=blur(1.0), parametrization=CPPN(), steps=6)
 
 
 # What is refused ---------------------------------------------------------------------------------------------------
@@ -367,20 +367,20 @@ def test_edits_need_a_way_back():
         ({"start": torch.rand(1, 3, 12, 12).double(), "size": 9}, ValueError, "leave one of them out"),
         ({"size": (0, 3)}, ValueError, "expected pixels"),
         ({"count": 0}, ValueError, "count is 0"),
-        ({"optimiser": "adma"}, ValueError, "near it: adam"),
+        ({"optimizer": "adma"}, ValueError, "near it: adam"),
         ({"steps": 0}, ValueError, "at least 1"),
         ({"steps": 2.5}, TypeError, "steps is 2.5"),
         ({"step": -1.0}, ValueError, "step is -1"),
         ({"keep": "first"}, ValueError, "'last' or 'best'"),
         ({"stepz": 3}, TypeError, "no option 'stepz'; near it: step"),
-        ({"optimiser": "lbfgs", "edits": jitter(2)}, ValueError, "same function at every step"),
+        ({"optimizer": "lbfgs", "edits": jitter(2)}, ValueError, "same function at every step"),
         ({"edits": [3]}, TypeError, "edits holds 3"),
         ({"penalties": [3]}, TypeError, "penalties holds 3"),
         ({"penalties": l2(0.1, on="code")}, ValueError, "there is none"),
-        ({"parametrisation": Generator(decoder(), (4,)), "start": "zeros"}, ValueError, "no way back"),
-        ({"parametrisation": Generator(decoder(), (4,)), "size": 9}, ValueError, "expected \\(1, 3, 9, 9\\)"),
-        ({"parametrisation": Generator(decoder(), (4,), start=torch.zeros(1, 3))}, ValueError, "expected 1 x 4"),
-        ({"parametrisation": FixedMagnitude(torch.rand(2, 3, 5, 5))}, ValueError, "the size of the image"),
+        ({"parametrization": Generator(decoder(), (4,)), "start": "zeros"}, ValueError, "no way back"),
+        ({"parametrization": Generator(decoder(), (4,)), "size": 9}, ValueError, "expected \\(1, 3, 9, 9\\)"),
+        ({"parametrization": Generator(decoder(), (4,), start=torch.zeros(1, 3))}, ValueError, "expected 1 x 4"),
+        ({"parametrization": FixedMagnitude(torch.rand(2, 3, 5, 5))}, ValueError, "the size of the image"),
     ],
     ids=str,
 )
@@ -446,11 +446,11 @@ def test_the_result_is_kept_shown_and_filmed(tmp_path):
     assert not (tmp_path / "none.gif").exists()
 
 
-def test_grey_networks_give_grey_images(tmp_path):
+def test_gray_networks_give_gray_images(tmp_path):
     result = maximize(pellucid.wrap(small_net(channels=1), size=12), [0, 1], steps=3, film=1)
     assert result.images.shape == (2, 1, 12, 12)
-    result.save(tmp_path / "grey.png", plain=True)
-    result.film(tmp_path / "grey.gif")
+    result.save(tmp_path / "gray.png", plain=True)
+    result.film(tmp_path / "gray.gif")
 
 
 def test_half_precision_networks():

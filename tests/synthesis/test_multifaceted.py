@@ -35,7 +35,7 @@ def halves(count):
 
 def test_both_kinds_are_found():
     found = multifaceted(
-        TwoThings(), halves(6), 0, facets=2, layer="match", steps=30, bias=0.0, parametrisation=Pixels()
+        TwoThings(), halves(6), 0, facets=2, layer="match", steps=30, bias=0.0, parametrization=Pixels()
     )
     left = found.images[..., :4].mean((1, 2, 3)) - found.images[..., 4:].mean((1, 2, 3))
     assert left.sign().sum() == 0 and (left.abs() > 0.5).all()
@@ -45,7 +45,7 @@ def test_both_kinds_are_found():
 
 def test_the_largest_kind_is_first_and_seeds_repeat():
     images = torch.cat([halves(3), halves(3)[::2]])
-    options = {"facets": 2, "layer": "match", "steps": 3, "parametrisation": Fourier()}
+    options = {"facets": 2, "layer": "match", "steps": 3, "parametrization": Fourier()}
     found = multifaceted(TwoThings(), images, 0, **options)
     assert "(6 images)" in found.titles[0] and "(3 images)" in found.titles[1]
     assert torch.equal(found.images, multifaceted(TwoThings(), images, 0, **options).images)
@@ -55,7 +55,7 @@ def test_center_bias_keeps_corners_plain():
     model, images = small_model(), some_images(4)
 
     def corners(bias):
-        found = multifaceted(model, images, 1, facets=1, layer="conv1", steps=20, bias=bias, parametrisation=Pixels())
+        found = multifaceted(model, images, 1, facets=1, layer="conv1", steps=20, bias=bias, parametrization=Pixels())
         return (found.images - model.mean)[..., [0, 0, -1, -1], [0, -1, 0, -1]].abs().mean()
 
     assert corners(5.0) < 0.5 * corners(0.0)

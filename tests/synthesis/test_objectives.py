@@ -130,7 +130,7 @@ def test_an_invertible_layer_gives_the_image_back():
     nn.init.orthogonal_(net[1].weight)
     images = torch.rand(2, 3, 3, 3, dtype=torch.float64)
     found = invert(
-        net, images, "1", variation=0.0, bound=0.0, optimiser="lbfgs", steps=200, parametrisation=Pixels(bounds=None)
+        net, images, "1", variation=0.0, bound=0.0, optimizer="lbfgs", steps=200, parametrization=Pixels(bounds=None)
     )
     torch.testing.assert_close(found.images, images, rtol=1e-5, atol=1e-5)
     assert (found.error < 1e-5).all() and found.error.shape == (2,)
@@ -163,7 +163,7 @@ def test_variation_makes_an_inversion_smoother():
     model, images = small_model(), some_images(1)
 
     def rough(weight):
-        options = {"steps": 60, "parametrisation": Sigmoid(), "optimiser": "adam"}
+        options = {"steps": 60, "parametrization": Sigmoid(), "optimizer": "adam"}
         return invert(model, images, "relu2", variation=weight, **options).images.diff(dim=3).square().mean()
 
     assert rough(1.0) < rough(0.0)
@@ -214,17 +214,17 @@ def test_a_texture_comes_near_its_sample():
     found = texture(model, sample, size=(16, 10), layers=layers, steps=60, variation=0.0)
     assert found.images.shape == (1, 3, 16, 10) and found.values > 0.2 * found.history[:, 0]
     torch.testing.assert_close(found.values, value(model, style(layers, sample), found.images))
-    line = texture(model, sample, layers="conv1", steps=40, optimiser="lbfgs", parametrisation=Pixels(), count=2)
+    line = texture(model, sample, layers="conv1", steps=40, optimizer="lbfgs", parametrization=Pixels(), count=2)
     assert line.images.shape == (2, 3, 12, 12) and (line.values > line.history[:, 0]).all()
     with pytest.raises(ValueError, match="one sample, got 2"):
         texture(model, some_images(2))
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "adam"])
-def test_style_transfer_trades_content_for_style(optimiser):
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
+def test_style_transfer_trades_content_for_style(optimizer):
     model, images = small_model(), some_images(2)
     a, b = images[:1], images[1:]
-    options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 150, "optimiser": optimiser}
+    options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 150, "optimizer": optimizer}
     near = style_transfer(model, a, b, style_weight=0.01, **options).images
     far = style_transfer(model, a, b, style_weight=1000.0, **options).images
     to_style, to_content = style(("conv1", "relu2"), b), content("conv1", a)
@@ -233,7 +233,7 @@ def test_style_transfer_trades_content_for_style(optimiser):
     assert 0 <= far.min() and far.max() <= 1
 
 
-def test_mixtures_regions_colours_and_scales():
+def test_mixtures_regions_colors_and_scales():
     model, images = small_model(), some_images(3)
     content_, *styles = images.split(1)
     options = {"content_layers": "conv1", "style_layers": "conv1", "steps": 12}
@@ -244,7 +244,7 @@ def test_mixtures_regions_colours_and_scales():
     left[:, :6] = 1
     masked = style_transfer(model, content_, styles, masks=(left, 1 - left), start="content", **options).images
     assert not torch.equal(masked, only)
-    kept = style_transfer(model, content_, styles[0], keep_colours=True, **options)
+    kept = style_transfer(model, content_, styles[0], keep_colors=True, **options)
     chroma = torch.tensor([0.596, -0.274, -0.322], dtype=torch.float64)
     inside = (kept.images > 0).all(1) & (kept.images < 1).all(1)
     made, given = (torch.einsum("c,nchw->nhw", chroma, x)[inside] for x in (kept.images, content_))
@@ -263,11 +263,11 @@ def test_a_style_of_any_size_is_brought_to_that_of_the_content():
     assert max(seen) <= 16
 
 
-@pytest.mark.parametrize("optimiser", ["lbfgs", "adam", "unit"])
-def test_an_image_in_its_own_style_is_where_it_should_be(optimiser):
+@pytest.mark.parametrize("optimizer", ["lbfgs", "adam", "unit"])
+def test_an_image_in_its_own_style_is_where_it_should_be(optimizer):
     """The gradient there is 0, as at a dead start, and the objective is at its highest."""
     model, image = small_model(), F.interpolate(some_images(1), 20, mode="bilinear")
-    options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 6, "optimiser": optimiser}
+    options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 6, "optimizer": optimizer}
     found = style_transfer(model, image, image, variation=0.0, **options)
     torch.testing.assert_close(found.images, image, rtol=1e-6, atol=1e-6)
     assert not found.dead.any() and abs(found.values.item()) < 1e-9
@@ -285,7 +285,7 @@ def test_what_style_transfer_refuses():
     with pytest.raises(ValueError, match="a mask is"):
         style_transfer(model, images[:1], images[1:], masks=(torch.ones(3, 3),))
     with pytest.raises(ValueError, match="needs a Classifier"):
-        style_transfer(small_net(), images[:1].float(), images[1:].float(), keep_colours=True)
+        style_transfer(small_net(), images[:1].float(), images[1:].float(), keep_colors=True)
 
 
 class Vgg19(nn.Module):

@@ -12,12 +12,12 @@ from torch.nn import functional as F
 import pellucid
 from pellucid import channel
 from pellucid.files.images import read_image
-from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, multifaceted, standardise, style_transfer
+from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, multifaceted, standardize, style_transfer
 
 from .. import real
 
 EXERCISE = {
-    "size": 28, "parametrisation": Pixels(bounds=None, noise=1.0), "optimiser": "ascent", "edits": standardise(),
+    "size": 28, "parametrization": Pixels(bounds=None, noise=1.0), "optimizer": "ascent", "edits": standardize(),
     "steps": 100,
 }  # fmt: skip
 
@@ -42,7 +42,7 @@ def test_neuron_6_on_the_sigmoid_is_dead_from_noise_and_said_so():
     assert net(hidden.images).argmax(1).item() == 6
 
 
-def test_digits_by_default_are_grey_and_certain():
+def test_digits_by_default_are_gray_and_certain():
     model = real.mnist_cnn()
     found = maximize(model, list(map(str, range(10))), steps=64)
     assert found.images.shape == (10, 1, 28, 28)
@@ -62,20 +62,20 @@ def grain(images):
     return (power * high).sum((1, 2)) / power.sum((1, 2))
 
 
-def test_classes_are_recognised_after_all_views_and_are_no_grain(squeezenet):
+def test_classes_are_recognized_after_all_views_and_are_no_grain(squeezenet):
     classes = ["goldfish", "castle"]
     found = maximize(squeezenet, classes, size=128, steps=60)
     probabilities = squeezenet(F.interpolate(found.images, 160, mode="bilinear")).softmax(1)
     for row, name in enumerate(classes):
         assert probabilities[row, squeezenet.index(name)] > 0.9
-    plain = maximize(squeezenet, classes, size=128, steps=60, parametrisation=Pixels(), edits=())
+    plain = maximize(squeezenet, classes, size=128, steps=60, parametrization=Pixels(), edits=())
     assert (grain(found.images) < 0.5 * grain(plain.images)).all()
-    assert (found.images.std((1, 2, 3)) > 0.1).all()  # not grey mush
+    assert (found.images.std((1, 2, 3)) > 0.1).all()  # not gray mush
 
 
 @pytest.mark.parametrize("layer", ["features.3", "features.7", "features.10"])
 def test_channels_of_three_depths(squeezenet, layer):
-    found = maximize(squeezenet, [channel(layer, i) for i in (1, 5)], size=96, steps=30, parametrisation=Fourier())
+    found = maximize(squeezenet, [channel(layer, i) for i in (1, 5)], size=96, steps=30, parametrization=Fourier())
     photos = F.interpolate(real.castle(), 96)
     trace = pellucid.run(squeezenet, photos, read=layer)
     ordinary = trace.activations[layer][0, [1, 5]].mean((1, 2))
@@ -119,8 +119,8 @@ def test_the_castle_inverted_is_the_castle(squeezenet):
 
 def test_a_dream_and_a_transfer_stay_pictures_of_the_castle(squeezenet):
     image = F.interpolate(real.castle(), 128, mode="area")
-    dreamt = dream(squeezenet, image, octaves=2, steps=5).images
-    assert 0.7 < torch.corrcoef(torch.stack([dreamt.flatten(), image.flatten()]))[0, 1] < 0.999
+    dreamed = dream(squeezenet, image, octaves=2, steps=5).images
+    assert 0.7 < torch.corrcoef(torch.stack([dreamed.flatten(), image.flatten()]))[0, 1] < 0.999
     stripes = torch.zeros(1, 3, 96, 96)
     stripes[:, 0, :, ::8] = 1
     painted = style_transfer(squeezenet, image, stripes, steps=30)

@@ -44,7 +44,7 @@ OPTIONS = {
 }  # fmt: skip
 
 
-def test_the_norm_is_instance_normalisation_with_a_gain_of_the_style():
+def test_the_norm_is_instance_normalization_with_a_gain_of_the_style():
     norm, x = Norm(2, 3).double(), torch.randn(2, 3, 5, 6, dtype=torch.float64)
     norm.gain.data = torch.rand(2, 3, dtype=torch.float64)
     norm.bias.data = torch.rand(2, 3, dtype=torch.float64)

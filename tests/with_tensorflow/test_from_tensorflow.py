@@ -51,7 +51,7 @@ FUNCTIONS = {
     "a function inside": lambda x: rows(inner(x) + 1),
     "a loop": loop,
     "a choice": choice,
-    "colours turned": lambda x: rows(tf.reverse(x, [-1])),
+    "colors turned": lambda x: rows(tf.reverse(x, [-1])),
     "mean pool, scaled": lambda x: rows(tf.nn.avg_pool2d(x, 2, 2, "VALID") * 3.0),
     "arithmetic": lambda x: rows((x + 1) * x / (x + 2) - x**3 + tf.square(-x) + tf.math.squared_difference(x, 0.3)),
     "curves": lambda x: rows(tf.exp(x) + tf.math.log(x + 1) + tf.tanh(x) + tf.sigmoid(x) + tf.math.erf(x)),

@@ -45,7 +45,7 @@ def logits(model, size=64, count=2):
 
 
 def through(model, net, **options):
-    """Whether a classifier computes what a bare network does on the images as the classifier normalises them."""
+    """Whether a classifier computes what a bare network does on the images as the classifier normalizes them."""
     inner = type(model)(net, model.preprocessing)
     return torch.equal(logits(model, **options), logits(inner, **options))
 

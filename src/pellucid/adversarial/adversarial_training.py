@@ -39,7 +39,7 @@ def adversarial_training(
 ) -> nn.Module:
     """Train a network on the images that fool it most within a budget.
 
-    Minimises the mean over images of the maximum over |d| <= eps of the cross-entropy at x + d, where `pgd` from a
+    Minimizes the mean over images of the maximum over |d| <= eps of the cross-entropy at x + d, where `pgd` from a
     random start stands for the maximum (Madry et al. 2018, Towards deep learning models resistant to adversarial
     attacks). The budget grows linearly over the first epochs: from the start, large ones keep a network from learning
     anything. AdamW; the rate rises and falls over the whole run.
@@ -85,9 +85,9 @@ def adversarial_training(
     inner = robust.net if isinstance(robust, Classifier) else robust
     device = device_of(robust) or images.device
     weights = [p for p in robust.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(weights, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(weights, weight_decay=weight_decay)
     total = epochs * -(-len(images) // batch)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, rate, total_steps=total + 1)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total + 1)
     source, number = torch.Generator().manual_seed(seed), 0
     with torch.random.fork_rng(), progress(total, "adversarial training", unit="batch") as advance:
         torch.manual_seed(seed)
@@ -102,9 +102,9 @@ def adversarial_training(
                 try:
                     outputs = as_outputs(robust(hard))
                     loss = F.cross_entropy(outputs, y)
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     loss.backward()
-                    optimiser.step()
+                    optimizer.step()
                 finally:
                     inner.eval()
                 schedule.step()
@@ -113,7 +113,7 @@ def adversarial_training(
                 advance(1)
             if each_epoch:
                 each_epoch(epoch, losses / len(images), right / len(images))
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
     check_network(network(robust))
     return robust
 

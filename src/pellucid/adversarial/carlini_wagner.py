@@ -25,7 +25,7 @@ def carlini_wagner(
 ) -> Tensor:
     """The smallest change in l2 that fools the network, by descent on the change and the network's margin.
 
-    Minimises |d|_2^2 + c max(z_y - max over j != y of z_j + k, 0) over changes d that leave x + d in bounds, with k
+    Minimizes |d|_2^2 + c max(z_y - max over j != y of z_j + k, 0) over changes d that leave x + d in bounds, with k
     the confidence; with a target t, z_t takes the place of the maximum and max over j != t of z_j that of z_y. c is
     searched for each image: up by tens until it is fooled or down by tens until it is not, then at the geometric mean
     of the largest c that failed and the least that worked.

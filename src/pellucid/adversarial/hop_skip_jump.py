@@ -130,7 +130,7 @@ def _to_boundary(case: Case, x: Tensor, norm: str, precise: float) -> Tensor:
 
 
 def _away(case: Case, x: Tensor, reach: Tensor, count: int, norm: str, source: torch.Generator) -> Tensor:
-    """The direction away from the label, from the sides of the boundary on which random neighbours lie."""
+    """The direction away from the label, from the sides of the boundary on which random neighbors lie."""
     n, together = len(x), max(1, ROWS // len(x))
     total, signed, sides = torch.zeros_like(x), torch.zeros_like(x), torch.zeros(n, device=x.device)
     for begin in range(0, count, together):

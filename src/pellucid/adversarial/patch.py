@@ -85,7 +85,7 @@ def patch(
 ) -> Patch:
     """A sticker that makes the network see one class, wherever it lies (expectation over transformations).
 
-    Maximises the mean of log p(target) over images, places, sizes, angles and light of the patch, drawn anew at every
+    Maximizes the mean of log p(target) over images, places, sizes, angles and light of the patch, drawn anew at every
     step, by Adam on its pixels, which are clipped to [0, 1].
 
     Args:

@@ -165,7 +165,7 @@ def robustness(
         ValueError: for budgets that are not above 0, missing labels, or what the attack refuses.
 
     Warns:
-        UserWarning: for an accuracy that no network can have, at budgets within which any image can be made grey.
+        UserWarning: for an accuracy that no network can have, at budgets within which any image can be made gray.
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)
@@ -230,7 +230,7 @@ def robustness(
     if norm == "linf" and most >= 0.5 and share > 0.5:
         warn(
             f"{share:.0%} of the images are seen rightly at {most:g} in linf, within which any image can be made plain "
-            "grey: the attack is too weak, or the gradients of the network are masked"
+            "gray: the attack is too weak, or the gradients of the network are masked"
         )
     return Robustness(
         torch.tensor(budgets, dtype=torch.float64), broken, found, images.detach(), tuple(attacks), norm, level, record

@@ -31,7 +31,7 @@ def square(
 
     In linf the image begins with vertical stripes of +eps and -eps in each channel. Then, query by query, a square at
     a random place is moved by +2 eps or -2 eps in each channel, brought back into the budget, and kept if the loss
-    rises. In l2 the change is made of windows that fall off from two centres of opposite signs, and a window takes
+    rises. In l2 the change is made of windows that fall off from two centers of opposite signs, and a window takes
     over the budget of another; so in l1, where sizes are summed, and the whole is brought back into ball and bounds
     (Croce & Hein 2021, Mind the box). The squares shrink as the queries go on. Images leave when they fool the network.
 
@@ -175,7 +175,7 @@ def _exchanged(case: Case, best: Tensor, eps: float, norm: str, covered: float, 
 
 
 def _window(side: int, norm: str, source: torch.Generator) -> Tensor:
-    """A square of length 1 that falls off from two centres, one above 0 and one below, side by side."""
+    """A square of length 1 that falls off from two centers, one above 0 and one below, side by side."""
     half = side // 2
     shape = torch.cat([_fall(half, side, norm), -_fall(side - half, side, norm)])
     shape /= lengths(shape[None], norm).clamp(min=1e-12)
@@ -183,7 +183,7 @@ def _window(side: int, norm: str, source: torch.Generator) -> Tensor:
 
 
 def _fall(height: int, width: int, norm: str) -> Tensor:
-    """Rectangle upon rectangle around the centre, the k-th adding 1 / k^2; 1 / k^4 in l1."""
+    """Rectangle upon rectangle around the center, the k-th adding 1 / k^2; 1 / k^4 in l1."""
     shape, power = torch.zeros(height, width), 2 if norm == "l2" else 4
     y, x = height // 2, width // 2
     for k in range(max(y, x) + 1):

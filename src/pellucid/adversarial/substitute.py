@@ -191,7 +191,7 @@ def _stand_in(network: nn.Module | None, images: Tensor, count: int, seed: int) 
 
 def _learn(stand_in: nn.Module, images: Tensor, classes: Tensor, epochs: int, rate: float, seed: int) -> None:
     device, source = next(stand_in.parameters()).device, torch.Generator().manual_seed(seed)
-    optimiser = torch.optim.Adam(stand_in.parameters(), rate)
+    optimizer = torch.optim.Adam(stand_in.parameters(), rate)
     with torch.random.fork_rng(), torch.enable_grad():
         torch.manual_seed(seed)
         stand_in.train()
@@ -199,12 +199,12 @@ def _learn(stand_in: nn.Module, images: Tensor, classes: Tensor, epochs: int, ra
             for _ in range(epochs):
                 for rows in torch.randperm(len(images), generator=source).split(64):
                     loss = F.cross_entropy(stand_in(images[rows].to(device)), classes[rows].to(device))
-                    optimiser.zero_grad()
+                    optimizer.zero_grad()
                     loss.backward()
-                    optimiser.step()
+                    optimizer.step()
         finally:
             stand_in.eval()
-    optimiser.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=True)
 
 
 def _further(stand_in: nn.Module, images: Tensor, classes: Tensor, spread: float) -> Tensor:

@@ -31,7 +31,7 @@ class Universal(Attack):
     perturbation: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
 
     def picture(self) -> Any:
-        """The change alone, around mid-grey and stretched to the whole range."""
+        """The change alone, around mid-gray and stretched to the whole range."""
         change = self.perturbation.float()
         return grid([0.5 + 0.5 * change[0] / change.abs().max().clamp(min=1e-12)], ["one change for all"], columns=1)
 
@@ -53,7 +53,7 @@ def universal(
 ) -> Universal:
     """One change that fools the network for most images at once, also for images that it was not made from.
 
-    Maximises the mean over images of min(loss, most) at clip(x + d) over changes d with |d| <= eps, by steps along the
+    Maximizes the mean over images of min(loss, most) at clip(x + d) over changes d with |d| <= eps, by steps along the
     gradient summed over all images (sign in linf): d <- P(d + a g / |g|). The bound keeps images that are fooled
     already from outweighing the others (Shafahi et al. 2020, Universal adversarial training).
 

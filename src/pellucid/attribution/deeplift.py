@@ -32,7 +32,7 @@ def deeplift(
         model: a network or a `Classifier`.
         images: N x C x H x W.
         objective: what to explain; None is the predicted class.
-        baseline: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        baseline: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: for "noise".
         strict: functions out of sight are an error; False takes their ordinary gradient, with a warning.
 

@@ -53,14 +53,14 @@ def eigen_cam(
             raise ValueError(f"layer {layer!r} gives NaN or infinity{nan_weights(network(model))}")
         matrix = maps.flatten(2).transpose(1, 2)
         matrix = matrix.float() if matrix.dtype in (torch.float16, torch.bfloat16) else matrix
-        centred = matrix - matrix.mean(1, keepdim=True)
+        centered = matrix - matrix.mean(1, keepdim=True)
         # The first singular vector, from the smaller of the two Gram matrices: cheaper than all of them by an SVD.
-        if centred.shape[1] <= centred.shape[2]:
-            values, vectors = torch.linalg.eigh(centred @ centred.mT)
+        if centered.shape[1] <= centered.shape[2]:
+            values, vectors = torch.linalg.eigh(centered @ centered.mT)
             projected = vectors[..., -1] * values[..., -1:].clamp(min=0).sqrt()
         else:
-            projected = (centred @ torch.linalg.eigh(centred.mT @ centred).eigenvectors[..., -1:])[..., 0]
-        along = (projected * centred.mean(2)).sum(1, keepdim=True)
+            projected = (centered @ torch.linalg.eigh(centered.mT @ centered).eigenvectors[..., -1:])[..., 0]
+        along = (projected * centered.mean(2)).sum(1, keepdim=True)
         projected = torch.where(along < 0, -projected, projected)
         parts.append(projected.unflatten(1, maps.shape[2:]))
 

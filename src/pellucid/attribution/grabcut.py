@@ -15,7 +15,7 @@ def grabcut(
     """Segment the object that a map points to (Simonyan, Vedaldi & Zisserman 2014, section 3.2).
 
     Pixels above one quantile of the map's magnitude are taken for the object, those below another for the
-    background; GrabCut (Rother, Kolmogorov & Blake 2004) gives the rest to either by colour.
+    background; GrabCut (Rother, Kolmogorov & Blake 2004) gives the rest to either by color.
 
     Args:
         attribution: of images with 1 or 3 channels; their map's magnitude is the largest over channels.

@@ -23,14 +23,14 @@ def gradient_x_input(
     """What each pixel adds to the objective, as far as the objective is linear.
 
     values = (pixel - baseline) x d objective / d pixel. On a linear network they add up to
-    f(image) - f(baseline) exactly. The baseline is the mean colour by default, so that for a `Classifier` this is
-    gradient x normalised input; for pixels as they are, say baseline="black" or torch.zeros(C).
+    f(image) - f(baseline) exactly. The baseline is the mean color by default, so that for a `Classifier` this is
+    gradient x normalized input; for pixels as they are, say baseline="black" or torch.zeros(C).
 
     Args:
         model: a network or a `Classifier`.
         images: N x C x H x W.
         objective: what to explain; None is the predicted class.
-        baseline: what counts as no input: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        baseline: what counts as no input: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: for "noise".
 
     Returns:

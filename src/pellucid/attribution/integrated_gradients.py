@@ -41,7 +41,7 @@ def integrated_gradients(
         model: a network or a `Classifier`.
         images: N x C x H x W.
         objective: what to explain; None is the predicted class.
-        baseline: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        baseline: "mean" color, "black", "white", "blur", "noise", or a tensor.
         steps: gradients taken along the path; with a tolerance, those to begin with.
         rule: "midpoint" or "gauss_legendre".
         tolerance: triple the midpoints until |gap| <= tolerance x |f(x) - f(b)|, image by image. Each

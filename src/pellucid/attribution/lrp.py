@@ -41,7 +41,7 @@ def lrp(
     - a layer, or a pattern: "features.0", "features.[02]", "layer1" with all that is in it;
     - a function, such as torch.nn.functional.conv2d,
     to a rule such as `pellucid.rules.gamma(0.25)`. What is not mentioned is as in `pellucid.rules.BASE`; linear maps
-    without a rule have LRP-0. A Classifier's mean colour is the pixel that has no relevance (except under flat,
+    without a rule have LRP-0. A Classifier's mean color is the pixel that has no relevance (except under flat,
     w_square and z_box, which do not look at values alone).
 
     Args:
@@ -59,7 +59,7 @@ def lrp(
 
     Returns:
         An `Attribution`: values as the images, or as the layer's activation, in units of the objective; gap, N
-        numbers, what biases and stabilisers took or gave: the sum of the values less the objective.
+        numbers, what biases and stabilizers took or gave: the sum of the values less the objective.
 
     Raises:
         UnknownName: for a set of rules or a layer that does not exist.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..model.backward.soft_minimum import soft_min, squared_distances
 
 
-def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = None) -> nn.Module:
+def neuralize(estimator: Any, *, normalize: bool = False, beta: float | None = None) -> nn.Module:
     """A fitted one-class SVM, kernel density or k-means as an equivalent network.
 
     The network takes images (or points, N x D), flattens them, and has the layers `distances` and `soft_min`; every
@@ -36,9 +36,9 @@ def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = N
     p = softmax(log a - gamma |x - u|^2), and each distance shares by dimension:
     R_d = sum_i (x_d - u_id)^2 / |x - u_i|^2 R_i, also where a pixel is 0. So the pixels' relevance adds up to o. For
     k-means the difference of two such distances shares by (m_c - m_k)_d (2 x - m_c - m_k)_d / h_k, which is linear
-    in x and 0 half-way between the centres. A point with x = u_i exactly (or h_k = 0) has nothing to share its part
+    in x and 0 half-way between the centers. A point with x = u_i exactly (or h_k = 0) has nothing to share its part
     by: that part is lost, and is in the result's gap. `layer="distances"` gives the shares R_i themselves.
-    Relevance of a negative score is negative; `normalise` sees to it that an outlier's score is not.
+    Relevance of a negative score is negative; `normalize` sees to it that an outlier's score is not.
 
     Kauffmann, Müller & Montavon 2020, Towards explaining anomalies: a deep Taylor decomposition of one-class models;
     Kauffmann, Esders, Ruff, Montavon, Samek & Müller 2022, From clustering to cluster explanations via neural
@@ -46,14 +46,14 @@ def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = N
 
     Args:
         estimator: of scikit-learn, fitted on images.flatten(1).
-        normalise: divide the weights of the soft minimum by their sum, which adds log(sum) / gamma to the score. Then
+        normalize: divide the weights of the soft minimum by their sum, which adds log(sum) / gamma to the score. Then
             it is never below the minimum itself: o >= min |x - u_i|^2 >= 0, and the f_c of a point's own cluster is
             >= 0. scikit-learn's dual_coef_ sum to nu N, not to 1 as in the paper, so that without it the o of a
-            one-class SVM is often negative. A KernelDensity is normalised already.
+            one-class SVM is often negative. A KernelDensity is normalized already.
         beta: sharpness of k-means' soft minimum, above 0, in inverse squared units of the images. By default
-            (1 + log(K - 1)) / d, with d the mean over clusters of the squared distance to the nearest other centre:
+            (1 + log(K - 1)) / d, with d the mean over clusters of the squared distance to the nearest other center:
             for two clusters the paper's 1 / mean f, and for more of them so sharp that f is above 0 at a typical
-            centre.
+            center.
 
     Returns:
         A network in evaluation mode, with buffers in double precision: N x C x H x W or N x D -> N x 1, for k-means
@@ -67,7 +67,7 @@ def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = N
     >>> import pellucid, torch
     >>> from sklearn.svm import OneClassSVM
     >>> images = torch.rand(20, 1, 4, 4, dtype=torch.float64)
-    >>> net = pellucid.neuralize(OneClassSVM(gamma=0.5, nu=0.2).fit(images.flatten(1)), normalise=True)
+    >>> net = pellucid.neuralize(OneClassSVM(gamma=0.5, nu=0.2).fit(images.flatten(1)), normalize=True)
     >>> relevance = pellucid.lrp(net, images[:1] + 1, 0).values
     >>> bool(torch.isclose(relevance.sum(), net(images[:1] + 1)[0, 0]))
     True
@@ -93,15 +93,15 @@ def neuralize(estimator: Any, *, normalise: bool = False, beta: float | None = N
     if beta is not None and not clusters:
         raise ValueError(f"beta is for KMeans; the sharpness of a {name} is that of its kernel")
     if clusters:
-        return _kmeans(estimator, normalise, beta)
-    return _one_class_svm(estimator, normalise) if isinstance(estimator, OneClassSVM) else _kernel_density(estimator)
+        return _kmeans(estimator, normalize, beta)
+    return _one_class_svm(estimator, normalize) if isinstance(estimator, OneClassSVM) else _kernel_density(estimator)
 
 
-def _one_class_svm(estimator: Any, normalise: bool) -> nn.Module:
+def _one_class_svm(estimator: Any, normalize: bool) -> nn.Module:
     if estimator.kernel != "rbf":
         raise ValueError(f"the OneClassSVM has the kernel {estimator.kernel!r}, expected 'rbf'")
     weights = _dense(estimator.dual_coef_)[0]
-    weights = weights / weights.sum() if normalise else weights
+    weights = weights / weights.sum() if normalize else weights
     # gamma itself may be "scale"; the number that it became has no public name.
     return _outlierness(_dense(estimator.support_vectors_), weights, float(estimator._gamma))
 
@@ -117,27 +117,27 @@ def _kernel_density(estimator: Any) -> nn.Module:
     return _outlierness(points, weights / weights.sum(), 1 / (2 * float(estimator.bandwidth_) ** 2))
 
 
-def _kmeans(estimator: Any, normalise: bool, beta: float | None) -> nn.Module:
-    centres = torch.from_numpy(_dense(estimator.cluster_centers_))
-    count = len(centres)
+def _kmeans(estimator: Any, normalize: bool, beta: float | None) -> nn.Module:
+    centers = torch.from_numpy(_dense(estimator.cluster_centers_))
+    count = len(centers)
     if count < 2:
         raise ValueError("the KMeans has one cluster: there is no other to hold against it")
     if beta is None:
-        # At the mean of a cluster's points, which its centre is, h_k is |m_k - m_c|^2, and h is linear.
-        between = squared_distances(centres, centres).fill_diagonal_(torch.inf).amin(1).mean().item()
+        # At the mean of a cluster's points, which its center is, h_k is |m_k - m_c|^2, and h is linear.
+        between = squared_distances(centers, centers).fill_diagonal_(torch.inf).amin(1).mean().item()
         if between == 0:
-            raise ValueError("all centres of the KMeans coincide: nothing sets a point apart from another cluster")
+            raise ValueError("all centers of the KMeans coincide: nothing sets a point apart from another cluster")
         beta = (1 + log(count - 1)) / between
     if not (beta > 0 and isfinite(beta)):
         raise ValueError(f"beta is {beta}, expected a number above 0")
-    logs = torch.full((count - 1,), -log(count - 1), dtype=centres.dtype) if normalise else None
-    return _network(distances=_Distances(centres), rivals=_Rivals(count), soft_min=_SoftMin(beta, logs))
+    logs = torch.full((count - 1,), -log(count - 1), dtype=centers.dtype) if normalize else None
+    return _network(distances=_Distances(centers), rivals=_Rivals(count), soft_min=_SoftMin(beta, logs))
 
 
 def _outlierness(points: Any, weights: Any, gamma: float) -> nn.Module:
     counts = weights > 0  # a point without weight is at an infinite distance
-    centres, logs = torch.from_numpy(_dense(points[counts])), torch.from_numpy(np.log(weights[counts]))
-    return _network(distances=_Distances(centres), soft_min=_SoftMin(gamma, logs))
+    centers, logs = torch.from_numpy(_dense(points[counts])), torch.from_numpy(np.log(weights[counts]))
+    return _network(distances=_Distances(centers), soft_min=_SoftMin(gamma, logs))
 
 
 def _network(**layers: nn.Module) -> nn.Module:
@@ -152,21 +152,21 @@ def _dense(values: Any) -> Any:
 class _Distances(nn.Module):
     """Squared distances to fixed points: N x D -> N x M."""
 
-    centres: Tensor
+    centers: Tensor
 
-    def __init__(self, centres: Tensor) -> None:
+    def __init__(self, centers: Tensor) -> None:
         super().__init__()
-        self.register_buffer("centres", centres)
+        self.register_buffer("centers", centers)
 
     def forward(self, x: Tensor) -> Tensor:
-        return squared_distances(x.to(self.centres.dtype), self.centres)
+        return squared_distances(x.to(self.centers.dtype), self.centers)
 
     def extra_repr(self) -> str:
-        return f"{self.centres.shape[1]} dimensions, {self.centres.shape[0]} points"
+        return f"{self.centers.shape[1]} dimensions, {self.centers.shape[0]} points"
 
 
 class _Rivals(nn.Module):
-    """How much farther each other centre is than each: N x K -> N x K x (K - 1)."""
+    """How much farther each other center is than each: N x K -> N x K x (K - 1)."""
 
     others: Tensor
 

@@ -38,7 +38,7 @@ def occlusion(
         objective: what to explain; None is the predicted class.
         window: height and width in pixels; a seventh of the shorter side by default.
         stride: pixels from one window to the next; half the window by default.
-        fill: what the window shows: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        fill: what the window shows: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: for "noise".
 
     Returns:

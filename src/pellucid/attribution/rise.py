@@ -26,7 +26,7 @@ def rise(
     samples: int = 1000,
     grid: int = 7,
     keep: float = 0.5,
-    centre: bool = True,
+    center: bool = True,
     baseline: Baseline = "mean",
     seed: int = 0,
 ) -> Attribution:
@@ -45,8 +45,8 @@ def rise(
         samples: n, how many masks.
         grid: cells along each side.
         keep: p, the share of open cells, between 0 and 1.
-        centre: take the mean of f as c; False is the paper's c = 0.
-        baseline: what hidden pixels become: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        center: take the mean of f as c; False is the paper's c = 0.
+        baseline: what hidden pixels become: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: of the masks, and for "noise".
 
     Returns:
@@ -76,7 +76,7 @@ def rise(
         return torch.lerp(start[rows], images[rows], masks(numbers).expand(-1, images.shape[1], -1, -1))
 
     scores = scores_over(model, images, objective, samples, through, "rise")
-    if centre:
+    if center:
         scores = scores - scores.mean(1, keepdim=True)
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # many small numbers are added up
     total = scores.new_zeros(len(images), size[0] * size[1])

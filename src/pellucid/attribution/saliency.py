@@ -12,7 +12,7 @@ from .ingredients.batched_gradients import per_image, reduce_channels
 
 
 @method(
-    paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks: visualising image "
+    paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks: visualizing image "
     "classification models and saliency maps",
     one_pass=True,
 )
@@ -21,7 +21,7 @@ def saliency(
 ) -> Attribution:
     """How much the objective changes when a pixel changes a little.
 
-    values = |d objective / d pixel|, the largest over the colour channels.
+    values = |d objective / d pixel|, the largest over the color channels.
 
     Args:
         model: a network or a `Classifier`.

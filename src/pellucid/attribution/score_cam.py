@@ -41,7 +41,7 @@ def score_cam(
         objective: what to explain; None is the predicted class.
         layer: whose activations A; by default the last that lies over the image.
         reshape: from the activation to N x C x h x w, where that is not found by itself.
-        baseline: what hidden pixels become: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        baseline: what hidden pixels become: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: for "noise".
 
     Returns:

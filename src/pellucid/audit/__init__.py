@@ -5,7 +5,7 @@ from .confounds import Confounds as Confounds
 from .confounds import confounds as confounds
 from .image_files.evaluation import Evaluation as Evaluation
 from .labeled_files import halves as halves
-from .labeled_files import labelled_files as labelled_files
+from .labeled_files import labeled_files as labeled_files
 from .labeled_files import split as split
 from .log_spectrum import log_spectrum as log_spectrum
 from .mean_spectra import MeanSpectra as MeanSpectra

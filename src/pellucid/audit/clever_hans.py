@@ -50,7 +50,7 @@ def clever_hans(
     size: int = 16,
     transform: Literal["places", "frequencies"] = "places",
     clusters: int | Sequence[int] | None = None,
-    neighbours: int | None = None,
+    neighbors: int | None = None,
     smallest: int = SMALLEST,
     threshold: float = THRESHOLD,
     seed: int = 0,
@@ -87,7 +87,7 @@ def clever_hans(
         transform: "places" compares where relevance lies; "frequencies" the logarithm of its spectrum, log |fft2|,
             which does not change as a pattern moves.
         clusters: how many, or several numbers, all of which are tried; 2, 4, 8 and 16 by default.
-        neighbours: of each map in the graph; log2 N, between 3 and 10, by default.
+        neighbors: of each map in the graph; log2 N, between 3 and 10, by default.
         smallest: images in a cluster.
         threshold: surprise of an alarm.
         seed: of K-means and clouds, and of the method if that is random.
@@ -149,7 +149,7 @@ def clever_hans(
         method="clever_hans",
         options={
             "method": method, **{name: plain(value) for name, value in given.items()}, "size": size,
-            "transform": transform, "clusters": cuts, "neighbours": neighbours, "smallest": smallest, "seed": seed,
+            "transform": transform, "clusters": cuts, "neighbors": neighbors, "smallest": smallest, "seed": seed,
         },
         objective="logit of the class",
         model=model.name if isinstance(model, Classifier) else type(network(model) or model).__name__,
@@ -160,7 +160,7 @@ def clever_hans(
     )  # fmt: skip
     ranked, audited, skipped, unit = _audit(
         model, found, maps, cuts, threshold, bool(chosen),
-        neighbours=neighbours, smallest=smallest, seed=seed,
+        neighbors=neighbors, smallest=smallest, seed=seed,
     )  # fmt: skip
     for label, reason in skipped.items():
         tell(f"{label} is left out: {reason}")

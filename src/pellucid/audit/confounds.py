@@ -1,4 +1,4 @@
-"""What gives classes away that has nothing to do with what is to be learnt: source, compression, framing."""
+"""What gives classes away that has nothing to do with what is to be learned: source, compression, framing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..model.batches import progress
 from .image_files.evaluation import Share, share
 from .image_files.file_traits import BYTES, file_traits
 from .image_files.pixels import Reading
-from .labeled_files import LabelledFiles, Split
+from .labeled_files import LabeledFiles, Split
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ class Confound:
     """How well one trait alone tells the classes apart.
 
     name: of the trait. kind: "file" (how it was written), "picture" (what it shows, coarsely), or "file and picture".
-    accuracy: on the test files, of a rule learnt on the training files. chance: what the most frequent class comes to.
+    accuracy: on the test files, of a rule learned on the training files. chance: what the most frequent class comes to.
     detail: the commonest values in each class.
     """
 
@@ -76,14 +76,14 @@ class Confounds(Tabular):
             accuracy: of the classifier that is under suspicion.
         """
         if not self.called_out:
-            return "No trait that was looked at tells the classes apart: neither the files nor coarse colours."
+            return "No trait that was looked at tells the classes apart: neither the files nor coarse colors."
         names = ", ".join(f"{one.name} ({one.accuracy.value:.0%})" for one in self.called_out)
         if all(one.kind == BOTH for one in self.called_out):
             return (
                 f"Of the traits that were looked at only one tells the classes apart: {names}. Images with less detail "
-                "take less room, so that it may come from what is to be learnt."
+                "take less room, so that it may come from what is to be learned."
             )
-        said = f"The classes differ in more than what is to be learnt. What tells them apart alone: {names}."
+        said = f"The classes differ in more than what is to be learned. What tells them apart alone: {names}."
         best = self.called_out[0]
         if accuracy is not None and best.accuracy.high >= accuracy:
             said += (
@@ -124,9 +124,9 @@ class Confounds(Tabular):
         figure = Figure(figsize=(6.4, 0.6 + 0.3 * len(self.found)), dpi=130, layout="constrained")
         axis = figure.subplots()
         for place, one in enumerate(self.found[::-1]):
-            colour = "tab:red" if one.called_out else "tab:blue"
-            axis.plot([one.accuracy.low, one.accuracy.high], [place, place], color=colour, linewidth=2)
-            axis.plot([one.accuracy.value], [place], "o", color=colour)
+            color = "tab:red" if one.called_out else "tab:blue"
+            axis.plot([one.accuracy.low, one.accuracy.high], [place, place], color=color, linewidth=2)
+            axis.plot([one.accuracy.value], [place], "o", color=color)
         names = [plain(one.name) for one in self.found[::-1]]
         axis.set_yticks(range(len(names)), names, fontsize=8, parse_math=False)
         if self.found:
@@ -152,15 +152,15 @@ def confounds(
 ) -> Confounds:
     """Look for what tells the classes apart without any spectrum.
 
-    For each trait a trivial rule is learnt on the training files and tried on the test files: of words (file format,
-    colour mode, size, JPEG tables and subsampling, metadata) the class in which a value is commonest; of numbers (bytes
-    a pixel, mean colour, a thumbnail of 8 x 8 pixels) a logistic regression. Beyond chance, with intervals of 99.9 %,
+    For each trait a trivial rule is learned on the training files and tried on the test files: of words (file format,
+    color mode, size, JPEG tables and subsampling, metadata) the class in which a value is commonest; of numbers (bytes
+    a pixel, mean color, a thumbnail of 8 x 8 pixels) a logistic regression. Beyond chance, with intervals of 99.9 %,
     it is called out: then the source, the compression or the framing differ, and a classifier of the same files may
-    have learnt that.
+    have learned that.
 
     Args:
         parts: of `pellucid.audit.split`.
-        crop, resize, channels: as for `mean_spectra`; for colours and thumbnails.
+        crop, resize, channels: as for `mean_spectra`; for colors and thumbnails.
         most: files of each set that are looked at.
         seed: of which ones, if there are more.
 
@@ -180,7 +180,7 @@ def confounds(
     ...     write_image(image, root / f"B_same_as_jpeg/{number}.jpg")
     >>> found = confounds(split(root, 40, 10, 30))
     >>> [one.name for one in found.called_out][:2]
-    ['file format', 'JPEG quantisation']
+    ['file format', 'JPEG quantization']
     """
     if most < 2:
         raise ValueError(f"most is {most}, expected at least 2 files")
@@ -189,7 +189,9 @@ def confounds(
     sets = [_some(files, most, draw) for files in (parts.train, parts.test)]
     failures: list[tuple[str, str]] = []
     with progress(sum(map(len, sets)), "confounds") as advance:
-        (learnt, learnt_pixels, y), (tried, tried_pixels, z) = (_looked_at(s, reading, failures, advance) for s in sets)
+        (learned, learned_pixels, y), (tried, tried_pixels, z) = (
+            _looked_at(s, reading, failures, advance) for s in sets
+        )
     if len(set(y.tolist())) < 2 or not len(z):
         first = f" (the first: {': '.join(failures[0])})" if failures else ""
         raise ValueError(
@@ -198,30 +200,30 @@ def confounds(
         )
     chance = float(np.bincount(z).max()) / len(z)
     found = []
-    for name in learnt[0]:
+    for name in learned[0]:
         if name == BYTES:
-            values = [np.log([[float(one[name])] for one in side]) for side in (learnt, tried)]
+            values = [np.log([[float(one[name])] for one in side]) for side in (learned, tried)]
             said = _by_regression(values[0], y, values[1])
             found.append(_confound(name, BOTH, said, z, chance, _medians(tried, z, parts.classes)))
             continue
-        words = [[str(one[name]) for one in side] for side in (learnt, tried)]
+        words = [[str(one[name]) for one in side] for side in (learned, tried)]
         said = _by_value(words[0], y, words[1], len(parts.classes))
         found.append(_confound(name, FILE, said, z, chance, _commonest(words[1], z, parts.classes)))
-    for name, columns in (("mean colour", slice(0, channels)), ("thumbnail of 8 x 8", slice(channels, None))):
-        said = _by_regression(learnt_pixels[:, columns], y, tried_pixels[:, columns])
+    for name, columns in (("mean color", slice(0, channels)), ("thumbnail of 8 x 8", slice(channels, None))):
+        said = _by_regression(learned_pixels[:, columns], y, tried_pixels[:, columns])
         found.append(_confound(name, PICTURE, said, z, chance, ""))
     found.sort(key=lambda one: -one.accuracy.value)
     return Confounds(tuple(found), parts.classes, tuple(failures))
 
 
-def _some(files: LabelledFiles, most: int, draw: torch.Generator) -> LabelledFiles:
+def _some(files: LabeledFiles, most: int, draw: torch.Generator) -> LabeledFiles:
     return files.rows(sorted(torch.randperm(len(files), generator=draw)[:most].tolist()))
 
 
 def _looked_at(
-    files: LabelledFiles, reading: Reading, failures: list[tuple[str, str]], advance: Any
+    files: LabeledFiles, reading: Reading, failures: list[tuple[str, str]], advance: Any
 ) -> tuple[Words, np.ndarray, np.ndarray]:
-    """Of each file that can be read: its traits, its mean colour and thumbnail, and its class."""
+    """Of each file that can be read: its traits, its mean color and thumbnail, and its class."""
     traits: Words = []
     pixels, labels = [], []
     for file, label in zip(files.files, files.labels, strict=True):
@@ -239,23 +241,23 @@ def _looked_at(
     return traits, np.array(pixels), np.array(labels)
 
 
-def _by_value(learnt: Sequence[str], y: np.ndarray, tried: Sequence[str], classes: int) -> np.ndarray:
+def _by_value(learned: Sequence[str], y: np.ndarray, tried: Sequence[str], classes: int) -> np.ndarray:
     """The class in which each value is commonest, as a share of the class; of an unknown value the commonest class."""
     sizes = np.bincount(y, minlength=classes).clip(1)
     shares: dict[str, np.ndarray] = {}
-    for word, label in zip(learnt, y, strict=True):
+    for word, label in zip(learned, y, strict=True):
         shares.setdefault(word, np.zeros(classes))[label] += 1 / sizes[label]
     usual = int(sizes.argmax())
     return np.array([int(shares[word].argmax()) if word in shares else usual for word in tried])
 
 
-def _by_regression(learnt: np.ndarray, y: np.ndarray, tried: np.ndarray) -> np.ndarray:
+def _by_regression(learned: np.ndarray, y: np.ndarray, tried: np.ndarray) -> np.ndarray:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
     rule = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=5000, class_weight="balanced"))
-    return np.asarray(rule.fit(learnt, y).predict(tried))
+    return np.asarray(rule.fit(learned, y).predict(tried))
 
 
 def _confound(name: str, kind: str, said: np.ndarray, z: np.ndarray, chance: float, detail: str) -> Confound:

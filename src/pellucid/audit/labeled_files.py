@@ -20,7 +20,7 @@ _LETTER = re.compile(r"([A-Za-z])(?:_.*)?$")
 
 
 @dataclass(frozen=True)
-class LabelledFiles:
+class LabeledFiles:
     """Image files with their classes.
 
     files: paths. labels: the number of the class of each. classes: their names. origins: the folder that each file
@@ -37,15 +37,15 @@ class LabelledFiles:
 
     def __repr__(self) -> str:
         counts = ", ".join(f"{self.labels.count(i)} {name}" for i, name in enumerate(self.classes))
-        return f"LabelledFiles({counts})"
+        return f"LabeledFiles({counts})"
 
-    def rows(self, which: Sequence[int]) -> LabelledFiles:
+    def rows(self, which: Sequence[int]) -> LabeledFiles:
         """Those of some numbers, in their order."""
         pick = [(self.files[i], self.labels[i], self.origins[i]) for i in which]
         files, labels, origins = zip(*pick, strict=True) if pick else ((), (), ())
-        return LabelledFiles(tuple(files), tuple(labels), self.classes, tuple(origins))
+        return LabeledFiles(tuple(files), tuple(labels), self.classes, tuple(origins))
 
-    def of(self, label: int) -> LabelledFiles:
+    def of(self, label: int) -> LabeledFiles:
         """Those of one class."""
         return self.rows([i for i, one in enumerate(self.labels) if one == label])
 
@@ -54,9 +54,9 @@ class LabelledFiles:
 class Split:
     """Three sets of files that share none: to learn from, to stop by, and to measure on."""
 
-    train: LabelledFiles
-    validation: LabelledFiles
-    test: LabelledFiles
+    train: LabeledFiles
+    validation: LabeledFiles
+    test: LabeledFiles
     seed: int = 0
 
     @property
@@ -64,7 +64,7 @@ class Split:
         return self.train.classes
 
 
-def labelled_files(*folders: str | Path, classes: Classes = "binary") -> LabelledFiles:
+def labeled_files(*folders: str | Path, classes: Classes = "binary") -> LabeledFiles:
     """Real and fake images from folders, by name.
 
     Args:
@@ -84,8 +84,8 @@ def labelled_files(*folders: str | Path, classes: Classes = "binary") -> Labelle
     >>> for name in ("A_photos/1.png", "B_gan/1.png", "B_gan/2.png"):
     ...     (root / name).parent.mkdir(exist_ok=True)
     ...     (root / name).touch()
-    >>> labelled_files(root)
-    LabelledFiles(1 real, 2 fake)
+    >>> labeled_files(root)
+    LabeledFiles(1 real, 2 fake)
     """
     if classes not in ("binary", "folders"):
         raise ValueError(f"classes is {classes!r}, expected 'binary' (real or fake) or 'folders' (each its own class)")
@@ -112,11 +112,11 @@ def labelled_files(*folders: str | Path, classes: Classes = "binary") -> Labelle
         number = groups.index(group)
         labels += [min(number, 1) if classes == "binary" else number] * len(found)
         sources += [origin] * len(found)
-    return LabelledFiles(tuple(files), tuple(labels), titles, tuple(sources))
+    return LabeledFiles(tuple(files), tuple(labels), titles, tuple(sources))
 
 
 def split(
-    files: LabelledFiles | str | Path | Sequence[str | Path],
+    files: LabeledFiles | str | Path | Sequence[str | Path],
     train: int | None = None,
     validation: int | None = None,
     test: int | None = None,
@@ -128,12 +128,12 @@ def split(
 
     Files are put in the order of a hash of the seed and their name, without folder and suffix. So another generator
     changes nothing for those that were there, and folders with the same pictures by the same names (as they were and
-    up-sampled, as PNG and as JPEG) are cut alike: no picture is learnt in one form and met again in another.
+    up-sampled, as PNG and as JPEG) are cut alike: no picture is learned in one form and met again in another.
 
     Args:
-        files: of `labelled_files`, or the folders for it.
+        files: of `labeled_files`, or the folders for it.
         train, validation, test: how many of each folder. Without numbers 70 %, 10 % and the rest of the smallest.
-        classes: as for `labelled_files`.
+        classes: as for `labeled_files`.
         seed: of the draw.
 
     Raises:
@@ -145,11 +145,11 @@ def split(
     ...     (root / name).parent.mkdir(exist_ok=True)
     ...     (root / name).touch()
     >>> split(root, 6, 2, 2).test
-    LabelledFiles(2 real, 2 fake)
+    LabeledFiles(2 real, 2 fake)
     """
-    if not isinstance(files, LabelledFiles):
+    if not isinstance(files, LabeledFiles):
         paths = [files] if isinstance(files, (str, Path)) else list(files)
-        files = labelled_files(*paths, classes=classes)
+        files = labeled_files(*paths, classes=classes)
     by_origin: dict[str, list[int]] = {}
     for row, origin in enumerate(files.origins):
         by_origin.setdefault(origin, []).append(row)
@@ -168,18 +168,18 @@ def split(
         for part, size in zip(parts, sizes, strict=True):
             part += sorted(order[start : start + size])
             start += size
-    learnt, held_out, tried = (files.rows(part) for part in parts)
-    return Split(learnt, held_out, tried, seed)
+    learned, held_out, tried = (files.rows(part) for part in parts)
+    return Split(learned, held_out, tried, seed)
 
 
-def halves(files: LabelledFiles, seed: int = 0) -> LabelledFiles:
+def halves(files: LabeledFiles, seed: int = 0) -> LabeledFiles:
     """One class cut into two halves at random, as two classes: nothing should be able to tell them apart.
 
     Raises:
         ValueError: for fewer than 2 files.
 
-    >>> halves(LabelledFiles(tuple(map(Path, "abcd")), (0,) * 4, ("real",), ("photos",) * 4))
-    LabelledFiles(2 one half, 2 other half)
+    >>> halves(LabeledFiles(tuple(map(Path, "abcd")), (0,) * 4, ("real",), ("photos",) * 4))
+    LabeledFiles(2 one half, 2 other half)
     """
     if len(files) < 2:
         raise ValueError(f"there are {len(files)} files, expected at least 2 for two halves")
@@ -190,7 +190,7 @@ def halves(files: LabelledFiles, seed: int = 0) -> LabelledFiles:
     rows = sorted(side)
     chosen = files.rows(rows)
     labels = tuple(side[row] for row in rows)
-    return LabelledFiles(chosen.files, labels, names, tuple(names[label] for label in labels))
+    return LabeledFiles(chosen.files, labels, names, tuple(names[label] for label in labels))
 
 
 def _drawn(files: Sequence[Path], seed: int) -> list[tuple[str, str]]:
@@ -209,8 +209,8 @@ def _sizes(train: int | None, validation: int | None, test: int | None, least: i
                 f"a folder has {least} image{'s' if least != 1 else ''}: training, validation and test need one each"
             )
         few = max(1, least // 10)
-        learnt = min(7 * least // 10, least - 2 * few) or 1
-        return learnt, few, least - learnt - few
+        learned = min(7 * least // 10, least - 2 * few) or 1
+        return learned, few, least - learned - few
     if train is None or validation is None or test is None:
         raise ValueError("give all three numbers, to train, validate and test, or none of them")
     for name, value in zip(("train", "validation", "test"), given, strict=True):

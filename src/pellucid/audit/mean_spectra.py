@@ -119,18 +119,18 @@ class MeanSpectra(Tabular):
     def _draw_spectrum(self, figure: Any, axis: Any, part: str) -> None:
         real, fake = self.real.mean.mean(0).numpy(), self.fake.mean.mean(0).numpy()
         if part == "difference":
-            values, title, colours = fake - real, f"{self.names[1]} - {self.names[0]}", "seismic"
+            values, title, colors = fake - real, f"{self.names[1]} - {self.names[0]}", "seismic"
             # Frequencies that one side lacks altogether are off by 25 or so, and would leave all else white.
             usual, most = np.percentile(np.abs(values), [75, 99.8])
             high = max(min(float(most), 5 * float(usual)), 1e-12)
             low = -high
         else:
             values, side, name = (real, self.real, 0) if part == "real" else (fake, self.fake, 1)
-            title, colours = f"{self.names[name]} ({side.count})", "magma"
+            title, colors = f"{self.names[name]} ({side.count})", "magma"
             low, high = np.percentile(np.concatenate([real.ravel(), fake.ravel()]), [0.2, 99.8])
             low = max(low, np.percentile(real, 0.2) - 2)
         drawn = axis.imshow(
-            values, cmap=colours, vmin=low, vmax=high, extent=(-0.5, 0.5, 0.5, -0.5),
+            values, cmap=colors, vmin=low, vmax=high, extent=(-0.5, 0.5, 0.5, -0.5),
             aspect=values.shape[0] / values.shape[1], interpolation="nearest",
         )  # fmt: skip
         axis.set_title(printable(title), fontsize=9, parse_math=False)
@@ -142,13 +142,13 @@ class MeanSpectra(Tabular):
 
     def _draw_curve(self, axis: Any, curve: str) -> None:
         short = min(self.real.mean.shape[1:])
-        for side, name, colour in ((self.real, self.names[0], "tab:blue"), (self.fake, self.names[1], "tab:orange")):
+        for side, name, color in ((self.real, self.names[0], "tab:blue"), (self.fake, self.names[1], "tab:orange")):
             mean, std = getattr(side, curve).mean(0), getattr(side, f"{curve}_std").mean(0)
             count = len(mean)
             steps = np.arange(count)
             x = (steps - count // 2) / count if curve == "rows" else steps / short
-            axis.plot(x, mean, color=colour, label=name, linewidth=1.2)
-            axis.fill_between(x, mean - std, mean + std, color=colour, alpha=0.2, linewidth=0)
+            axis.plot(x, mean, color=color, label=name, linewidth=1.2)
+            axis.fill_between(x, mean - std, mean + std, color=color, alpha=0.2, linewidth=0)
         axis.set_xlabel(
             "horizontal frequency, cycles per pixel" if curve == "rows" else "frequency, cycles per pixel", fontsize=8
         )
@@ -186,9 +186,9 @@ def mean_spectra(
     Args:
         real, fake: a folder (or files) each, or N x C x H x W.
         eps: as for `log_spectrum`.
-        crop: the square, or height and width, that is cut from the centre of files; pixels stay as they are.
+        crop: the square, or height and width, that is cut from the center of files; pixels stay as they are.
         resize: the shorter side that files are scaled to first, or height and width; scaling has a spectrum of its own.
-        channels: 3, or 1 for grey.
+        channels: 3, or 1 for gray.
         checkpoint: a folder to keep the sums in; the same call goes on from there after an interruption.
 
     Returns:

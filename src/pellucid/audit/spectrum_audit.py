@@ -16,7 +16,7 @@ from ..methods.result import Attribution, Call
 from .confounds import Confounds, confounds
 from .image_files.evaluation import Evaluation
 from .image_files.pixels import Reading
-from .labeled_files import Classes, LabelledFiles, Split, halves, labelled_files, split
+from .labeled_files import Classes, LabeledFiles, Split, halves, labeled_files, split
 from .mean_spectra import PAPER, MeanSpectra
 from .spectra.average_spectrum import AverageSpectrum, average_spectrum
 from .spectra.checkpoint import recipe
@@ -124,7 +124,7 @@ def spectrum_audit(
     """Mean spectra, a classifier measured on files that it has not seen, a negative control, and confounds.
 
     Args:
-        folders: as for `labelled_files`: one with sub-folders `A_...` (real) and other letters, or real and fake ones.
+        folders: as for `labeled_files`: one with sub-folders `A_...` (real) and other letters, or real and fake ones.
         train, validation, test, classes: as for `split`.
         features, network, window, epochs: as for `SpectrumClassifier.fit`.
         classifier: one that was trained before; nothing is trained then, and it is measured on all files.
@@ -148,7 +148,7 @@ def spectrum_audit(
     (10, {'B_nearest': MeanSpectra(3 x 16 x 16, 20 real, 20 B_nearest)})
     """
     check_kind(features, network, window)
-    files = labelled_files(*folders, classes=classes)
+    files = labeled_files(*folders, classes=classes)
     parts = split(files, train, validation, test, seed=seed)
     reading = classifier.reading if classifier else Reading(crop, resize, channels)
     how: dict[str, Any] = {"crop": reading.crop, "resize": reading.resize, "channels": reading.channels}
@@ -172,7 +172,7 @@ def spectrum_audit(
         return SpectrumAudit(parts, spectra, classifier, measured, half, found, _examples(classifier, measured))
 
 
-def _spectra(files: LabelledFiles, reading: Reading, place: Path | None) -> dict[str, MeanSpectra]:
+def _spectra(files: LabeledFiles, reading: Reading, place: Path | None) -> dict[str, MeanSpectra]:
     """The mean spectrum of each generator beside that of all real images."""
     found: dict[str, MeanSpectra] = {}
     real: AverageSpectrum | None = None
@@ -195,7 +195,7 @@ def _spectra(files: LabelledFiles, reading: Reading, place: Path | None) -> dict
     return found
 
 
-def _control(files: LabelledFiles, parts: Split, options: dict[str, Any], seed: int) -> Evaluation | None:
+def _control(files: LabeledFiles, parts: Split, options: dict[str, Any], seed: int) -> Evaluation | None:
     """The same training on two halves of the real images; None where there are too few."""
     real = files.of(0)
     if len(real) < 6:

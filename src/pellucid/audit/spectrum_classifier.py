@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..attribution.integrated_gradients import integrated_gradients
 from ..checks import check_images
-from ..display.colors import colourise
+from ..display.colors import colorize
 from ..display.figures import grid
 from ..files.images import Size
 from ..methods.result import Attribution, Call
@@ -23,7 +23,7 @@ from ..zoo.file_kinds import READERS
 from .image_files.evaluation import Evaluation
 from .image_files.pixels import Reading, at_once, check_size, each_image
 from .image_files.split_pixels import read_apart
-from .labeled_files import Classes, LabelledFiles, Split, labelled_files, split
+from .labeled_files import Classes, LabeledFiles, Split, labeled_files, split
 from .log_spectrum import check_eps, mirrored_sum, radii
 from .mean_spectra import PAPER
 from .spectra.checkpoint import Epoch, check_training, recipe
@@ -34,7 +34,7 @@ from .spectra.training import train
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-Files = LabelledFiles | str | Path | Sequence[str | Path]
+Files = LabeledFiles | str | Path | Sequence[str | Path]
 _KIND = "a spectrum classifier"
 _BATCH = 64
 
@@ -102,7 +102,7 @@ class SpectrumClassifier(Classifier):
             files: a `pellucid.audit.split`, or folders for it, which are split by its defaults.
             features: "spectrum" (log-amplitudes), "azimuthal" (their mean over directions), or "pixels".
             network: "linear", one layer; or "cnn", three convolutions and one layer.
-            classes: as for `labelled_files`, where folders are given.
+            classes: as for `labeled_files`, where folders are given.
             window: "hann" fades images out towards their borders before the Fourier transform, which takes the step
                 from the right border to the left one for a part of the picture; or "none". Pixels have none.
             eps: added to amplitudes; by default sqrt(sum of window^2 / 12) / 255, the amplitude of rounding to 8 bits,
@@ -153,19 +153,19 @@ class SpectrumClassifier(Classifier):
         if checkpoint is not None:
             made_of, kept = recipe(parts, [features, network, window, eps, asdict(reading), how]), Path(checkpoint)
             check_training(kept, made_of)
-        learnt, held_out, failures, duplicates = read_apart(parts, reading)
-        shape = (learnt[0].values.shape[1], learnt[0].values.shape[2], learnt[0].values.shape[3])
+        learned, held_out, failures, duplicates = read_apart(parts, reading)
+        shape = (learned[0].values.shape[1], learned[0].values.shape[2], learned[0].values.shape[3])
         start = time.perf_counter()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             net = SpectrumNet(features, network, shape, len(parts.classes), eps, window).eval()
         history, best = train(
-            net, learnt, held_out, **how, device=torch.device(current().device), checkpoint=kept, made_of=made_of
+            net, learned, held_out, **how, device=torch.device(current().device), checkpoint=kept, made_of=made_of
         )
         model = cls(net, reading, parts.classes)
         model.history, model.best = tuple(history), best
         model.about = {
-            "trained_on": len(learnt[0]), "validated_on": len(held_out[0]), **how, "split_seed": parts.seed,
+            "trained_on": len(learned[0]), "validated_on": len(held_out[0]), **how, "split_seed": parts.seed,
             "seconds": time.perf_counter() - start, "failures": failures, "duplicates": duplicates,
         }  # fmt: skip
         return model
@@ -174,8 +174,8 @@ class SpectrumClassifier(Classifier):
         """What it says of files whose classes are known.
 
         Args:
-            files: the test part of a split, or folders as for `labelled_files`.
-            classes: as for `labelled_files`, where folders are given; by default what fits the classes.
+            files: the test part of a split, or folders as for `labeled_files`.
+            classes: as for `labeled_files`, where folders are given; by default what fits the classes.
 
         Returns:
             An `Evaluation`: .accuracy and .by_origin with confidence intervals, .confusion, .auc, .table().
@@ -190,10 +190,10 @@ class SpectrumClassifier(Classifier):
         >>> model.evaluate(parts.test)
         Evaluation(24 images, 100.0% (86.2% to 100.0%) seen rightly, chance 50.0%)
         """
-        if not isinstance(files, LabelledFiles):
+        if not isinstance(files, LabeledFiles):
             paths = [files] if isinstance(files, (str, Path)) else list(files)
             usual: Classes = "binary" if len(self.labels) == 2 else "folders"
-            files = labelled_files(*paths, classes=classes or usual)
+            files = labeled_files(*paths, classes=classes or usual)
         if tuple(files.classes) != self.labels:
             raise ValueError(
                 f"the files are of {', '.join(files.classes)}; the classifier knows {', '.join(self.labels)}"
@@ -235,7 +235,7 @@ class SpectrumClassifier(Classifier):
 
         The path goes from what has the same phases and the mean amplitudes of the training images to the image itself,
         both under the window. Amplitudes then change along a line and phases stay, so that few steps add up to the
-        change of the objective; from black or grey they would not, since log |F| falls without end where nothing is
+        change of the objective; from black or gray they would not, since log |F| falls without end where nothing is
         left.
 
         Args:
@@ -294,7 +294,7 @@ class SpectrumClassifier(Classifier):
         return made
 
     def weights(self) -> Tensor:
-        """What each normalised element adds to a class, less the mean over classes.
+        """What each normalized element adds to a class, less the mean over classes.
 
         Returns:
             K x C x H x W: of the spectrum by frequency, with 0 in the middle; of pixels by place. K x C x R of the
@@ -306,7 +306,7 @@ class SpectrumClassifier(Classifier):
         return self.net.weight_pictures().cpu()
 
     def contributions(self, images: Tensor, objective: int | None = None) -> Tensor:
-        """What each frequency (or pixel) of an image adds to a class: weights x normalised elements.
+        """What each frequency (or pixel) of an image adds to a class: weights x normalized elements.
 
         Their sum, with what the biases add, is the logit less the mean of all logits.
 
@@ -320,7 +320,7 @@ class SpectrumClassifier(Classifier):
         check_images(images, channels=self.net.shape[0], pixels=True)
         with torch.no_grad():
             images = images.to(self.net.mean)
-            seen = self.net.normalised(self.net.seen(images))
+            seen = self.net.normalized(self.net.seen(images))
             if self.net.kind != "linear":
                 raise ValueError("a network of convolutions adds nothing frequency by frequency: use explain")
             weight = self.net.linear.weight.reshape(-1, *self.net.size)
@@ -334,7 +334,7 @@ class SpectrumClassifier(Classifier):
         weights = self.weights()
         if weights.ndim == 3:
             return self._curves(weights)
-        pictures = list(colourise(weights.float(), signed=True, shared=True))
+        pictures = list(colorize(weights.float(), signed=True, shared=True))
         where = "frequency 0 in the middle" if self.net.features == "spectrum" else "pixels"
         return grid(pictures, list(self.labels), columns=4, caption=f"weights of {self.name}; {where}", inches=3.0)
 

@@ -98,7 +98,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
             result.save(output.with_suffix(".npz"))
         else:
             _, still = save_images(output, model, taken, result)
-            said = f"; with 8 bits a colour, {still} of {int(result.success.sum())} still fool it"
+            said = f"; with 8 bits a color, {still} of {int(result.success.sum())} still fool it"
     _failures(taken.failures)
     attacked = int((~result.misclassified).sum())
     if as_json:

@@ -45,7 +45,7 @@ def _seen(command: Callable[..., Any]) -> Callable[..., Any]:
 Examples:
   pellucid embed photos/ --model resnet50
   pellucid embed photos/ --model resnet50 --layer layer3 --method pca --dimensions 5
-  pellucid embed photos.run/ --layer avgpool --method umap --option neighbours=30 --output photos.html
+  pellucid embed photos.run/ --layer avgpool --method umap --option neighbors=30 --output photos.html
   pellucid embed digits/ --model mine.pt2 --method deep_mds --dimensions 10 --dimension --table digits.parquet
 
 {CODES}"""
@@ -111,7 +111,7 @@ Examples:
 {CODES}"""
 )
 @click.option("--method", type=click.Choice([*SWEEPS, "all"]), default="all", show_default=True, help="Which estimate.")
-@click.option("--k", metavar="K,K", help="Numbers of neighbours, two or more.  [default: some of each method]")
+@click.option("--k", metavar="K,K", help="Numbers of neighbors, two or more.  [default: some of each method]")
 @click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
 @click.option("--output", type=click.Path(path_type=Path), default=Path("dimension.png"), show_default=True,
               metavar="PATH", help="The picture: .png, .svg or .pdf.")  # fmt: skip
@@ -120,7 +120,7 @@ Examples:
 def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Estimate how many numbers it takes to say where an image lies among others, as a layer of a model sees them.
 
-    One number of neighbours misleads: estimates are made over several, and drawn.
+    One number of neighbors misleads: estimates are made over several, and drawn.
     """
     output: Path = given["output"]
     if output.suffix.lower() not in (".png", ".svg", ".pdf"):

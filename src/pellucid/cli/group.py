@@ -59,7 +59,7 @@ def with_model(command: Callable[..., Any]) -> Callable[..., Any]:
             "--mean",
             metavar="R,G,B",
             callback=numbers,
-            help="Per channel, of pixels in [0, 1]; needed for a .pt2 whose network wants normalised images.",
+            help="Per channel, of pixels in [0, 1]; needed for a .pt2 whose network wants normalized images.",
         ),
         click.option("--std", metavar="R,G,B", callback=numbers, help="The same for the standard deviation."),
         click.option("--size", metavar="N", type=click.IntRange(1), help="Height and width of the model's images."),

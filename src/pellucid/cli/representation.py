@@ -101,8 +101,8 @@ Examples:
 {CODES}"""
 )
 @click.option("--layer", metavar="NAME", help="Of `pellucid layers`; else what the last one looks at.")
-@click.option("--query", "queries", multiple=True, metavar="IMAGE", help="Whose neighbours; repeatable.  [default: 12]")
-@click.option("--k", type=click.IntRange(1), metavar="K", help="How many neighbours.  [default: 5]")
+@click.option("--query", "queries", multiple=True, metavar="IMAGE", help="Whose neighbors; repeatable.  [default: 12]")
+@click.option("--k", type=click.IntRange(1), metavar="K", help="How many neighbors.  [default: 5]")
 @click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
 @TRUTH
 @_over_images("neighbors")
@@ -121,7 +121,7 @@ def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool,
         found = _features(context, model, images, given, [layer, PIXELS] if layer != PIXELS else [layer])
         others = len(found) - 1
         if not others:
-            raise ValueError("there is 1 image, which has no neighbours: give more")
+            raise ValueError("there is 1 image, which has no neighbors: give more")
         k = given["k"] or min(5, others)
         if k > others:
             few = "1 other" if others == 1 else f"{others} others"

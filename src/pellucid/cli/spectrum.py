@@ -38,9 +38,9 @@ Examples:
               help="What fades images out towards their borders, before the transform.")  # fmt: skip
 @click.option("--classifier", type=click.Path(path_type=Path), metavar="FILE",
               help="One that was trained before: measure it on all files, and train none.")  # fmt: skip
-@click.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the centre.")
+@click.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the center.")
 @click.option("--resize", type=click.IntRange(2), metavar="N", help="Scale the shorter side to N; leaves traces.")
-@click.option("--grey", is_flag=True, help="One channel instead of three.")
+@click.option("--gray", is_flag=True, help="One channel instead of three.")
 @click.option("--epochs", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="At most.")
 @click.option("--control/--no-control", default=True, show_default=True,
               help="Try to tell two halves of the real images apart.")  # fmt: skip
@@ -58,7 +58,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
     Give the folder of the real images and one for each generator; or one folder with sub-folders A_... (real) and
     B_..., C_... (fake). Writes a page with mean spectra, a classifier measured on images that it has not seen, its
     weights and examples explained, a control on two halves of the real images, and whether file format, compression,
-    size, colours or framing alone give the classes away. Beside it: predictions, curves and confounds as tables, and
+    size, colors or framing alone give the classes away. Beside it: predictions, curves and confounds as tables, and
     the classifier, which `pellucid explain --model` takes too. If it is stopped, however, the same command goes on
     where it was.
     """
@@ -80,7 +80,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
         done = spectrum_audit(
             *folders, train=given["train"], validation=given["validation"], test=given["test"],
             classes=given["classes"], features=given["features"], network=given["network"], window=given["window"],
-            classifier=classifier, crop=given["crop"], resize=given["resize"], channels=1 if given["grey"] else 3,
+            classifier=classifier, crop=given["crop"], resize=given["resize"], channels=1 if given["gray"] else 3,
             epochs=given["epochs"], control=given["control"], checkpoint=place, say=say,
             seed=given["seed"],
         )  # fmt: skip

@@ -88,7 +88,7 @@ def visualize(context: click.Context, /, **given: Any) -> None:
             return multifaceted(model, model.read(given["facets"]), wanted[0], **options), {}
         if given["decoder"] is not None:
             decoder = decoder_in(given["decoder"]).to(current().device)
-            codes: dict[str, Any] = {"parametrisation": Generator(decoder, bounds=(-2.5, 2.5)), "edits": ()}
+            codes: dict[str, Any] = {"parametrization": Generator(decoder, bounds=(-2.5, 2.5)), "edits": ()}
             options = codes | {"penalties": l2(0.02, on="code"), "size": decoder.size} | options
         return maximize(model, wanted, **options), {}
 

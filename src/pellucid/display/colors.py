@@ -1,6 +1,6 @@
-"""Maps to colours: what a number per pixel looks like, alone or over its image.
+"""Maps to colors: what a number per pixel looks like, alone or over its image.
 
-Two promises make maps comparable: zero always has the same colour (white between blue and red for signed
+Two promises make maps comparable: zero always has the same color (white between blue and red for signed
 maps, black for others), and each image has a range of its own unless a shared one is asked for.
 """
 
@@ -13,24 +13,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-__all__ = ["colour_range", "colourise", "enlarge", "overlay", "smooth", "threshold"]
+__all__ = ["color_range", "colorize", "enlarge", "overlay", "smooth", "threshold"]
 
 SIGNED = "seismic"
-"""Colours of signed maps: blue, white at exactly zero, red."""
+"""Colors of signed maps: blue, white at exactly zero, red."""
 UNSIGNED = "inferno"
-"""Colours of maps without negative values: black at zero, through red to pale yellow."""
+"""Colors of maps without negative values: black at zero, through red to pale yellow."""
 
-# Odd, so that zero, the middle of a diverging colour map, has an entry of its own and is not a tinted white.
+# Odd, so that zero, the middle of a diverging color map, has an entry of its own and is not a tinted white.
 _ENTRIES = 257
 
 
-def colour_range(
+def color_range(
     values: Tensor, *, signed: bool | None = None, percentile: float = 99.5, shared: bool = False
 ) -> tuple[Tensor, Tensor]:
-    """The values at the two ends of the colours, for colour bars and for `colourise`.
+    """The values at the two ends of the colors, for color bars and for `colorize`.
 
     Signed maps go from -m to m and others from 0 to m, where m is the given percentile of an image's absolute
-    values: the few strongest pixels, which are often far above all others, share the end colour. Where that
+    values: the few strongest pixels, which are often far above all others, share the end color. Where that
     percentile is 0 (a map of a few pixels) m is the largest value, for a map of zeros it is 1.
 
     Args:
@@ -46,7 +46,7 @@ def colour_range(
     Raises:
         ValueError: NaN or infinite values, another shape, or a percentile out of range.
 
-    >>> low, high = colour_range(torch.tensor([[[[0.0, -4.0], [1.0, 2.0]]]]))
+    >>> low, high = color_range(torch.tensor([[[[0.0, -4.0], [1.0, 2.0]]]]))
     >>> low.tolist(), high.tolist()
     ([-4.0], [4.0])
     """
@@ -56,32 +56,32 @@ def colour_range(
     return (-high if signed else torch.zeros_like(high)), high
 
 
-def colourise(
+def colorize(
     values: Tensor,
     *,
     signed: bool | None = None,
     percentile: float = 99.5,
-    colours: str | None = None,
+    colors: str | None = None,
     shared: bool = False,
 ) -> Tensor:
     """Maps as pictures: float32, N x 3 x H x W, in [0, 1], on the device of the maps.
 
     Args:
         values: maps, N x C x H x W, any real type; channels are summed: a pixel shows its whole share.
-        signed, percentile, shared: see `colour_range`. Colours mean the same for all maps of a call: a
-            positive map beside one with negative values is coloured as signed.
-        colours: name of a matplotlib colour map; `None` is `SIGNED` or `UNSIGNED`. For signed maps take a
+        signed, percentile, shared: see `color_range`. Colors mean the same for all maps of a call: a
+            positive map beside one with negative values is colored as signed.
+        colors: name of a matplotlib color map; `None` is `SIGNED` or `UNSIGNED`. For signed maps take a
             diverging one, whose middle is shown at exactly zero.
 
     Raises:
-        ValueError: as for `colour_range`, or no such colours (the nearest names are offered).
+        ValueError: as for `color_range`, or no such colors (the nearest names are offered).
 
-    >>> colourise(torch.tensor([[[[-1.0, 0.0, 1.0]]]]))[0, :, 0, 1]
+    >>> colorize(torch.tensor([[[[-1.0, 0.0, 1.0]]]]))[0, :, 0, 1]
     tensor([1., 1., 1.])
     """
     maps = _maps(values)
     signed = _is_signed(maps, signed)
-    table = _table(colours or (SIGNED if signed else UNSIGNED), maps.device)
+    table = _table(colors or (SIGNED if signed else UNSIGNED), maps.device)
     # Divided first: high - low could overflow.
     place = maps / _strength(maps, signed, percentile, shared)[:, None, None]
     place = (place.clamp(-1, 1) + 1) / 2 if signed else place.clamp(0, 1)
@@ -97,20 +97,20 @@ def overlay(
     alpha: float | str = 0.5,
     signed: bool | None = None,
     percentile: float = 99.5,
-    colours: str | None = None,
+    colors: str | None = None,
     shared: bool = False,
 ) -> Tensor:
-    """Coloured maps laid over their images: float32, N x 3 x H x W, in [0, 1], on the device of the maps.
+    """Colored maps laid over their images: float32, N x 3 x H x W, in [0, 1], on the device of the maps.
 
     Args:
-        images: N x 3 x H x W or grey N x 1 x H x W, in [0, 1].
+        images: N x 3 x H x W or gray N x 1 x H x W, in [0, 1].
         values: maps, N x C x h x w; smaller ones are first resized to the images by `enlarge`.
-        alpha: share of the colours, 0 (the image alone) to 1 (the map alone); or "magnitude": at each pixel
+        alpha: share of the colors, 0 (the image alone) to 1 (the map alone); or "magnitude": at each pixel
             |value| over the end of the range, so that the image shows through where the map is near zero.
-        signed, percentile, colours, shared: see `colourise`.
+        signed, percentile, colors, shared: see `colorize`.
 
     Raises:
-        ValueError: as for `colourise`, or images and maps do not belong together, or alpha is out of range.
+        ValueError: as for `colorize`, or images and maps do not belong together, or alpha is out of range.
 
     >>> overlay(torch.ones(1, 1, 4, 4), torch.zeros(1, 1, 2, 2), alpha=0.25)[0, :, 0, 0]
     tensor([0.7504, 0.7501, 0.7535])
@@ -126,16 +126,16 @@ def overlay(
     if not (images.amin() >= -1e-4 and images.amax() <= 1 + 1e-4):
         raise ValueError(
             f"images have values in [0, 1], got {images.amin().item():.4g} to {images.amax().item():.4g}; "
-            "undo their normalisation first"
+            "undo their normalization first"
         )
     if alpha != "magnitude" and (isinstance(alpha, str) or not 0 <= alpha <= 1):
         raise ValueError(f"alpha={alpha!r}: a number from 0 to 1 or 'magnitude' was expected")
     maps = enlarge(maps[:, None], (images.shape[2], images.shape[3]))
-    pictures = colourise(maps, signed=signed, percentile=percentile, colours=colours, shared=shared)
+    pictures = colorize(maps, signed=signed, percentile=percentile, colors=colors, shared=shared)
     images = images.detach().to(pictures).clamp(0, 1).expand_as(pictures)
     if not isinstance(alpha, str):
         return torch.lerp(images, pictures, alpha)
-    _, high = colour_range(maps, signed=signed, percentile=percentile, shared=shared)
+    _, high = color_range(maps, signed=signed, percentile=percentile, shared=shared)
     strength = maps if signed is False else maps.abs()
     return torch.lerp(images, pictures, (strength / high[:, None, None, None]).clamp(0, 1).float().expand_as(images))
 
@@ -291,6 +291,6 @@ def _table(name: str, device: torch.device) -> Tensor:
     if name not in matplotlib.colormaps:
         near = difflib.get_close_matches(name, list(matplotlib.colormaps), n=3)
         hint = f"did you mean {' or '.join(near)}?" if near else f"for example {SIGNED}, {UNSIGNED}, viridis or turbo"
-        raise ValueError(f"colours={name!r} is not the name of a matplotlib colour map; {hint}")
+        raise ValueError(f"colors={name!r} is not the name of a matplotlib color map; {hint}")
     entries = matplotlib.colormaps[name].resampled(_ENTRIES)(range(_ENTRIES))[:, :3]
     return torch.as_tensor(entries, dtype=torch.float32, device=device)

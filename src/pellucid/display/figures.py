@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from .colors import colour_range, colourise, enlarge, overlay, smooth, threshold
+from .colors import color_range, colorize, enlarge, overlay, smooth, threshold
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -22,7 +22,7 @@ def heatmaps(
     values: Tensor,
     *,
     over: bool = False,
-    colours: str | None = None,
+    colors: str | None = None,
     percentile: float = 99.5,
     smoothing: float = 0,
     keep: float | None = None,
@@ -36,9 +36,9 @@ def heatmaps(
         images: N x C x H x W; pixels that are not in [0, 1] are shown on their own range.
         values: N x C x h x w; channels are summed.
         over: lay the map over the image instead of beside it.
-        colours: a matplotlib colour map; by default blue-white-red for maps with negative values (white is
+        colors: a matplotlib color map; by default blue-white-red for maps with negative values (white is
             zero), black to yellow for others.
-        percentile: the colours end at this percentile of each map's magnitudes; 100 clips nothing.
+        percentile: the colors end at this percentile of each map's magnitudes; 100 clips nothing.
         smoothing: Gaussian of that many pixels over the map.
         keep: show only the strongest part: 0.1 keeps the strongest tenth of the pixels.
         titles: one for each image.
@@ -62,14 +62,14 @@ def heatmaps(
         if not 0 < keep <= 1:
             raise ValueError(f"keep is {keep}, expected a share above 0 and up to 1")
         maps = threshold(maps, quantile=1 - keep)
-    low, high = colour_range(maps, signed=signed, percentile=percentile)
+    low, high = color_range(maps, signed=signed, percentile=percentile)
     ranges = [f"{a:.2g} to {b:.2g}" for a, b in zip(low.tolist(), high.tolist(), strict=True)]
     names = list(titles) + [""] * (len(images) - len(titles))
     if over:
-        pictures = list(overlay(shown, maps, signed=signed, percentile=percentile, colours=colours))
+        pictures = list(overlay(shown, maps, signed=signed, percentile=percentile, colors=colors))
         return grid(pictures, names, ranges, caption=caption, columns=columns or min(4, len(pictures)))
-    coloured = colourise(maps, signed=signed, percentile=percentile, colours=colours)
-    pictures = [picture for pair in zip(shown, coloured, strict=True) for picture in pair]
+    colored = colorize(maps, signed=signed, percentile=percentile, colors=colors)
+    pictures = [picture for pair in zip(shown, colored, strict=True) for picture in pair]
     pairs = columns or (1 if len(images) < 4 else 2)
     return grid(
         pictures, [t for name in names for t in (name, "")], [t for text in ranges for t in ("", text)],
@@ -155,8 +155,8 @@ def bars(images: Tensor, values: Tensor, *, titles: Sequence[str] = (), caption:
         if place < len(titles):
             left.set_title(plain(titles[place]), fontsize=9, parse_math=False)
         order = row.abs().argsort(descending=True)[:most].tolist()
-        colours = ["tab:blue" if row[index] < 0 else "tab:red" for index in order]
-        right.bar([str(index) for index in order], row[order].numpy(), color=colours)
+        colors = ["tab:blue" if row[index] < 0 else "tab:red" for index in order]
+        right.bar([str(index) for index in order], row[order].numpy(), color=colors)
         right.axhline(0, color="0.4", linewidth=0.6)
         right.tick_params(labelsize=6)
         right.set_xlabel("token" if values.ndim > 2 else "neuron", fontsize=7)

@@ -4,8 +4,8 @@ An image is read as Pillow and torchvision would read it for the training of a c
 upright, brought to RGB, resized and cropped *as a Pillow picture* and only then made a tensor, so that what
 reaches a network is what torchvision's `Resize`, `CenterCrop` and `ToTensor` make of the same file.
 
-Two switches of Pillow are honoured and never changed here: `PIL.Image.MAX_IMAGE_PIXELS` (89 million unless
-you set it; larger pictures are refused) and `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`. Colour profiles are not
+Two switches of Pillow are honored and never changed here: `PIL.Image.MAX_IMAGE_PIXELS` (89 million unless
+you set it; larger pictures are refused) and `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`. Color profiles are not
 applied.
 """
 
@@ -109,17 +109,17 @@ def read_image(
     """One image as a float32 tensor, channels x H x W, values in [0, 1].
 
     Any format that Pillow decodes by itself; of several frames or pages the first. The picture is turned
-    upright (EXIF), transparent parts show white, CMYK and palettes become RGB, grey is repeated in three
-    channels. Grey of 12 or 16 bits keeps its precision and is scaled by its own white (65535 for 16 bits);
-    colour of 16 bits is cut to 8 by Pillow. Floats are taken if they lie in [0, 1], 32-bit integers refused.
+    upright (EXIF), transparent parts show white, CMYK and palettes become RGB, gray is repeated in three
+    channels. Gray of 12 or 16 bits keeps its precision and is scaled by its own white (65535 for 16 bits);
+    color of 16 bits is cut to 8 by Pillow. Floats are taken if they lie in [0, 1], 32-bit integers refused.
 
     Args:
         source: a file, or a Pillow picture, which is taken as it stands: its EXIF data is not looked at.
         resize: pixels of the shorter side, the longer one following in proportion; or `(height, width)`,
             which squashes the picture to exactly that; `None` leaves the size alone.
-        crop: side of the centre square, cut out after resizing, or `(height, width)`; `None` keeps all.
+        crop: side of the center square, cut out after resizing, or `(height, width)`; `None` keeps all.
         interpolation: bilinear, bicubic, nearest, lanczos, box or hamming, all but nearest antialiased.
-        channels: 3 for RGB, 1 for grey (luma, ITU-R 601).
+        channels: 3 for RGB, 1 for gray (luma, ITU-R 601).
 
     Raises:
         MissingImage: there is no such file (also a `FileNotFoundError`).
@@ -151,7 +151,7 @@ def read_image(
 
 
 def to_pil(image: Tensor) -> Image.Image:
-    """An image tensor as a Pillow picture with 8 bits a channel: RGB, or grey from one channel.
+    """An image tensor as a Pillow picture with 8 bits a channel: RGB, or gray from one channel.
 
     Args:
         image: floats in [0, 1], C x H x W or 1 x C x H x W, C 1 or 3.
@@ -175,8 +175,8 @@ def to_pil(image: Tensor) -> Image.Image:
     # Sums of floats may pass 1 by a rounding error, which is no reason to stop.
     if not (low >= -1e-4 and high <= 1 + 1e-4):
         raise ValueError(
-            f"an image has values in [0, 1], got {low:.4g} to {high:.4g}; undo its normalisation or scale "
-            "it, and colour maps with pellucid.display.colors.colourise"
+            f"an image has values in [0, 1], got {low:.4g} to {high:.4g}; undo its normalization or scale "
+            "it, and color maps with pellucid.display.colors.colorize"
         )
     pixels = image.clamp(0, 1).mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     return Image.fromarray(np.ascontiguousarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels))
@@ -217,7 +217,7 @@ def _check_options(resize: Size | None, crop: Size | None, interpolation: str, c
     if interpolation not in _FILTERS:
         raise ValueError(f"interpolation={interpolation!r} is not one of {', '.join(_FILTERS)}")
     if channels not in (1, 3):
-        raise ValueError(f"channels={channels!r}: 3 (RGB) or 1 (grey) was expected")
+        raise ValueError(f"channels={channels!r}: 3 (RGB) or 1 (gray) was expected")
 
 
 def _pair(size: Size) -> tuple[int, int]:
@@ -225,7 +225,7 @@ def _pair(size: Size) -> tuple[int, int]:
 
 
 def _fit(picture: Image.Image, resize: Size | None, crop: Size | None, interpolation: str) -> Image.Image:
-    """Resize, then cut out the centre, to the pixel as torchvision does."""
+    """Resize, then cut out the center, to the pixel as torchvision does."""
     if resize is not None:
         width, height = picture.size
         if isinstance(resize, tuple):
@@ -297,11 +297,11 @@ def _turn(picture: Image.Image) -> Image.Transpose | None:
 
 
 def _plain(picture: Image.Image, channels: int) -> Image.Image:
-    """A picture of mode RGB or L, or of mode F with grey in [0, 1] where 8 bits would lose something."""
+    """A picture of mode RGB or L, or of mode F with gray in [0, 1] where 8 bits would lose something."""
     if picture.mode.startswith(("I", "F")):
         values = np.asarray(picture).astype(np.float32)
         if picture.mode.startswith("I;16"):
-            # TIFF has grey of 12 bits, which Pillow unpacks but does not scale.
+            # TIFF has gray of 12 bits, which Pillow unpacks but does not scale.
             bits = getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]
             values /= 2**bits - 1
         elif picture.mode == "I" and picture.format in ("PNG", "PPM"):  # these have 16 bits at most

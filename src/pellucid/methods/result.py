@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..display import figures
-from ..display.colors import colourise
+from ..display.colors import colorize
 from ..files.atomic import whole
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Attribution(Result):
         """Each image with its heatmap; with bars where the values are those of a layer without places.
 
         Args:
-            options: those of `pellucid.display.figures.heatmaps`: over (True lays the map over the image), colours,
+            options: those of `pellucid.display.figures.heatmaps`: over (True lays the map over the image), colors,
                 percentile, smoothing, keep, titles; or those of `pellucid.display.figures.bars`.
         """
         options.setdefault("caption", str(self.call) if self.call else "")
@@ -139,7 +139,7 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
     Args:
         results: of the same images.
         titles: one for each result; the method and the objective by default.
-        shared: one range of colours for all maps of an image, where their values have the same unit.
+        shared: one range of colors for all maps of an image, where their values have the same unit.
 
     Returns:
         A matplotlib figure: a row for each image, and a column for each result.
@@ -170,8 +170,8 @@ def side_by_side(results: Sequence[Attribution], titles: Sequence[str] = (), *, 
     signs = [bool((m < 0).any()) for m in maps.unbind(1)]
     rows: list[Tensor] = []
     for image, row in zip(figures.displayable(images), maps, strict=True):
-        alone = [colourise(one[None], signed=sign)[0] for one, sign in zip(row, signs, strict=True)]
-        rows += [image, *(colourise(row, signed=any(signs), shared=True) if shared else alone)]
+        alone = [colorize(one[None], signed=sign)[0] for one, sign in zip(row, signs, strict=True)]
+        rows += [image, *(colorize(row, signed=any(signs), shared=True) if shared else alone)]
     return figures.grid(rows, ["image", *names], columns=1 + len(results), caption=caption)
 
 

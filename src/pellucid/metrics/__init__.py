@@ -10,9 +10,9 @@ from .fidelity import infidelity as infidelity
 from .localization import mass_accuracy as mass_accuracy
 from .localization import pointing_game as pointing_game
 from .localization import rank_accuracy as rank_accuracy
-from .randomization import Randomisation as Randomisation
-from .randomization import label_randomisation as label_randomisation
-from .randomization import randomisation as randomisation
+from .randomization import Randomization as Randomization
+from .randomization import label_randomization as label_randomization
+from .randomization import randomization as randomization
 from .sensitivity import sensitivity_max as sensitivity_max
 from .similarity import spearman as spearman
 from .similarity import ssim as ssim

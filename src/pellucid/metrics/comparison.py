@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..display.colors import colourise
+from ..display.colors import colorize
 from ..display.figures import displayable
 from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
@@ -95,7 +95,7 @@ class Comparison(Result):
             map_ = self.maps[place, number]
             if bool(map_.isfinite().all()):
                 said = ", ".join(f"{name} {float(values[place, number]):.2f}" for name, values in self.scores.items())
-                shown.append((f"{method}: {said}", colourise(map_[None, None])[0]))
+                shown.append((f"{method}: {said}", colorize(map_[None, None])[0]))
         return shown
 
     def figure(self, *, most: int = SHOWN) -> Figure:  # type: ignore[override]
@@ -117,7 +117,7 @@ class Comparison(Result):
             pictures = [displayable(self.images[row : row + 1].cpu())[0]]
             for map_ in self.maps[:, row]:
                 good = bool(map_.isfinite().all())
-                pictures.append(colourise(map_[None, None])[0] if good else torch.full((3, *map_.shape), 0.9))
+                pictures.append(colorize(map_[None, None])[0] if good else torch.full((3, *map_.shape), 0.9))
             for axis, picture in zip(axes[row], pictures, strict=True):
                 axis.imshow(picture.permute(1, 2, 0).numpy(), interpolation="nearest")
                 axis.set(xticks=[], yticks=[])

@@ -108,7 +108,7 @@ def deletion(
         attribution: an `Attribution` of these images, or its values.
         objective: what is measured; None is the probability of the predicted class.
         steps: points of the curve after the first.
-        fill: what deleted pixels show: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        fill: what deleted pixels show: "mean" color, "black", "white", "blur", "noise", or a tensor.
         seed: of the order of ties, and of "noise".
 
     Returns:

@@ -56,7 +56,7 @@ def infidelity(
         samples: changes of each image, the same for all.
         size: side of the squares in pixels; a quarter of the shorter side by default.
         std: of the noise, in units of the images.
-        fill: the baseline b: "mean" colour, "black", "white", "blur", "noise", or a tensor.
+        fill: the baseline b: "mean" color, "black", "white", "blur", "noise", or a tensor.
         scaled: multiply the map of each image by the number that makes its error least (maps without a unit).
         relative: divide by the mean of (f(x) - f(x - I))^2. With `scaled` this is the part of the change that the map
             misses, from 0 to 1. 0/0 is 0.
@@ -80,7 +80,7 @@ def infidelity(
     values = values_for(images, attribution)
     if perturbation != "square" and of == "shares" and values.shape[1] != images.shape[1]:
         raise ValueError(
-            f"the values have one channel and the images {images.shape[1]}: what a change of colours does to them is "
+            f"the values have one channel and the images {images.shape[1]}: what a change of colors does to them is "
             "not defined; take perturbation='square'"
         )
     base = baseline_images(model, images, fill, seed)

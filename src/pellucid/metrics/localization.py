@@ -145,7 +145,7 @@ def _positive(total: Tensor) -> Tensor:
 
 
 def _grown(masks: Tensor, tolerance: float) -> Tensor:
-    """Masks with all pixels whose centre is at most that far from the centre of one inside."""
+    """Masks with all pixels whose center is at most that far from the center of one inside."""
     radius = min(int(tolerance), max(masks.shape[2:]))
     steps = torch.arange(-radius, radius + 1, device=masks.device)
     disc = (steps[:, None] ** 2 + steps**2 <= tolerance**2).float()[None, None]

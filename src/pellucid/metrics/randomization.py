@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ..attribution.ingredients.noise import mixed
 from ..checks import UnknownName, nearest
-from ..display.colors import colourise
+from ..display.colors import colorize
 from ..display.figures import displayable
 from ..methods.method import plain
 from ..methods.result import Attribution, Call, Result
@@ -32,10 +32,10 @@ SHOWN, STAGES = 3, 6  # images and stages in the picture
 
 
 @dataclass(frozen=True, eq=False)
-class Randomisation(Result):
-    """How alike the maps of a model are to those of its randomised copies.
+class Randomization(Result):
+    """How alike the maps of a model are to those of its randomized copies.
 
-    layers: L names in the order in which they were randomised. values: N x L, similarity to the model's own map.
+    layers: L names in the order in which they were randomized. values: N x L, similarity to the model's own map.
     order: "cascading" or "independent". similarity: "spearman" or "ssim".
     maps: n x (L + 1) x 1 x H x W, the maps of the first images, the model's own first. images: N x C x H x W.
     call: how it was made.
@@ -70,14 +70,14 @@ class Randomisation(Result):
         axis.set(ylim=(-0.4 if bool((mean - spread < 0).any()) else -0.02, 1.02),
                  ylabel=f"similarity to its own map ({self.similarity})")  # fmt: skip
         axis.set_xticks(list(x), self.layers, rotation=60, ha="right", fontsize=6, parse_math=False)
-        axis.set_title(f"randomised, {self.order}: low is sensible", fontsize=9)
+        axis.set_title(f"randomized, {self.order}: low is sensible", fontsize=9)
         axis.spines[["top", "right"]].set_visible(False)
         grid = bottom.subplots(count, len(steps) + 1, squeeze=False)
         names = ["its own", *self.layers]
         for row, image, maps in zip(grid, displayable(self.images[:count].cpu()), self.maps, strict=True):
             row[0].imshow(image.permute(1, 2, 0).numpy())
             signed = bool((maps < 0).any())
-            for cell, picture in zip(row[1:], colourise(maps[steps], signed=signed), strict=True):
+            for cell, picture in zip(row[1:], colorize(maps[steps], signed=signed), strict=True):
                 cell.imshow(picture.permute(1, 2, 0).cpu().numpy())
         for cell in grid.flat:
             cell.set(xticks=[], yticks=[])
@@ -89,10 +89,10 @@ class Randomisation(Result):
 
     def __repr__(self) -> str:
         last = float(self.values[:, -1].mean())
-        return f"Randomisation({len(self.layers)} layers, {self.order}, {self.similarity} {last:.2f} at the end)"
+        return f"Randomization({len(self.layers)} layers, {self.order}, {self.similarity} {last:.2f} at the end)"
 
 
-def randomisation(
+def randomization(
     model: Model,
     images: Tensor,
     method: str | Explains,
@@ -104,7 +104,7 @@ def randomisation(
     absolute: bool = True,
     seed: int = 0,
     **options: Any,
-) -> Randomisation:
+) -> Randomization:
     """How much of a map is left as the layers of a copy of the model get new random weights, from the output backwards.
 
     A method that explains the model must lose its map; one whose map stays the same, such as an edge detector, does not
@@ -119,7 +119,7 @@ def randomisation(
         images: N x C x H x W.
         method: a name in the catalogue, or a function of model, images and objective.
         objective: what is explained; None is the class that the model itself predicts, also for the copies.
-        order: "cascading" randomises the last layer, then the last two, and so on; "independent" one layer at a time.
+        order: "cascading" randomizes the last layer, then the last two, and so on; "independent" one layer at a time.
         layers: which; by default all with weights of two axes or more, the last of `named_modules` first.
         similarity: "spearman" or "ssim".
         absolute: compare magnitudes, since a random model turns signs at will.
@@ -127,7 +127,7 @@ def randomisation(
         options: of the method.
 
     Returns:
-        A `Randomisation`: N x L similarities.
+        A `Randomization`: N x L similarities.
 
     Raises:
         TypeError: for a model that is no torch module.
@@ -136,7 +136,7 @@ def randomisation(
 
     >>> import pellucid
     >>> model, images = pellucid.load("shapes"), pellucid.shapes.scenes(2).images
-    >>> result = randomisation(model, images, "saliency", layers=["classifier", "features.7.conv"])
+    >>> result = randomization(model, images, "saliency", layers=["classifier", "features.7.conv"])
     >>> result.values.shape
     torch.Size([2, 2])
     """
@@ -145,7 +145,7 @@ def randomisation(
     start = time.perf_counter()
     net = network(model)
     if net is None or not isinstance(model, nn.Module):
-        raise TypeError(f"a {type(model).__name__} has no weights to randomise: wrap it in a torch.nn.Module")
+        raise TypeError(f"a {type(model).__name__} has no weights to randomize: wrap it in a torch.nn.Module")
     explain = explainer(method, seed, options)
     chosen = _layers(net, layers)
     with counted() as passes:
@@ -153,14 +153,14 @@ def randomisation(
         own = _values(explain(model, images, target))
         alike(own, own, similarity, absolute)
         scores, maps = [], [own[:SHOWN].sum(1, keepdim=True)]
-        with progress(len(chosen), "randomisation", unit="layer") as advance:
+        with progress(len(chosen), "randomization", unit="layer") as advance:
             for changed in _changed(model, chosen, order, seed):
                 found = _values(_explained(explain, changed, images, target, own))
                 scores.append(alike(own, found, similarity, absolute))
                 maps.append(found[:SHOWN].sum(1, keepdim=True))
                 advance(1)
     record = Call(
-        method=f"randomisation of {method if isinstance(method, str) else getattr(method, '__name__', 'a function')}",
+        method=f"randomization of {method if isinstance(method, str) else getattr(method, '__name__', 'a function')}",
         options={"order": order, "similarity": similarity, "absolute": absolute, "seed": seed}
         | {name: plain(value) for name, value in options.items()},
         objective=str(target),
@@ -170,12 +170,12 @@ def randomisation(
         forward=passes.forward,
         backward=passes.backward,
     )
-    return Randomisation(
+    return Randomization(
         tuple(chosen), torch.stack(scores, 1), order, similarity, torch.stack(maps, 1), images.detach(), record
     )
 
 
-def label_randomisation(
+def label_randomization(
     model: Model,
     other: Model,
     images: Tensor,
@@ -197,7 +197,7 @@ def label_randomisation(
     Args:
         model: trained on the right labels. other: on random ones.
         images: N x C x H x W.
-        method, similarity, absolute, seed, options: as for `randomisation`.
+        method, similarity, absolute, seed, options: as for `randomization`.
         objective: what is explained of both; None is the class that `model` predicts.
 
     Returns:
@@ -207,7 +207,7 @@ def label_randomisation(
     >>> from pellucid.shapes import MEAN, STD, ShapesNet
     >>> model, images = pellucid.load("shapes"), pellucid.shapes.scenes(1).images
     >>> other = pellucid.wrap(ShapesNet().eval(), mean=MEAN, std=STD, size=96)
-    >>> label_randomisation(model, other, images, "saliency").shape
+    >>> label_randomization(model, other, images, "saliency").shape
     torch.Size([1])
     """
     explain = explainer(method, seed, options)
@@ -222,7 +222,7 @@ def _values(found: Attribution | Tensor) -> Tensor:
 
 
 def _explained(explain: Explains, model: Model, images: Tensor, target: Any, own: Tensor) -> Attribution | Tensor:
-    """The map of a randomised model; of zeros where its objective is 0, so that there is nothing to explain."""
+    """The map of a randomized model; of zeros where its objective is 0, so that there is nothing to explain."""
     try:
         return explain(model, images, target)
     except ValueError as error:
@@ -239,7 +239,7 @@ def _layers(net: nn.Module, layers: Sequence[str] | None) -> list[str]:
     ]  # fmt: skip
     if layers is None:
         if not known:
-            raise ValueError("the network has no layer with weights of two axes or more: there is nothing to randomise")
+            raise ValueError("the network has no layer with weights of two axes or more: there is nothing to randomize")
         return known[::-1]
     for name in layers:
         if name not in known:

@@ -20,11 +20,11 @@ class Preprocessing:
     """How a photo becomes what the network was trained on.
 
     size: height and width that the network takes; None takes any.
-    resize: the shorter side before the centre crop; "squash" scales to `size` ignoring the aspect; None
+    resize: the shorter side before the center crop; "squash" scales to `size` ignoring the aspect; None
         scales the shorter side to fit `size`.
     interpolation: "bilinear" or "bicubic".
     mean, std: per channel, in units of pixels in [0, 1]; None leaves pixels as they are.
-    channels: 3 for RGB, 1 for grey.
+    channels: 3 for RGB, 1 for gray.
     """
 
     size: tuple[int, int] | None = None
@@ -58,7 +58,7 @@ class Predictions:
 class Classifier(nn.Module):
     """A network that takes images as people have them: float, N x C x H x W, values in [0, 1].
 
-    It normalises inside, differentiably, and knows the names of its classes. Made by `wrap` and `load`;
+    It normalizes inside, differentiably, and knows the names of its classes. Made by `wrap` and `load`;
     the network itself is held, not copied, and not changed.
 
     Attributes:
@@ -87,7 +87,7 @@ class Classifier(nn.Module):
             shaped = None if values is None else torch.tensor(values, device=like.device)[:, None, None]
             self.register_buffer(key, shaped, persistent=False)
 
-    def normalise(self, images: Tensor) -> Tensor:
+    def normalize(self, images: Tensor) -> Tensor:
         """(images - mean) / std, per channel; N x C x H x W in and out."""
         if self.mean is not None:
             images = images - self.mean.to(images)
@@ -96,7 +96,7 @@ class Classifier(nn.Module):
         return images
 
     def forward(self, images: Tensor) -> Any:
-        return self.net(self.normalise(images))
+        return self.net(self.normalize(images))
 
     def read(self, *paths: str | Path | Sequence[str | Path]) -> Tensor:
         """Read files or folders as this network wants them.
@@ -205,12 +205,12 @@ def wrap(
     """Tell pellucid how pixels enter a network of your own.
 
     Args:
-        net: takes N x C x H x W, normalised; returns N x K logits. It is held, not copied.
+        net: takes N x C x H x W, normalized; returns N x K logits. It is held, not copied.
         mean, std: per channel in units of pixels in [0, 1] (0.5 for all, or one number each).
         size: height and width of its images; None takes any size.
-        resize: shorter side before the centre crop to `size`; "squash" ignores the aspect.
+        resize: shorter side before the center crop to `size`; "squash" ignores the aspect.
         interpolation: "bilinear" or "bicubic".
-        channels: 1 for grey, 3 for RGB; by default as many as `mean` has, or as the first convolution takes.
+        channels: 1 for gray, 3 for RGB; by default as many as `mean` has, or as the first convolution takes.
         labels: names of the K classes.
         name: for titles; by default the name of the network's class.
 
@@ -271,11 +271,11 @@ def classifier(model: Callable[[Tensor], Any]) -> Classifier | None:
     return next((inner for inner in _unwrapped(model) if isinstance(inner, Classifier)), None)
 
 
-def normalised(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
-    """Images as the network behind `network(model)` takes them: normalised by every Classifier on the way."""
+def normalized(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
+    """Images as the network behind `network(model)` takes them: normalized by every Classifier on the way."""
     for inner in _unwrapped(model):
         if isinstance(inner, Classifier):
-            images = inner.normalise(images)
+            images = inner.normalize(images)
     return images
 
 

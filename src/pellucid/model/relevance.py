@@ -12,7 +12,7 @@ from .. import rules as sets
 from ..checks import UnknownName, nearest
 from ..rules import Rule, RuleError, Schedule
 from . import backward
-from .classifier import Classifier, network, normalised
+from .classifier import Classifier, network, normalized
 from .run import Edit, Model, Rules, Score, Trace, count_backward, home, made, no_gradient, run
 
 Named = str | Rules
@@ -128,7 +128,7 @@ def _back(
     with torch.inference_mode(False), torch.enable_grad():
         start = images.clone() if images.is_inference() else images.detach()
         start = start if at else start.requires_grad_()
-        bounds = [None if b is None else _normalised_as(model, b, images) for b in (low, high)]
+        bounds = [None if b is None else _normalized_as(model, b, images) for b in (low, high)]
         watching = backward.watch(rules, network(model), low=bounds[0], high=bounds[1], relevance=True)
         trace = run(
             model,
@@ -219,7 +219,7 @@ def bounds_of(model: Model, images: Tensor, rules: Rules) -> tuple[Tensor | None
     return low, high
 
 
-def _normalised_as(model: Model, bound: Tensor, images: Tensor) -> Tensor:
+def _normalized_as(model: Model, bound: Tensor, images: Tensor) -> Tensor:
     place = home(model)
     bound = bound.to(*place) if place else bound.to(images)
-    return normalised(model, bound) if network(model) is not None else bound
+    return normalized(model, bound) if network(model) is not None else bound

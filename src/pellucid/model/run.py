@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from ..checks import UnknownName, nearest, wrong_channels
 from ..rules import Rule, RuleError, Schedule
 from . import backward
-from .classifier import first_channels, network, normalised
+from .classifier import first_channels, network, normalized
 
 Model = Callable[[Tensor], Any]
 Edit = Callable[[Tensor], Tensor] | Tensor
@@ -364,7 +364,7 @@ def _call(model: Model, net: nn.Module | None, images: Tensor, watching: backwar
     place = home(model)
     # A copy, also where nothing moves: a network that works in place must not write into the caller's images.
     x = images.to(*place, copy=True) if place else images.clone()
-    x, inner = (x, model) if net is None else (normalised(model, x), net)
+    x, inner = (x, model) if net is None else (normalized(model, x), net)
     if watching is None:
         return inner(x)
     with watching:

@@ -43,7 +43,7 @@ class Bound:
     needs_output: bool
     model: Model = field(repr=False)
     of_classes: bool = field(repr=False)
-    checked: list[bool] = field(repr=False)  # filled at the first pass: later ones cost no synchronisation
+    checked: list[bool] = field(repr=False)  # filled at the first pass: later ones cost no synchronization
 
     def __call__(self, trace: Trace) -> Tensor:
         values = self.term.of(trace)

@@ -18,7 +18,7 @@ def neuron(layer: str, channel: int, y: int | None = None, x: int | None = None)
     Args:
         layer: a layer's name.
         channel: its channel.
-        y, x: place on the layer's grid, row and column from the top left; the centre by default.
+        y, x: place on the layer's grid, row and column from the top left; the center by default.
             A layer without places (N x K) takes none.
 
     >>> neuron("layer3", 7, 4, 4)

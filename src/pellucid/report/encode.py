@@ -1,4 +1,4 @@
-"""Pictures inside a page: photos and maps as data addresses, colour bars as CSS."""
+"""Pictures inside a page: photos and maps as data addresses, color bars as CSS."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..display.colors import colour_range, colourise, enlarge
+from ..display.colors import color_range, colorize, enlarge
 from ..display.figures import displayable, png
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Heatmap(Picture):
-    """A map in colours. low, high: the values at the two ends of its colours; low is 0 or -high."""
+    """A map in colors. low, high: the values at the two ends of its colors; low is 0 or -high."""
 
     low: float
     high: float
@@ -59,7 +59,7 @@ def photo(image: Tensor, most: int) -> Picture:
     height, width = fit(image.shape[1], image.shape[2], most)
     picture = Image.fromarray((pixels * 255).round().byte().permute(1, 2, 0).numpy())
     picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    # Of small images every pixel is seen, and they weigh little. What is lossy has colours at half the resolution.
+    # Of small images every pixel is seen, and they weigh little. What is lossy has colors at half the resolution.
     longer = max(width, height)
     how = {"lossless": True} if longer <= TINY else {"quality": 95 if longer <= SMALL else 85}
     return Picture(_address(picture, "webp", method=4, **how), width, height)
@@ -72,7 +72,7 @@ def drawing(figure: Figure) -> Picture:
 
 
 def heatmap(values: Tensor, height: int, width: int) -> Heatmap:
-    """A map in the colours of `pellucid.display.colors`, as a PNG of 255 shades; zero has its exact colour.
+    """A map in the colors of `pellucid.display.colors`, as a PNG of 255 shades; zero has its exact color.
 
     Args:
         values: C x h x w; channels are summed.
@@ -84,7 +84,7 @@ def heatmap(values: Tensor, height: int, width: int) -> Heatmap:
     maps = values.detach().cpu().double().sum(0)[None, None]
     small = (min(height, maps.shape[2]), min(width, maps.shape[3]))
     maps = enlarge(F.adaptive_avg_pool2d(maps, small), (height, width))
-    low, high = (bound.item() for bound in colour_range(maps))
+    low, high = (bound.item() for bound in color_range(maps))
     shade = maps[0, 0] / high
     shade = ((shade.clamp(-1, 1) + 1) * 127 if low else shade.clamp(0, 1) * 254).round().byte()
     picture = Image.frombytes("P", (width, height), shade.numpy().tobytes())
@@ -93,7 +93,7 @@ def heatmap(values: Tensor, height: int, width: int) -> Heatmap:
 
 
 def gradient(signed: bool, stops: int = 17) -> Markup:
-    """The colours from low to high as a CSS gradient.
+    """The colors from low to high as a CSS gradient.
 
     >>> gradient(True, 3)
     Markup('linear-gradient(90deg, #00004c, #ffffff, #800000)')
@@ -118,7 +118,7 @@ def _palette(signed: bool) -> bytes:
     ramp = torch.linspace(-1 if signed else 0, 1, 255)
     if signed:
         ramp[127] = 0
-    shades = colourise(ramp[None, None, None], signed=signed, percentile=100)[0, :, 0].T
+    shades = colorize(ramp[None, None, None], signed=signed, percentile=100)[0, :, 0].T
     return (shades * 255).round().byte().numpy().tobytes()
 
 

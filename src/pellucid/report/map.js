@@ -15,7 +15,7 @@ const markers = {
   "P": [[-.35, -1], [.35, -1], [.35, -.35], [1, -.35], [1, .35], [.35, .35], [.35, 1], [-.35, 1], [-.35, .35], [-1, .35], [-1, -.35], [-.35, -.35]],
   "X": [[0, -.5], [.6, -1.1], [1.1, -.6], [.5, 0], [1.1, .6], [.6, 1.1], [0, .5], [-.6, 1.1], [-1.1, .6], [-.5, 0], [-1.1, -.6], [-.6, -1.1]],
 };
-const colour = (group) => dark.matches && group.colour === "#333333" ? "#e2e2e2" : group.colour;
+const color = (group) => dark.matches && group.color === "#333333" ? "#e2e2e2" : group.color;
 
 function whole() {
   const x = data.places[across], y = data.places[up];
@@ -82,13 +82,13 @@ function paint() {
       mark(x, y, size, group.marker);
     }
     pen.globalAlpha = 0.85;
-    pen.fillStyle = colour(group);
+    pen.fillStyle = color(group);
     pen.fill();
     pen.globalAlpha = 1;
   });
   for (const [i, number] of boxes.values()) {
     const x = left(i) - side / 2 + 3, y = top_(i) - side / 2 + 3;
-    pen.fillStyle = colour(data.groups[number]);
+    pen.fillStyle = color(data.groups[number]);
     pen.fillRect(x - 2, y - 2, side - 2, side - 2);
     thumbnail(pen, i, x, y, side - 6);
   }
@@ -207,7 +207,7 @@ data.groups.forEach((group, number) => {
   sign.setAttribute("viewBox", "-1.4 -1.4 2.8 2.8");
   if (corners.length) shape.setAttribute("points", corners.map((c) => c.join(",")).join(" "));
   else shape.setAttribute("r", "1");
-  shape.setAttribute("fill", colour(group));
+  shape.setAttribute("fill", color(group));
   sign.append(shape);
   [box.type, box.checked] = ["checkbox", true];
   [name.textContent, name.title, many.textContent] = [group.name, group.name, group.points.length];

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..checks import check_images, check_network
 from ..display import figures
-from ..display.colors import colourise
+from ..display.colors import colorize
 from ..methods.result import Call, Result
 from ..model.activation_maps import as_maps
 from ..model.batches import batched
@@ -56,7 +56,7 @@ class Activations(Result):
         if self.values.ndim != 4:
             raise ValueError(f"layer {self.layer!r} has no places, so its channels are no pictures: look at .values")
         maps = self.values[image, :most, None].detach().float()
-        return sheet(colourise(maps, percentile=100, shared=shared), scale=scale)
+        return sheet(colorize(maps, percentile=100, shared=shared), scale=scale)
 
     def figure(self, image: int = 0, **options: Any) -> Figure:
         """All channels of one image in one picture; bars for a layer without places.

@@ -106,7 +106,7 @@ def deep_mds(
     batch whose error is largest, 0 for others. A stage is a linear map beside a small network; it begins as principal
     components, so that training starts from the best linear reduction. A tenth of the points is not trained on, and
     what fits their distances best is kept. On a Swiss roll this keeps distances through space, not along the roll: what
-    unrolls is an embedding of neighbours.
+    unrolls is an embedding of neighbors.
 
     The paper halves the dimensions alike, and takes either distance. Its published network has residual blocks with
     batch norm, of which there is none here: where a point lies does not depend on the others of its batch. Its weights

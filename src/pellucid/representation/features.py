@@ -135,7 +135,7 @@ class Features(Result):
         ]
 
     def figure(self, **options: Any) -> Figure:
-        """The vectors as rows of colours, images in the order of their classes, and how alike they are.
+        """The vectors as rows of colors, images in the order of their classes, and how alike they are.
 
         Args:
             options: most, how many images are drawn, evenly taken from all; 256 by default.

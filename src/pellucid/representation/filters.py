@@ -17,7 +17,7 @@ from .sweeps.contact_sheet import sheet, sheet_figure
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MOST_OUT, MOST_IN = 32, 32  # of a layer whose filters are no colours: rows and columns of tiles
+MOST_OUT, MOST_IN = 32, 32  # of a layer whose filters are no colors: rows and columns of tiles
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
 
 
@@ -35,8 +35,8 @@ class Filters(Result):
     call: Call | None = None
 
     @property
-    def colour(self) -> bool:
-        """Whether a filter is a picture in colours: its input channels are red, green and blue."""
+    def color(self) -> bool:
+        """Whether a filter is a picture in colors: its input channels are red, green and blue."""
         return self.values.shape[1] == 3
 
     def tiles(self, *, shared: bool = False) -> Tensor:
@@ -46,24 +46,24 @@ class Filters(Result):
             shared: all on one scale; by default each filter (all its input channels) has its own.
 
         Returns:
-            O x 3 x h x w colours if the input is red, green and blue; else O x I x 1 x h x w greys.
+            O x 3 x h x w colors if the input is red, green and blue; else O x I x 1 x h x w grays.
         """
         weights = self.values.detach().float()
         largest = weights.abs().amax() if shared else weights.abs().flatten(1).amax(1)[:, None, None, None]
         pictures = 0.5 + 0.5 * weights / largest.clamp(min=1e-12)
-        return pictures if self.colour else pictures[:, :, None]
+        return pictures if self.color else pictures[:, :, None]
 
     def sheet(self, *, most: tuple[int, int] = (MOST_OUT, MOST_IN), shared: bool = False, scale: int = 0) -> Tensor:
         """All filters in one picture, 3 x H x W in [0, 1].
 
-        Colours lie side by side; greys have a row for each output channel and a column for each input channel.
+        Colors lie side by side; grays have a row for each output channel and a column for each input channel.
 
         Args:
-            most: output and input channels that are shown, if the filters are no colours.
+            most: output and input channels that are shown, if the filters are no colors.
             shared: as for `tiles`. scale: each weight becomes a square of so many pixels; chosen by default.
         """
         tiles = self.tiles(shared=shared)
-        if self.colour:
+        if self.color:
             return sheet(tiles, scale=scale)
         tiles = tiles[: most[0], : most[1]]
         if tiles.shape[1] == 1:
@@ -79,12 +79,12 @@ class Filters(Result):
         picture = self.sheet(**options)
         outs, ins = self.values.shape[:2]
         most = options.get("most", (MOST_OUT, MOST_IN))
-        grey = "each has its own scale, grey is zero" if not options.get("shared") else "one scale, grey is zero"
-        if self.colour or ins == 1:
-            return sheet_figure(picture, f"{self.layer}: {outs} filters; {grey}", [*map(str, self.channels)])
+        gray = "each has its own scale, gray is zero" if not options.get("shared") else "one scale, gray is zero"
+        if self.color or ins == 1:
+            return sheet_figure(picture, f"{self.layer}: {outs} filters; {gray}", [*map(str, self.channels)])
         shown = (min(outs, most[0]), min(ins, most[1]))
         said = f" ({shown[0]} x {shown[1]} of {outs} x {ins})" if shown != (outs, ins) else ""
-        title = f"{self.layer}: a row for each output channel, a column for each input channel{said}; {grey}"
+        title = f"{self.layer}: a row for each output channel, a column for each input channel{said}; {gray}"
         return sheet_figure(picture, title, [str(c) for c in self.channels[: shown[0]]], one_per_row=True)
 
     def __repr__(self) -> str:
@@ -94,7 +94,7 @@ class Filters(Result):
 def filters(model: Model, layer: str | None = None, *, channels: Sequence[int] | None = None) -> Filters:
     """The weights of a layer: what its channels look for in the layer below.
 
-    Of the layer that sees the image filters are pictures themselves, in colours. Those of higher layers have a grey
+    Of the layer that sees the image filters are pictures themselves, in colors. Those of higher layers have a gray
     picture for each channel below. A dense layer that sees the image has a weight for each pixel.
 
     Args:

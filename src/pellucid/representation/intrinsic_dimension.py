@@ -1,4 +1,4 @@
-"""How many numbers it takes to say where a point lies, estimated over a sweep of neighbourhoods."""
+"""How many numbers it takes to say where a point lies, estimated over a sweep of neighborhoods."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ JOINED = 0.9  # the share of points in one part of the graph below which the est
 
 @dataclass(frozen=True, eq=False)
 class IntrinsicDimension(Result):
-    """Estimates of intrinsic dimension over a sweep of neighbourhoods.
+    """Estimates of intrinsic dimension over a sweep of neighborhoods.
 
-    k: K whole numbers of neighbours. values: K estimates, one for each. errors: K standard errors, NaN where they were
+    k: K whole numbers of neighbors. values: K estimates, one for each. errors: K standard errors, NaN where they were
     not looked for. fit: K, root mean square errors of the fit of the graph method. share: K, the share of points in the
     connected part of the graph that the estimate is of; 1 for other methods.
     method: "graph", "mle" or "twonn". count: how many points were looked at. duplicates: how many points were left out
@@ -101,7 +101,7 @@ class IntrinsicDimension(Result):
             if share < JOINED:
                 said = f"{share:.0%} of the points"
                 axis.annotate(said, (at, value), (4, 6), textcoords="offset points", fontsize=7, color="0.4")
-        axis.set(xlabel="k, neighbours", ylabel="dimension", xticks=k)
+        axis.set(xlabel="k, neighbors", ylabel="dimension", xticks=k)
         axis.set_ylim(0, max(1.15 * float(np.nanmax(np.append(high, values))), 1))
         axis.spines[["top", "right"]].set_visible(False)
         told = f"{self.method}, {self.count} points: {self.dimension:.1f}, the middle of the sweep"
@@ -140,24 +140,24 @@ def intrinsic_dimension(
     level: float = 0.95,
     seed: int = 0,
 ) -> IntrinsicDimension:
-    """How many numbers it takes to say where a point lies among others, over a sweep of neighbourhoods.
+    """How many numbers it takes to say where a point lies among others, over a sweep of neighborhoods.
 
     - "graph": the m for which log p(r) = log p(r_max) + (m - 1) log sin(pi r / (2 r_max)) fits the density of distances
-      along the graph of nearest neighbours best, over r_max - 2 sigma <= r <= r_max.
-    - "mle": 1 / m = mean over points of 1 / (k - 1) sum_{j < k} log(T_k / T_j), T_j the distance to the j-th neighbour.
+      along the graph of nearest neighbors best, over r_max - 2 sigma <= r <= r_max.
+    - "mle": 1 / m = mean over points of 1 / (k - 1) sum_{j < k} log(T_k / T_j), T_j the distance to the j-th neighbor.
     - "twonn": the slope of -log(1 - F(mu)) over k log mu, mu = T_{k+1} / T_k, without the largest tenth.
 
     One k misleads: what changes over the sweep is not known. All three take points for evenly spread within their
-    neighbourhoods. In many dimensions they seldom are, for most points lie near a border, and estimates are too low.
+    neighborhoods. In many dimensions they seldom are, for most points lie near a border, and estimates are too low.
 
-    Standard errors come from subsets without repetition, in which no point is its own neighbour: the spread of the
+    Standard errors come from subsets without repetition, in which no point is its own neighbor: the spread of the
     estimates of subsets of b among N points, times sqrt(b / (N - b)). They are somewhat too large for "mle" and
     "twonn"; for "graph", whose estimates change with the density of points, they tell the order of size alone.
 
     Args:
         features: `Features` of one layer, or N x D numbers.
         method: "graph", "mle" or "twonn".
-        k: two or more numbers of neighbours, such as range(4, 16); by default 4, 7, 9, 15 for "graph", 5 to 30 for
+        k: two or more numbers of neighbors, such as range(4, 16); by default 4, 7, 9, 15 for "graph", 5 to 30 for
             "mle" and 1 to 16 for "twonn", as far as there are points.
         metric: between points: "l2", or "cosine" for the angle between them, where lengths say nothing, as in networks
             for faces.
@@ -241,7 +241,7 @@ def intrinsic_dimension(
 
 
 def _sweep(method: str, k: Iterable[int] | None, count: int) -> list[int]:
-    """The numbers of neighbours, in order."""
+    """The numbers of neighbors, in order."""
     most = count - (2 if method == "twonn" else 1)
     least = 2 if method == "mle" else 1
     if k is None:
@@ -261,11 +261,11 @@ def _sweep(method: str, k: Iterable[int] | None, count: int) -> list[int]:
 
 def _estimates(values: Array, method: str, ks: list[int], generator: np.random.Generator, angles: bool) -> Array:
     """For each k the estimate, the error of its fit and the share of points that it is of: K x 3."""
-    distances, neighbours = nearest_points(values, max(ks) + (method == "twonn"))
+    distances, neighbors = nearest_points(values, max(ks) + (method == "twonn"))
     if angles:  # between points of length 1
         distances = 2 * np.arcsin((distances / 2).clip(max=1))
     if method == "graph":
-        return np.array([graph(distances, neighbours, k, generator) for k in ks])
+        return np.array([graph(distances, neighbors, k, generator) for k in ks])
     one: Callable[[Array, int], float] = mle if method == "mle" else twonn
     return np.array([(one(distances, k), 0.0, 1.0) for k in ks])
 

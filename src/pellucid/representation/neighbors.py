@@ -50,7 +50,7 @@ class Neighbors(Result):
         """Each query with the images nearest to it.
 
         Args:
-            beside: the neighbours of the same queries in another space, such as that of pixels; shown to the right.
+            beside: the neighbors of the same queries in another space, such as that of pixels; shown to the right.
             most: queries that are shown.
             options: those of `pellucid.display.figures.grid`.
 
@@ -73,11 +73,11 @@ class Neighbors(Result):
         return figures.grid(tiles, titles, notes, columns=per_row, **options)
 
     def tiles(self, row: int, beside: Neighbors | None = None) -> list[tuple[str, str, Tensor]]:
-        """A query and its neighbours for people: title, note and picture of each."""
+        """A query and its neighbors for people: title, note and picture of each."""
         if self.features is None:
             raise ValueError("the images of these points are not known: ask with Features instead of bare numbers")
         if beside is not None and (len(beside.indices) != len(self.indices) or beside.features is None):
-            raise ValueError("the neighbours beside are those of other queries, or of points without images")
+            raise ValueError("the neighbors beside are those of other queries, or of points without images")
         query = int(self.queries[row])
         source = self.features if query >= 0 else self.asked
         if source is None:
@@ -95,7 +95,7 @@ class Neighbors(Result):
         return made
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each pair of query and neighbour."""
+        """A row for each pair of query and neighbor."""
         made = []
         for row, (indices, distances) in enumerate(zip(self.indices.tolist(), self.distances.tolist(), strict=True)):
             query = int(self.queries[row])
@@ -116,14 +116,14 @@ class Neighbors(Result):
         return made
 
     def save(self, path: str | Path, **options: Any) -> Path:
-        """Write the neighbours, whole or not at all: .parquet or .csv for a row for each pair, .npz, or a picture."""
+        """Write the neighbors, whole or not at all: .parquet or .csv for a row for each pair, .npz, or a picture."""
         path = Path(path)
         if path.suffix.lower() in TABLES:
             return write_table(path, self.rows())
         return super().save(path, **options)
 
     def agreement(self) -> float:
-        """The share of neighbours that have the query's true class, where both are known: 1 is all.
+        """The share of neighbors that have the query's true class, where both are known: 1 is all.
 
         Raises:
             ValueError: if the true class of no query is known.
@@ -213,12 +213,12 @@ def neighbors(
 
 
 class _Finder:
-    """Exact neighbours among some points."""
+    """Exact neighbors among some points."""
 
     def __init__(self, base: Tensor, metric: str, engine: str) -> None:
         self.base, self.metric, self.engine = base, metric, engine
         # Around the mean numbers are small, and their products lose fewer digits; the differences stay.
-        self.centre = base.double().mean(0) if metric == "l2" else torch.zeros(base.shape[1], dtype=torch.float64)
+        self.center = base.double().mean(0) if metric == "l2" else torch.zeros(base.shape[1], dtype=torch.float64)
         self.moved = self._moved(base)
         self.squares = self.moved.square().sum(1)
         self.index = self._index() if engine == "faiss" else None
@@ -226,7 +226,7 @@ class _Finder:
     def _moved(self, points: Tensor) -> Tensor:
         """As candidates are looked for: around the mean, or of length 1."""
         if self.metric == "l2":
-            return points - self.centre.to(points.dtype)
+            return points - self.center.to(points.dtype)
         return torch.nn.functional.normalize(points, dim=1, eps=1e-30)
 
     def _index(self) -> Any:

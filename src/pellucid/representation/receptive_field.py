@@ -377,7 +377,7 @@ def _reduced(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
     return kept.reshape(out.shape) if kept.numel() == out.numel() else s.amax().expand(out.shape)
 
 
-def _normalised(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
+def _normalized(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
     s = _first(shadow, args, kwargs, out)
     second = args[1] if len(args) > 1 else next((v for k, v in kwargs.items() if k != "input"), None)
     if isinstance(second, (tuple, list, torch.Size)):  # layer and rms norm: the shape of what they are over
@@ -395,7 +395,7 @@ def _across(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
 
 _RULES: dict[Any, Rule] = tables.table(
     {
-        NORMALISING: _normalised,
+        NORMALISING: _normalized,
         AVERAGING | LARGEST: _reduced,
         ELEMENTWISE: _elementwise,
         named("conv1d conv2d"): _convolution,

@@ -94,7 +94,7 @@ class Patches(Result):
 
         Args:
             row: of the channel. rank: 0 is the strongest.
-            whole: continue the patch beyond the border of the image with grey, so that all patches of a layer have one
+            whole: continue the patch beyond the border of the image with gray, so that all patches of a layer have one
                 size and the place is in the middle.
         """
         image = self._image(int(self.numbers[row, rank]))
@@ -189,7 +189,7 @@ class Patches(Result):
         return max(0, a - top), max(0, b - left), min(bottom, c) - top, min(right, d) - left
 
     def _extended(self, patch: Tensor, place: Sequence[int]) -> Tensor:
-        """A patch at the border, with grey where a place in the middle would see more."""
+        """A patch at the border, with gray where a place in the middle would see more."""
         if self.fields is None:
             return patch
         sides = self.fields.boxes[..., 2:] - self.fields.boxes[..., :2]

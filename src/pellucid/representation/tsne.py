@@ -1,4 +1,4 @@
-"""t-SNE: a map on which neighbours stay together."""
+"""t-SNE: a map on which neighbors stay together."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def fitting_perplexity(perplexity: float, count: int) -> float:
     """The perplexity, as far as there are points for the default."""
     most = (count - 1) / 3
     if count < 5:
-        raise ValueError(f"there are {count} points: t-SNE needs 5 or more for neighbours to mean anything")
+        raise ValueError(f"there are {count} points: t-SNE needs 5 or more for neighbors to mean anything")
     if perplexity == USUAL:
         return min(USUAL, most)
     if not 1 < perplexity <= most:
@@ -36,20 +36,20 @@ def fitting_perplexity(perplexity: float, count: int) -> float:
 def tsne(
     given: Points, dimensions: int = 2, *, perplexity: float = USUAL, steps: int = LATE, seed: int = 0
 ) -> Embedding:
-    """A map on which neighbours stay together.
+    """A map on which neighbors stay together.
 
-    Minimises KL(P || Q) = sum_ij p_ij log(p_ij / q_ij), with p_ij Gaussian in the points' distances, each with a width
-    that gives its neighbours the perplexity, and q_ij = (1 + |y_i - y_j|^2)^-1 / sum_kl (1 + |y_k - y_l|^2)^-1.
+    Minimizes KL(P || Q) = sum_ij p_ij log(p_ij / q_ij), with p_ij Gaussian in the points' distances, each with a width
+    that gives its neighbors the perplexity, and q_ij = (1 + |y_i - y_j|^2)^-1 / sum_kl (1 + |y_k - y_l|^2)^-1.
     It begins with the principal components, exaggerates P twelvefold for 250 steps, and is made by openTSNE, by
     interpolation (FIt-SNE) for many points. Distances between clusters, and their sizes, mean little.
 
     Args:
         features: `Features` of one layer, or N x D numbers.
         dimensions: 1 or 2.
-        perplexity: about how many neighbours count, above 1 and at most (N - 1) / 3; the default of 30 becomes that
+        perplexity: about how many neighbors count, above 1 and at most (N - 1) / 3; the default of 30 becomes that
             where there are fewer than 91 points.
         steps: of the descent after the exaggeration.
-        seed: of the search for neighbours; the same seed gives the same map.
+        seed: of the search for neighbors; the same seed gives the same map.
         labels: N classes; those of the features by default. names: N texts. images: N x C x H x W, for thumbnails.
 
     Returns:
@@ -89,7 +89,7 @@ def tsne(
         n_components=dimensions, perplexity=perplexity, early_exaggeration_iter=EARLY, n_iter=steps,
         initialization="pca", random_state=seed, n_jobs=1, neighbors="exact" if count <= 5000 else "auto",
     )  # fmt: skip
-    with announced(f"t-SNE looks for the neighbours of {count} points; a bar follows"):
+    with announced(f"t-SNE looks for the neighbors of {count} points; a bar follows"):
         fitted = maker.prepare_initial(values)
     # What `maker.fit` does, in its two parts: so a map is there whenever it is stopped.
     parts = (
@@ -107,14 +107,14 @@ def tsne(
             interrupted = f"after {made} of {EARLY + steps} steps"
 
     found = np.array(fitted)
-    centre = (found.max(0) + found.min(0)) / 2  # to which `transform` moves its own map
+    center = (found.max(0) + found.min(0)) / 2  # to which `transform` moves its own map
 
     def place(others: Array) -> Array:
         if others.shape[1] != values.shape[1]:
             raise ValueError(f"got points of {others.shape[1]} numbers, this embedding is of {values.shape[1]}")
         among = min(5.0, (count - 1) / 3)
         with announced(f"t-SNE places {len(others)} points"):
-            placed: Array = np.asarray(fitted.transform(others.astype(np.float64), perplexity=among)) + centre
+            placed: Array = np.asarray(fitted.transform(others.astype(np.float64), perplexity=among)) + center
         return placed
 
     return embedding_of(given, found, mapping=place, interrupted=interrupted)

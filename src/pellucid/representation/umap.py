@@ -1,4 +1,4 @@
-"""UMAP: a map of a graph of neighbours."""
+"""UMAP: a map of a graph of neighbors."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from .projections.points import Array, Points
 
 @projection(
     paper="McInnes, Healy & Melville 2018, UMAP: Uniform Manifold Approximation and Projection",
-    fitted={"neighbours": lambda neighbours, count: fitting(neighbours, 15, count, least=5)},
+    fitted={"neighbors": lambda neighbors, count: fitting(neighbors, 15, count, least=5)},
 )
 def umap(
     given: Points,
     dimensions: int = 2,
     *,
-    neighbours: int = 15,
+    neighbors: int = 15,
     min_dist: float = 0.1,
     steps: int | None = None,
     seed: int = 0,
 ) -> Embedding:
-    """A map of a graph of neighbours.
+    """A map of a graph of neighbors.
 
-    Minimises the cross-entropy between memberships v_ij of pairs in a fuzzy graph of nearest neighbours and
+    Minimizes the cross-entropy between memberships v_ij of pairs in a fuzzy graph of nearest neighbors and
     w_ij = (1 + a |y_i - y_j|^(2b))^-1 on the map. Made by umap-learn, on one thread, since more would give another map
     each time. Distances between clusters mean little.
 
     Args:
         features: `Features` of one layer, or N x D numbers.
         dimensions: of the embedding.
-        neighbours: how many of each point are joined to it, from 2 to N - 1; larger shows more of the whole. The
+        neighbors: how many of each point are joined to it, from 2 to N - 1; larger shows more of the whole. The
             default of 15 becomes N - 1 where there are fewer points.
         min_dist: how near points may come on the map, in [0, 1].
         steps: of the descent; by default 500 for up to 10 000 points, 200 for more.
@@ -47,14 +47,14 @@ def umap(
 
     Raises:
         ImportError: where umap-learn is not installed: pip install 'pellucid[embed]'.
-        TypeError, ValueError: for what holds no points, NaN, points that are all the same, or too many neighbours.
+        TypeError, ValueError: for what holds no points, NaN, points that are all the same, or too many neighbors.
 
     Paper:
         McInnes, Healy & Melville 2018, UMAP: Uniform Manifold Approximation and Projection for Dimension Reduction.
 
     >>> import inspect
     >>> list(inspect.signature(umap).parameters)[:4]
-    ['features', 'dimensions', 'neighbours', 'min_dist']
+    ['features', 'dimensions', 'neighbors', 'min_dist']
     """
     count = len(given.values)
     if not 0 <= min_dist <= 1:
@@ -72,7 +72,7 @@ def umap(
         # Its spectral start needs more points than dimensions by two.
         start = "spectral" if count > dimensions + 2 else "random"
         maker = library.UMAP(
-            n_neighbors=neighbours, n_components=dimensions, min_dist=min_dist, n_epochs=steps, random_state=seed,
+            n_neighbors=neighbors, n_components=dimensions, min_dist=min_dist, n_epochs=steps, random_state=seed,
             n_jobs=1, init=start, tqdm_kwds=bar,
         )  # fmt: skip
         values = np.asarray(maker.fit_transform(given.values))

@@ -69,10 +69,10 @@ def gamma(gamma: float = 0.25, eps: float = 1e-9, *, bias: bool = True) -> Pull:
 
     Args:
         gamma: 0 or above.
-        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        eps: stabilizer of the sum; a millionth of the layer's root mean square where that is far less.
         bias: count the bias (b_k + gamma b_k^s) in the sum.
 
-    Montavon, Binder, Lapuschkin, Samek & Müller 2019, Layer-wise relevance propagation: an overview; generalised to
+    Montavon, Binder, Lapuschkin, Samek & Müller 2019, Layer-wise relevance propagation: an overview; generalized to
     either sign as in Andéol, Kawakami, Wada, Kanamori, Müller & Montavon 2023, Learning domain invariant
     representations by joint Wasserstein distance minimization.
 
@@ -109,7 +109,7 @@ def alpha_beta(alpha: float = 2.0, beta: float = 1.0, eps: float = 1e-9, *, bias
 
     Args:
         alpha, beta: weights of what speaks for and against, 0 or above; relevance is kept if alpha - beta = 1.
-        eps: stabiliser of the sums; a millionth of the layer's root mean square where that is far less.
+        eps: stabilizer of the sums; a millionth of the layer's root mean square where that is far less.
         bias: count the bias, b_k+ and b_k-, in the sums.
 
     Bach et al. 2015, On pixel-wise explanations for non-linear classifier decisions by layer-wise relevance
@@ -161,7 +161,7 @@ def z_plus(eps: float = 1e-9, *, bias: bool = True) -> Pull:
     """LRP-z+: R_j = sum_k z_jk+ / sum_j z_jk+ R_k: only what speaks for an output counts; alpha-beta with (1, 0).
 
     Args:
-        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        eps: stabilizer of the sum; a millionth of the layer's root mean square where that is far less.
         bias: count a positive bias in the sum.
 
     Montavon, Lapuschkin, Binder, Samek & Müller 2017, Explaining nonlinear classification decisions with deep
@@ -180,7 +180,7 @@ def w_square(eps: float = 1e-9, *, bias: bool = True) -> Pull:
     For the first layer. Deeper in a network, inputs that are exactly zero cannot hand relevance on.
 
     Args:
-        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+        eps: stabilizer of the sum; a millionth of the layer's root mean square where that is far less.
         bias: count the squared bias in the sum.
 
     Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition.
@@ -195,11 +195,11 @@ def w_square(eps: float = 1e-9, *, bias: bool = True) -> Pull:
 def flat(eps: float = 1e-9) -> Pull:
     """The flat rule: relevance is shared evenly among all inputs of an output: R_j = sum_k R_k / (number of inputs).
 
-    For the first layer, where it makes the map independent of the image's colours. Deeper in a network, inputs
+    For the first layer, where it makes the map independent of the image's colors. Deeper in a network, inputs
     that are exactly zero cannot hand relevance on.
 
     Args:
-        eps: stabiliser of the number of inputs.
+        eps: stabilizer of the number of inputs.
 
     Lapuschkin, Wäldchen, Binder, Montavon, Samek & Müller 2019, Unmasking Clever Hans predictors and assessing what
     machines really learn.
@@ -219,8 +219,8 @@ def z_box(low: Bound = 0.0, high: Bound = 1.0, eps: float = 1e-9) -> Pull:
 
     Args:
         low, high: the darkest and brightest pixel, in units of the images that the model takes: for a `Classifier`
-            0 and 1, which go through its normalisation. A number, or one for each channel.
-        eps: stabiliser of the sum; a millionth of the layer's root mean square where that is far less.
+            0 and 1, which go through its normalization. A number, or one for each channel.
+        eps: stabilizer of the sum; a millionth of the layer's root mean square where that is far less.
 
     Montavon et al. 2017, Explaining nonlinear classification decisions with deep Taylor decomposition.
 

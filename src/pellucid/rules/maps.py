@@ -112,7 +112,7 @@ class Dense:
 
 @dataclass(frozen=True)
 class Scale:
-    """y = x w, w of a shape that broadcasts: what a normalisation with fixed statistics is."""
+    """y = x w, w of a shape that broadcasts: what a normalization with fixed statistics is."""
 
     channels: ClassVar[int | None] = None
 
@@ -130,23 +130,23 @@ class Scale:
 
 
 @dataclass(frozen=True)
-class Standardised:
+class Standardized:
     """y = (x - mean) w over groups of places, w holding 1 / standard deviation: a norm whose statistics are fixed.
 
-    shape: of x with the groups as axes. axes: those that a mean is taken over. centred: whether it is subtracted.
+    shape: of x with the groups as axes. axes: those that a mean is taken over. centered: whether it is subtracted.
     """
 
     shape: tuple[int, ...]
     axes: tuple[int, ...]
-    centred: bool = True
+    centered: bool = True
     channels: ClassVar[int | None] = None
 
     def forward(self, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
-        y = self._centre(x) * w
+        y = self._center(x) * w
         return y if b is None else y + b
 
     def back(self, g: Tensor, w: Tensor, like: Tensor) -> Tensor:
-        return self._centre(g * w)
+        return self._center(g * w)
 
     def spread(self, b: Tensor) -> Tensor:
         return b
@@ -157,12 +157,12 @@ class Standardised:
     def deviations(self, x: Tensor, eps: float) -> Tensor:
         """1 / standard deviation at each place of x."""
         groups = x.reshape(self.shape)
-        square = groups.var(self.axes, unbiased=False, keepdim=True) if self.centred else None
+        square = groups.var(self.axes, unbiased=False, keepdim=True) if self.centered else None
         square = groups.square().mean(self.axes, keepdim=True) if square is None else square
         return (square + eps).rsqrt().expand(self.shape).reshape(x.shape)
 
-    def _centre(self, x: Tensor) -> Tensor:
-        if not self.centred:
+    def _center(self, x: Tensor) -> Tensor:
+        if not self.centered:
             return x
         groups = x.reshape(self.shape)
         return (groups - groups.mean(self.axes, keepdim=True)).reshape(x.shape)

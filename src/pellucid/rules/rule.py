@@ -164,7 +164,7 @@ class Pulled(NamedTuple):
     unit: Tensor | None = None
 
 
-def stabiliser(z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor | float:
+def stabilizer(z: Tensor, eps: float | None, *, exact: bool = False) -> Tensor | float:
     """What z is moved away from zero by: eps, of a shape that broadcasts.
 
     An absolute eps takes all relevance in a layer whose values are as small as it is. So where it is more than a
@@ -189,7 +189,7 @@ def ratio(a: Tensor, z: Tensor, eps: float | None, *, exact: bool = False) -> Te
     """a / z, z moved away from zero by eps; 0/0 is 0."""
     if eps == 0 and exact:
         return torch.where(z == 0, 0, a / torch.where(z == 0, 1, z))
-    away = stabiliser(z, eps, exact=exact)
+    away = stabilizer(z, eps, exact=exact)
     away = torch.copysign(z.new_tensor(away) if isinstance(away, float) else away, z).add_(z)
     return torch.div(a, away, out=away) if a.shape == away.shape else a / away
 
@@ -202,6 +202,6 @@ def damped(g: Tensor, y: Tensor, eps: float | None) -> Tensor:
 
 
 def shared(g: Tensor, y: Tensor, z: Tensor, eps: float) -> Tensor:
-    """g y / z for z of zero or above, stabilised; z is overwritten, which saves the time that new memory takes."""
-    z.add_(stabiliser(z, eps))
+    """g y / z for z of zero or above, stabilized; z is overwritten, which saves the time that new memory takes."""
+    z.add_(stabilizer(z, eps))
     return torch.div(y, z, out=z).mul_(g)

@@ -10,17 +10,17 @@ from torch.nn import functional as F
 
 from .outlines import REACH
 
-OUTLINE, PLACE, COLOURS = 12, 3, 6  # how the numbers of a code are shared
+OUTLINE, PLACE, COLORS = 12, 3, 6  # how the numbers of a code are shared
 GRID = 24  # the outline is drawn by its distances on so many places each way
 EXTENT = REACH * 1.15  # which reach so far from the middle, in units of the square root of the shape's area
 
 
 class ShapesGenerator(nn.Module):
-    """Pictures of one shape in one colour on a ground of another.
+    """Pictures of one shape in one color on a ground of another.
 
     The first 12 numbers of a code are the outline and how it is turned: three linear layers, trained as the decoder of
     a variational autoencoder, give the signed distance to it on a grid. Two numbers are the place, one is the size, and
-    six are the colours of the shape and of the ground, distributed together as in scenes. Codes are those of a normal
+    six are the colors of the shape and of the ground, distributed together as in scenes. Codes are those of a normal
     distribution of mean 0 and deviation 1. The weights are random; `generator()` returns the decoder that has learned.
 
     Args:
@@ -32,9 +32,9 @@ class ShapesGenerator(nn.Module):
         torch.Size([2, 3, 96, 96])
     """
 
-    code = (OUTLINE + PLACE + COLOURS,)
-    colour: Tensor
-    colours: Tensor
+    code = (OUTLINE + PLACE + COLORS,)
+    color: Tensor
+    colors: Tensor
 
     def __init__(self, size: int = 96) -> None:
         super().__init__()
@@ -42,8 +42,8 @@ class ShapesGenerator(nn.Module):
         self.outline = nn.Sequential(
             nn.Linear(OUTLINE, 128), nn.SiLU(), nn.Linear(128, 128), nn.SiLU(), nn.Linear(128, GRID * GRID)
         )
-        self.register_buffer("colour", torch.zeros(COLOURS))  # their mean, as logits, and
-        self.register_buffer("colours", torch.eye(COLOURS))  # the root of their covariance
+        self.register_buffer("color", torch.zeros(COLORS))  # their mean, as logits, and
+        self.register_buffer("colors", torch.eye(COLORS))  # the root of their covariance
 
     def distances(self, outlines: Tensor) -> Tensor:
         """N x 12 to N x 1 x 24 x 24: signed distances, below 0 inside, in units of the square root of the area."""
@@ -51,19 +51,19 @@ class ShapesGenerator(nn.Module):
         return drawn
 
     def forward(self, codes: Tensor) -> Tensor:
-        outlines, place, colours = codes.split([OUTLINE, PLACE, COLOURS], 1)
+        outlines, place, colors = codes.split([OUTLINE, PLACE, COLORS], 1)
         distances = self.distances(outlines)
         # As `scenes` has them: the square root of the area is 0.27 to 0.42 of the side, and all of it lies inside.
         scale = 0.27 + 0.15 * _uniform(place[:, 2])
         room = (0.5 - REACH * scale).clamp(min=0)
-        centre = (2 * _uniform(place[:, :2]) - 1) * room[:, None]
+        center = (2 * _uniform(place[:, :2]) - 1) * room[:, None]
         line = (torch.arange(self.size).to(codes) + 0.5) / self.size - 0.5
-        x = (line[None, None, :] - centre[:, 0, None, None]) / scale[:, None, None]
-        y = (line[None, :, None] - centre[:, 1, None, None]) / scale[:, None, None]
+        x = (line[None, None, :] - center[:, 0, None, None]) / scale[:, None, None]
+        y = (line[None, :, None] - center[:, 1, None, None]) / scale[:, None, None]
         grid = torch.stack(torch.broadcast_tensors(x, y), 3) / EXTENT
         far = F.grid_sample(distances, grid, mode="bicubic", padding_mode="border", align_corners=False)
         covered = (-3 * self.size * scale[:, None, None, None] * far).sigmoid()  # the edge is a pixel wide
-        shape, ground = (self.colour + colours @ self.colours.T).sigmoid()[:, :, None, None].split(3, 1)
+        shape, ground = (self.color + colors @ self.colors.T).sigmoid()[:, :, None, None].split(3, 1)
         drawn: Tensor = ground + (shape - ground) * covered
         return drawn
 

@@ -30,7 +30,7 @@ class Block(nn.Module):
 class ShapesNet(nn.Module):
     """Eight convolutions with batch norm and ReLU, the mean over the image, one linear layer.
 
-    Takes float images N x 3 x 96 x 96 already normalised by `MEAN` and `STD` and returns logits N x 10,
+    Takes float images N x 3 x 96 x 96 already normalized by `MEAN` and `STD` and returns logits N x 10,
     one for each of `CLASSES`. The output of `features` is N x 72 x 12 x 12. The weights are random;
     `trained_network()` returns the network that has learned.
 

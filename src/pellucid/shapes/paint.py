@@ -1,4 +1,4 @@
-"""Textures, colours and antialiased edges.
+"""Textures, colors and antialiased edges.
 
 Pictures are H x W x 3. Places and lengths are fractions of the image's side.
 """
@@ -15,8 +15,8 @@ from .outlines import Array, Outline
 
 @lru_cache(maxsize=8)
 def _grid(size: int) -> tuple[Array, Array]:
-    centres = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
-    x, y = np.meshgrid(centres, centres)
+    centers = (np.arange(size, dtype=np.float32) + np.float32(0.5)) / np.float32(size)
+    x, y = np.meshgrid(centers, centers)
     return x, y
 
 
@@ -75,7 +75,7 @@ def texture(rng: np.random.Generator, kind: str, size: int) -> Array:
 
 
 def rgb(oklab: Array) -> Array:
-    """sRGB of OKLab colours (... x 3); in OKLab equal distances look equally large."""
+    """sRGB of OKLab colors (... x 3); in OKLab equal distances look equally large."""
     to_lms = np.array([[1, 0.39634, 0.21580], [1, -0.10556, -0.06385], [1, -0.08948, -1.29149]])
     to_rgb = np.array([[4.0767, -3.3077, 0.2310], [-1.2684, 2.6098, -0.3413], [-0.0042, -0.7034, 1.7076]])
     linear = np.clip((oklab @ to_lms.T) ** 3 @ to_rgb.T, 0, 1)
@@ -83,10 +83,8 @@ def rgb(oklab: Array) -> Array:
     return np.asarray(curved, np.float32)
 
 
-def colour_pairs(
-    rng: np.random.Generator, n: int, lightness: tuple[float, float], chroma: tuple[float, float]
-) -> Array:
-    """n x 2 x 3 pairs of related OKLab colours that differ in lightness by 0.12 to 0.3."""
+def color_pairs(rng: np.random.Generator, n: int, lightness: tuple[float, float], chroma: tuple[float, float]) -> Array:
+    """n x 2 x 3 pairs of related OKLab colors that differ in lightness by 0.12 to 0.3."""
     first = rng.uniform(*lightness, n)
     step = rng.uniform(0.12, 0.3, n) * np.where(first > np.mean(lightness), -1, 1)
     hue = rng.uniform(0, 2 * np.pi, n)[:, None] + rng.normal(0, 0.5, (n, 2)) * [0, 1]
@@ -94,28 +92,28 @@ def colour_pairs(
     return np.stack([np.stack([first, first + step], 1), strength * np.cos(hue), strength * np.sin(hue)], -1)
 
 
-def colours_apart(rng: np.random.Generator, others: Array) -> Array:
-    """A pair of object colours, both of which stand out from all of `others` (K x 3)."""
-    pairs = colour_pairs(rng, 24, (0.3, 0.9), (0.08, 0.2))
+def colors_apart(rng: np.random.Generator, others: Array) -> Array:
+    """A pair of object colors, both of which stand out from all of `others` (K x 3)."""
+    pairs = color_pairs(rng, 24, (0.3, 0.9), (0.08, 0.2))
     distance = np.linalg.norm(pairs[:, :, None] - others, axis=-1).min((1, 2))
     far_enough = distance > 0.26
     chosen: Array = pairs[far_enough.argmax() if far_enough.any() else distance.argmax()]
     return chosen
 
 
-def coverage(outline: Outline, centre: Array, reach: float, size: int) -> tuple[tuple[slice, slice], Array]:
+def coverage(outline: Outline, center: Array, reach: float, size: int) -> tuple[tuple[slice, slice], Array]:
     """How much of each pixel lies inside, in [0, 1]: a window of the image and the values in it.
 
-    `outline` takes places relative to `centre` and is not evaluated farther than `reach` from it.
+    `outline` takes places relative to `center` and is not evaluated farther than `reach` from it.
     """
-    first = np.clip(np.floor((centre - reach) * size).astype(int) - 1, 0, size)
-    last = np.clip(np.ceil((centre + reach) * size).astype(int) + 1, 0, size)
+    first = np.clip(np.floor((center - reach) * size).astype(int) - 1, 0, size)
+    last = np.clip(np.ceil((center + reach) * size).astype(int) + 1, 0, size)
     window = (slice(first[1], last[1]), slice(first[0], last[0]))
     x, y = _grid(size)
-    pixels: Array = outline(x[window] - centre[0], y[window] - centre[1]) * np.float32(size)
+    pixels: Array = outline(x[window] - center[0], y[window] - center[1]) * np.float32(size)
     return window, np.clip(0.5 - pixels, 0, 1)
 
 
 def mix(low: Array, high: Array, amount: Array) -> Array:
-    """Colours between `low` and `high` (3) as `amount` (H x W) goes from 0 to 1."""
+    """Colors between `low` and `high` (3) as `amount` (H x W) goes from 0 to 1."""
     return low + (high - low) * amount[..., None]

@@ -1,6 +1,6 @@
 """Scenes with known truth: a textured shape on a cluttered background, with the exact mask of what is seen.
 
-The class of a scene is the outline of its main object and nothing else. Colour, texture, place, size and
+The class of a scene is the outline of its main object and nothing else. Color, texture, place, size and
 rotation are drawn from the same distributions for every class, and the background holds the same textures
 as the objects. Evidence for the class therefore lies inside the mask or on its edge, and an explanation
 that points elsewhere is wrong, or the network cheats.
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .outlines import OUTLINES, REACH, Array, distance_to_path, distance_to_polygon
-from .paint import TEXTURES, colour_pairs, colours_apart, coverage, mix, rgb, smooth_noise, texture
+from .paint import TEXTURES, color_pairs, colors_apart, coverage, mix, rgb, smooth_noise, texture
 
 Mask = NDArray[np.bool_]
 
@@ -36,7 +36,7 @@ class Scenes:
     Attributes:
         images: float32 N x 3 x H x W in [0, 1].
         labels: int64 N, the class of the main object, an index into `CLASSES`.
-        masks: bool N x 1 x H x W, the pixels whose centres show the main object.
+        masks: bool N x 1 x H x W, the pixels whose centers show the main object.
         object_masks: bool N x M x H x W, the same for every object; a pixel shows one object at most.
         object_labels: int64 N x M.
         marker_masks: bool N x 1 x H x W, the pixels of the tell-tale marker, if there is one.
@@ -153,18 +153,18 @@ def _scene(seed: int, i: int, size: int, labels: list[int], marker_fraction: flo
 
 
 def _background(rng: np.random.Generator, size: int) -> tuple[Array, Array]:
-    """A cluttered picture and the OKLab colours that it is made of (2 x 3)."""
-    colours = colour_pairs(rng, 1, (0.25, 0.9), (0.02, 0.1))[0]
-    low, high = rgb(colours)
+    """A cluttered picture and the OKLab colors that it is made of (2 x 3)."""
+    colors = color_pairs(rng, 1, (0.25, 0.9), (0.02, 0.1))[0]
+    low, high = rgb(colors)
     amount = 0.35 * texture(rng, "gradient", size) + 0.65 * smooth_noise(rng, size, (3, 5, 9, 17))
     amount += rng.uniform(0.3, 0.8) * (texture(rng, rng.choice(TEXTURES), size) - 0.5)
     picture = mix(low, high, np.clip(amount, 0, 1))
-    for colour in rgb(colour_pairs(rng, int(rng.integers(6, 13)), (0.25, 0.9), (0.03, 0.16))[:, 0]):
-        _paint_fragment(rng, picture, colour)
-    return picture, colours
+    for color in rgb(color_pairs(rng, int(rng.integers(6, 13)), (0.25, 0.9), (0.03, 0.16))[:, 0]):
+        _paint_fragment(rng, picture, color)
+    return picture, colors
 
 
-def _paint_fragment(rng: np.random.Generator, picture: Array, colour: Array) -> None:
+def _paint_fragment(rng: np.random.Generator, picture: Array, color: Array) -> None:
     """Paints a bent stroke, an arc or an irregular shard: edges and corners that belong to no class."""
     kind = rng.choice(("stroke", "arc", "shard"))
     turn, half_width = rng.uniform(0, 2 * np.pi), np.float32(rng.uniform(0.006, 0.016))
@@ -184,10 +184,10 @@ def _paint_fragment(rng: np.random.Generator, picture: Array, colour: Array) -> 
             return distance_to_polygon(points, x, y)
         return distance_to_path(points, x, y) - half_width
 
-    centre, reach = rng.random(2, np.float32), float(radii.max() + half_width)
-    window, covered = coverage(outline, centre, reach, len(picture))
+    center, reach = rng.random(2, np.float32), float(radii.max() + half_width)
+    window, covered = coverage(outline, center, reach, len(picture))
     opacity = np.float32(rng.uniform(0.35, 1))
-    picture[window] += (colour - picture[window]) * (opacity * covered)[..., None]
+    picture[window] += (color - picture[window]) * (opacity * covered)[..., None]
 
 
 @dataclass(frozen=True)
@@ -195,12 +195,12 @@ class _Placed:
     """One object in a scene; `scale` is the square root of its area, in units of the image's side."""
 
     label: int
-    centre: Array
+    center: Array
     scale: float
     angle: float
 
     def outline(self, x: Array, y: Array) -> Array:
-        """Signed distance, in the same unit, at places relative to the centre."""
+        """Signed distance, in the same unit, at places relative to the center."""
         scale = np.float32(self.scale)
         cos, sin = np.float32(math.cos(self.angle)) / scale, np.float32(math.sin(self.angle)) / scale
         return OUTLINES[CLASSES[self.label]](cos * x + sin * y, cos * y - sin * x) * scale
@@ -209,8 +209,8 @@ class _Placed:
 def _main_object(rng: np.random.Generator, label: int) -> _Placed:
     scale = rng.uniform(0.27, 0.42)
     margin = REACH * scale
-    centre = rng.uniform(margin, 1 - margin, 2).astype(np.float32)
-    return _Placed(label, centre, scale, rng.uniform(0, 2 * np.pi))
+    center = rng.uniform(margin, 1 - margin, 2).astype(np.float32)
+    return _Placed(label, center, scale, rng.uniform(0, 2 * np.pi))
 
 
 def _further_object(rng: np.random.Generator, label: int, others: list[_Placed]) -> _Placed:
@@ -218,18 +218,18 @@ def _further_object(rng: np.random.Generator, label: int, others: list[_Placed])
     scale = others[0].scale * rng.uniform(0.4, 0.55)
     margin = REACH * scale * 0.9
     places = rng.uniform(margin, 1 - margin, (200, 2)).astype(np.float32)
-    room = np.min([o.outline(*(places - o.centre).T) for o in others], axis=0) - margin
+    room = np.min([o.outline(*(places - o.center).T) for o in others], axis=0) - margin
     place = places[(room > 0).argmax() if (room > 0).any() else room.argmax()]
     return _Placed(label, place, scale, rng.uniform(0, 2 * np.pi))
 
 
 def _paint_object(rng: np.random.Generator, picture: Array, placed: _Placed, background: Array) -> Mask:
-    """Paints one object and returns the pixels whose centres it covers (H x W)."""
+    """Paints one object and returns the pixels whose centers it covers (H x W)."""
     size = len(picture)
-    low, high = rgb(colours_apart(rng, background))
+    low, high = rgb(colors_apart(rng, background))
     surface = mix(low, high, texture(rng, rng.choice(TEXTURES), size))
     surface *= (0.86 + 0.28 * texture(rng, "gradient", size))[..., None]
-    window, covered = coverage(placed.outline, placed.centre, REACH * placed.scale, size)
+    window, covered = coverage(placed.outline, placed.center, REACH * placed.scale, size)
     picture[window] += (surface[window] - picture[window]) * covered[..., None]
     mask = np.zeros((size, size), bool)
     mask[window] = covered >= 0.5

@@ -27,7 +27,7 @@ from .ingredients.transforms import jitter as jitter
 from .ingredients.transforms import pad as pad
 from .ingredients.transforms import rotate as rotate
 from .ingredients.transforms import scale as scale
-from .ingredients.transforms import standardise as standardise
+from .ingredients.transforms import standardize as standardize
 from .invert import invert as invert
 from .maximize import maximize as maximize
 from .multifaceted import multifaceted as multifaceted

@@ -58,7 +58,7 @@ def dream(
         step: the mean change of a pixel at a step, of its range.
         shift: pixels of jitter.
         film: keep a frame every so many steps of the last octave.
-        zoom: go on for so many frames, each the one before enlarged a little and dreamt anew; they are the frames
+        zoom: go on for so many frames, each the one before enlarged a little and dreamed anew; they are the frames
             of the result.
         zoom_by: how much larger a frame shows the one before.
         seed: of the shifts.

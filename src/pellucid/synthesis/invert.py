@@ -14,10 +14,10 @@ from ..model.classifier import Classifier
 from ..model.run import Model, run
 from ..model.run import layer as find
 from .ascent.decorator import verb
-from .ascent.plan import Optimiser, Plan
-from .ascent.problem import STEPS, check_climb, mean_colour, pose, solve
+from .ascent.plan import OptimizerSpec, Plan
+from .ascent.problem import STEPS, check_climb, mean_color, pose, solve
 from .ascent.result import Synthesis
-from .ingredients.canvas import Parametrisation
+from .ingredients.canvas import Parametrization
 from .ingredients.objectives import content
 from .ingredients.parametrizations import Fourier
 from .ingredients.penalties import Penalty, lp, total_variation
@@ -36,8 +36,8 @@ def invert(
     bound: float = 1e-4,
     photos: Tensor | None = None,
     start: str | Tensor = "noise",
-    parametrisation: Parametrisation | None = None,
-    optimiser: Optimiser = "adam",
+    parametrization: Parametrization | None = None,
+    optimizer: OptimizerSpec = "adam",
     step: float | None = None,
     steps: int = 300,
     edits: Edit | Sequence[Edit] = (),
@@ -46,7 +46,7 @@ def invert(
 ) -> Synthesis:
     """What a layer keeps of an image: another image with the same activation there, otherwise as plain as can be.
 
-    Minimises |a - b|^2 / |b|^2 + variation V + bound A, with a and b the activations of the image that is made and
+    Minimizes |a - b|^2 / |b|^2 + variation V + bound A, with a and b the activations of the image that is made and
     of the given one, V the total variation ((dx^2 + dy^2)^(beta / 2) on average over the pixels, in units of their
     range) and A the average of |x - mean|^alpha. What differs between the two images, the layer does not see.
 
@@ -55,10 +55,10 @@ def invert(
         images: N x C x H x W.
         layer: its name; with several, each is inverted for the first image, for a figure over all of a network.
         variation, beta: weight and exponent of the total variation; weight 0 is without it.
-        alpha, bound: exponent and weight of the norm that keeps pixels near the mean colour; weight 0 is without it.
+        alpha, bound: exponent and weight of the norm that keeps pixels near the mean color; weight 0 is without it.
         photos: images whose average distance from one another at the layer is the unit of the error, as in the
             paper; |b| by default.
-        start, parametrisation, optimiser, step, steps, edits, film, seed: as for `maximize`; frequencies by default.
+        start, parametrization, optimizer, step, steps, edits, film, seed: as for `maximize`; frequencies by default.
 
     Returns:
         A `Synthesis`; error: N, |a - b| of the image as it is, in units of |b| or of the photos' distance.
@@ -86,25 +86,25 @@ def invert(
         find(model, name)
     if len(names) > 1:
         images = images[:1]
-    # Centred on the image's range: a bare network's pixels are taken as they are, of deviation about 1.
+    # Centered on the image's range: a bare network's pixels are taken as they are, of deviation about 1.
     span = 1.0 if isinstance(model, Classifier) else float(images.max() - images.min()) or 1.0
     size = images[0].numel()
     penalties: list[Penalty] = []
     if variation:
         penalties.append(total_variation(variation / size * (10 / span) ** beta, beta))
     if bound:
-        middle = mean_colour(model, images)
-        penalties.append(lp(bound / size * (2 / span) ** alpha, alpha, centre=middle.view(-1)))
+        middle = mean_color(model, images)
+        penalties.append(lp(bound / size * (2 / span) ** alpha, alpha, center=middle.view(-1)))
     bounds = (0.0, 1.0) if isinstance(model, Classifier) else None
-    chosen = parametrisation or Fourier(bounds=bounds)
+    chosen = parametrization or Fourier(bounds=bounds)
     parts = []
     for number, name in enumerate(names):
         label = f"invert {name}" if len(names) == 1 else f"invert {name} ({number + 1} of {len(names)})"
         problem = pose(model, content(name, images), start, tuple(images.shape[1:]), len(images), chosen)
         edited = (edits,) if isinstance(edits, Edit) else tuple(edits)
-        length = STEPS.get(str(optimiser), {}).get(type(chosen), 1.0) if step is None else step
-        check_climb(problem, optimiser, step, steps, penalties, edited, film)
-        found = solve(problem, Plan(steps, length, optimiser, edited, seed, film, label, best=True), penalties)
+        length = STEPS.get(str(optimizer), {}).get(type(chosen), 1.0) if step is None else step
+        check_climb(problem, optimizer, step, steps, penalties, edited, film)
+        found = solve(problem, Plan(steps, length, optimizer, edited, seed, film, label, best=True), penalties)
         error = _distance(model, found.images, images, name, photos)
         title = name if len(names) > 1 else found.titles[0]
         parts.append(replace(found, error=error, titles=(title,) * len(found.images)))

@@ -1,4 +1,4 @@
-"""Activation maximisation: the image that raises an objective most."""
+"""Activation maximization: the image that raises an objective most."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 from ..model.run import Model
 from ..objectives.algebra import Objective
 from .ascent.decorator import verb
-from .ascent.plan import Optimiser, Plan
+from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
-from .ingredients.canvas import Parametrisation
+from .ingredients.canvas import Parametrization
 from .ingredients.transforms import Edit, robust
 
 
@@ -28,8 +28,8 @@ def maximize(
     start: str | Tensor = "noise",
     size: int | tuple[int, ...] | None = None,
     count: int = 1,
-    parametrisation: Parametrisation | None = None,
-    optimiser: Optimiser = "adam",
+    parametrization: Parametrization | None = None,
+    optimizer: OptimizerSpec = "adam",
     step: float | None = None,
     steps: int = 256,
     penalties: Objective | Sequence[Objective] = (),
@@ -44,27 +44,27 @@ def maximize(
     default the image is made of decorrelated frequencies (`Fourier`) and is enlarged, turned and shifted a little
     before each look, which keeps ascent from the grain that means nothing to people.
 
-    The plain ascent of textbooks is `parametrisation=Pixels(), optimiser="ascent", edits=()`; with
-    `edits=[standardise()]` and `Pixels(bounds=None)` the image is brought to mean 0 and deviation 1 before each step.
+    The plain ascent of textbooks is `parametrization=Pixels(), optimizer="ascent", edits=()`; with
+    `edits=[standardize()]` and `Pixels(bounds=None)` the image is brought to mean 0 and deviation 1 before each step.
 
     Args:
         model: a network or a `Classifier`.
         objective: what to raise: anything that `pellucid.logit`, `channel`, `neuron`, ... make, a class or label,
             "layer:channel", a function of the network's output, or a list of these for one image each.
-        start: "noise" as it suits the parametrisation, "zeros", "ones", "mean" (the mean colour), or images
+        start: "noise" as it suits the parametrization, "zeros", "ones", "mean" (the mean color), or images
             N x C x H x W (or 1 x C x H x W for all).
         size: height and width, or channels, height and width; by default the model's, or that of the images to
             start with. The channels are those of the first convolution where they are not given, or 3.
         count: how many images of a single objective, each from other noise.
-        parametrisation: `Pixels`, `Sigmoid`, `Fourier`, `FixedMagnitude`, `Generator` or `CPPN`; by default
+        parametrization: `Pixels`, `Sigmoid`, `Fourier`, `FixedMagnitude`, `Generator` or `CPPN`; by default
             `Fourier()`, for a bare network, whose range is not known, without bounds.
-        optimiser: "adam"; "ascent", x + step gradient; "unit", the same with the gradient divided by its mean
-            magnitude; "lbfgs"; or a function from a list of parameters to a torch optimiser.
-        step: its step or learning rate; by default one that suits the optimiser and the parametrisation.
+        optimizer: "adam"; "ascent", x + step gradient; "unit", the same with the gradient divided by its mean
+            magnitude; "lbfgs"; or a function from a list of parameters to a torch optimizer.
+        step: its step or learning rate; by default one that suits the optimizer and the parametrization.
         steps: how many gradients are taken.
         penalties: what makes an image unlikely: `l2`, `lp`, `total_variation`, `gaussian_prior`, `center_bias`.
         edits: what is done every n steps: `jitter`, `rotate`, `scale`, `pad`, `blur`, `clip_small_pixels`,
-            `clip_small_gradients`, `standardise`; by default a little of the first three, () for none.
+            `clip_small_gradients`, `standardize`; by default a little of the first three, () for none.
         keep: "last", or "best" for the image whose objective less its penalties was highest.
         film: keep a frame every so many steps; 0 keeps none.
         seed: of noise and views; row i of a batch depends on the seed and i alone.
@@ -87,15 +87,15 @@ def maximize(
     >>> found.images.shape, found.history.shape
     (torch.Size([2, 3, 96, 96]), torch.Size([2, 8]))
     """
-    problem = pose(model, objective, start, size, count, parametrisation)
-    drawn = problem.parametrisation
+    problem = pose(model, objective, start, size, count, parametrization)
+    drawn = problem.parametrization
     chosen = (edits,) if isinstance(edits, Edit) else edits
     if chosen is None:
-        chosen = robust(problem.like.shape[2:]) if optimiser != "lbfgs" else ()
+        chosen = robust(problem.like.shape[2:]) if optimizer != "lbfgs" else ()
     costs = (penalties,) if isinstance(penalties, Objective) else tuple(penalties)
     if keep not in ("last", "best"):
         raise ValueError(f"keep is {keep!r}, expected 'last' or 'best'")
-    check_climb(problem, optimiser, step, steps, costs, chosen, film)
-    length = STEPS.get(str(optimiser), {}).get(type(drawn), 1.0) if step is None else step
-    plan = Plan(steps, length, optimiser, tuple(chosen), seed, film, "maximize", keep == "best")
+    check_climb(problem, optimizer, step, steps, costs, chosen, film)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
+    plan = Plan(steps, length, optimizer, tuple(chosen), seed, film, "maximize", keep == "best")
     return solve(problem, plan, costs)

@@ -1,4 +1,4 @@
-"""Multifaceted feature visualisation: all that a unit likes, not only what it likes most."""
+"""Multifaceted feature visualization: all that a unit likes, not only what it likes most."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ..model.classifier import Classifier
 from ..model.run import Model, device_of, run
 from .ascent.decorator import verb
 from .ascent.layers_by_scale import content_layer
-from .ascent.plan import Optimiser, Plan
+from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
-from .ingredients.canvas import Parametrisation
+from .ingredients.canvas import Parametrization
 from .ingredients.parametrizations import Fourier
 from .ingredients.penalties import center_bias
 from .ingredients.transforms import robust
@@ -37,8 +37,8 @@ def multifaceted(
     layer: str | None = None,
     size: int | tuple[int, int] | None = None,
     bias: float = 0.05,
-    parametrisation: Parametrisation | None = None,
-    optimiser: Optimiser = "adam",
+    parametrization: Parametrization | None = None,
+    optimizer: OptimizerSpec = "adam",
     step: float | None = None,
     steps: int = 200,
     film: int = 0,
@@ -59,7 +59,7 @@ def multifaceted(
         layer: whose activations tell kinds apart; by default one three quarters of the way through.
         size: height and width of what is made; by default those of the images.
         bias: strength of `center_bias`; 0 is without it.
-        parametrisation, optimiser, step, steps, film, seed: as for `maximize`; frequencies by default.
+        parametrization, optimizer, step, steps, film, seed: as for `maximize`; frequencies by default.
 
     Returns:
         A `Synthesis` with one image for each facet, those of most images first.
@@ -86,15 +86,15 @@ def multifaceted(
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else size
         starts = F.interpolate(starts, (height, width), mode="bilinear", align_corners=False, antialias=True)
-    drawn = parametrisation or Fourier(bounds=(0.0, 1.0) if isinstance(model, Classifier) else None)
+    drawn = parametrization or Fourier(bounds=(0.0, 1.0) if isinstance(model, Classifier) else None)
     problem = pose(model, objective, starts, None, 1, drawn)
     if len(problem.objectives) > 1:
         raise ValueError(f"multifaceted takes one objective, got {len(problem.objectives)}")
     penalties = [center_bias(bias)] if bias else []
-    edits = robust(starts.shape[2:]) if optimiser != "lbfgs" else ()
-    check_climb(problem, optimiser, step, steps, penalties, edits, film)
-    length = STEPS.get(str(optimiser), {}).get(type(drawn), 1.0) if step is None else step
-    found = solve(problem, Plan(steps, length, optimiser, edits, seed, film, "facets"), penalties)
+    edits = robust(starts.shape[2:]) if optimizer != "lbfgs" else ()
+    check_climb(problem, optimizer, step, steps, penalties, edits, film)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
+    found = solve(problem, Plan(steps, length, optimizer, edits, seed, film, "facets"), penalties)
     named = enumerate(zip(found.titles, counts, strict=True))
     return replace(found, titles=tuple(f"{title}, facet {k + 1} ({n} images)" for k, (title, n) in named))
 
@@ -114,9 +114,9 @@ def _facets(images: Tensor, values: Tensor, facets: int, seed: int) -> tuple[Ten
     """The mean image of each cluster's middle, the largest cluster first, and how many images each has."""
     from sklearn.cluster import KMeans
 
-    centred = values.double() - values.double().mean(0)
+    centered = values.double() - values.double().mean(0)
     # The axes of an M x D matrix with D far above M come from its M x M products.
-    power, axes = torch.linalg.eigh(centred @ centred.T)
+    power, axes = torch.linalg.eigh(centered @ centered.T)
     places = (axes * power.clamp(min=0).sqrt())[:, -min(AXES, len(values)) :].numpy()
     clusters = KMeans(facets, n_init=10, random_state=seed % 2**32).fit(places)
     labels = torch.from_numpy(clusters.labels_).long()

@@ -1,4 +1,4 @@
-"""Activation maximisation of a linear model, solved on paper: what ascent must come to."""
+"""Activation maximization of a linear model, solved on paper: what ascent must come to."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def prototype(
     *,
     generator: tuple[Tensor | Sequence[Sequence[float]], Tensor | Sequence[float]] | None = None,
 ) -> Tensor:
-    """The x that maximises w'x - penalty(x), in closed form.
+    """The x that maximizes w'x - penalty(x), in closed form.
 
-    - `l2(lam)`, lam |x - centre|^2:            x = w / (2 lam) + centre
+    - `l2(lam)`, lam |x - center|^2:            x = w / (2 lam) + center
     - `gaussian_prior(mu, S)`, -log p(x):        x = mu + S w
     - with a generator x = A z + c, `l2(lam)` on the code z:  x = A A' w / (2 lam) + c
 
@@ -51,7 +51,7 @@ def prototype(
         raise ValueError(f"there is no closed form for {penalty!r}: expected l2(...) or gaussian_prior(mean, cov)")
     numbers = penalty.numbers
     strength = numbers["strength"]
-    centre = 0.0 if numbers["centre"] is None else numbers["centre"]
+    center = 0.0 if numbers["center"] is None else numbers["center"]
     if generator is not None:
         if kind != "l2":
             raise ValueError(f"with a generator the penalty is l2(...) on its code, got {penalty!r}")
@@ -61,10 +61,10 @@ def prototype(
                 f"w, A and c have the shapes {tuple(w.shape)}, {tuple(a.shape)} and {tuple(c.shape)}, expected D, "
                 "D x E and D"
             )
-        found = a @ (a.T @ w / (2 * strength) + centre) + c
+        found = a @ (a.T @ w / (2 * strength) + center) + c
         return found
     if kind == "l2":
-        found = w / (2 * strength) + centre
+        found = w / (2 * strength) + center
         return found
     mean, cov = numbers["mean"], numbers["cov"]
     if mean.numel() != w.numel():

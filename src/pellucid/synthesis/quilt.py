@@ -1,4 +1,4 @@
-"""Quilting a texture pixel by pixel from its nearest neighbourhoods; no network is needed."""
+"""Quilting a texture pixel by pixel from its nearest neighborhoods; no network is needed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def quilt(
 ) -> Synthesis:
     """More of a texture: each new pixel is one of the sample whose surroundings look like those already there.
 
-    From a 3 x 3 piece of the sample outwards: for the pixel with most known neighbours, all windows of the sample are
+    From a 3 x 3 piece of the sample outwards: for the pixel with most known neighbors, all windows of the sample are
     compared with what is known of its window, by the sum of squared differences under a Gaussian; of those within
     (1 + tolerance) of the least, one is drawn, and its middle is the pixel. Pixels whose windows do not hold one
     another are filled at a time, which changes nothing but the order.
@@ -35,8 +35,8 @@ def quilt(
     Args:
         sample: 1 x C x h x w, at least as large as the window.
         size: height and width of what is made; by default those of the sample.
-        window: side of the neighbourhood, odd; as large as the largest regular feature of the texture.
-        tolerance: how much worse than the best a neighbourhood may be; 0 takes the best.
+        window: side of the neighborhood, odd; as large as the largest regular feature of the texture.
+        tolerance: how much worse than the best a neighborhood may be; 0 takes the best.
         sigma: of the Gaussian, in pixels; window / 6.4 by default.
         seed: of the draws.
 
@@ -110,7 +110,7 @@ class _Quilt:
         self.squares = self.patches.square()
         across = sample.shape[2] - window + 1
         places = torch.arange(len(self.patches))
-        self.centres = torch.stack([places // across, places % across]) + self.reach
+        self.centers = torch.stack([places // across, places % across]) + self.reach
         offsets = torch.arange(window) - self.reach
         line = torch.exp(-offsets.square() / (2 * sigma**2))
         self.weights = (line[:, None] * line).flatten().repeat(channels)
@@ -137,7 +137,7 @@ class _Quilt:
         self.source[:, top : top + 3, left : left + 3] = piece
 
     def fill(self) -> int:
-        """Fill the pixels with most known neighbours that do not see one another; how many, 0 at the end."""
+        """Fill the pixels with most known neighbors that do not see one another; how many, 0 at the end."""
         known = self.known.float()[None, None]
         near = F.max_pool2d(known, 3, 1, 1)[0, 0].bool() & ~self.known & self.inside
         if not near.any():
@@ -162,7 +162,7 @@ class _Quilt:
         near_best = distance <= least * (1 + self.tolerance) + 1e-7
         chances = torch.rand(near_best.shape, generator=self.generator) * near_best
         pick = chances.argmax(1)
-        origin = self.centres[:, pick]
+        origin = self.centers[:, pick]
         self.image[:, y, x] = self.sample[:, origin[0], origin[1]]
         self.source[:, y, x] = origin
         self.known[y, x] = True

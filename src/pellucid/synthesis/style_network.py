@@ -21,7 +21,7 @@ DARKEST = 0.05  # of a photo, where it is handed on to the output, and as much f
 
 
 class Norm(nn.Module):
-    """Instance normalisation with a gain and a bias for each style: (x - mean) / std per image and channel."""
+    """Instance normalization with a gain and a bias for each style: (x - mean) / std per image and channel."""
 
     def __init__(self, styles: int, channels: int) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class Norm(nn.Module):
 
 
 class Layer(nn.Module):
-    """A convolution with mirrored borders, perhaps after an enlargement, and its normalisation."""
+    """A convolution with mirrored borders, perhaps after an enlargement, and its normalization."""
 
     def __init__(self, styles: int, inputs: int, outputs: int, kernel: int, stride: int = 1, enlarge: int = 1) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class Residual(nn.Module):
 class StyleNetwork(nn.Module):
     """Paints images of any size in one of its styles, or between them, in one pass.
 
-    Johnson, Alahi & Fei-Fei 2016 with instance normalisation (Ulyanov, Vedaldi & Lempitsky 2016) whose gains and
+    Johnson, Alahi & Fei-Fei 2016 with instance normalization (Ulyanov, Vedaldi & Lempitsky 2016) whose gains and
     biases belong to the style (Dumoulin, Shlens & Kudlur 2017). Unlike theirs it adds what it paints to the photo,
     before the last sigmoid, and begins with nearly nothing to add: a short training then changes the photo, where it
     would else have to learn to draw one first. Made by `train_style`, or empty.

@@ -15,14 +15,14 @@ from ..model.run import Model
 from ..objectives.algebra import Objective
 from .ascent import layers_by_scale
 from .ascent.decorator import verb
-from .ascent.plan import Optimiser, Plan
+from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STARTS, STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
 from .ingredients.objectives import content, style
 from .ingredients.parametrizations import Pixels
 from .ingredients.penalties import total_variation
 
-# Brightness and two differences of colours, as television had them (YIQ).
+# Brightness and two differences of colors, as television had them (YIQ).
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
@@ -40,13 +40,13 @@ def style_transfer(
     mixture: Sequence[float] = (),
     masks: Sequence[Tensor] = (),
     style_masks: Sequence[Tensor] = (),
-    keep_colours: bool = False,
+    keep_colors: bool = False,
     variation: float = 0.01,
     scales: int | None = None,
     style_size: int | None = None,
     start: str | Tensor = "content",
     relative: bool = True,
-    optimiser: Optimiser = "lbfgs",
+    optimizer: OptimizerSpec = "lbfgs",
     step: float | None = None,
     steps: int = 200,
     film: int = 0,
@@ -54,9 +54,9 @@ def style_transfer(
 ) -> Synthesis:
     """An image with the content of one and the style of another.
 
-    Minimises content_weight |a - p|^2 / |p|^2 + style_weight sum over layers of w |G - A|^2 / |A|^2
+    Minimizes content_weight |a - p|^2 / |p|^2 + style_weight sum over layers of w |G - A|^2 / |A|^2
     + variation V: a and p are activations of the image that is made and of the content, G and A Gram matrices of it
-    and of the style, V the mean squared step between neighbouring pixels x 100.
+    and of the style, V the mean squared step between neighboring pixels x 100.
 
     Args:
         model: a network or a `Classifier` that takes images of any size.
@@ -69,7 +69,7 @@ def style_transfer(
         mixture: one for each style; the same for all by default.
         masks: for each style H x W in [0, 1], the region of the image that it is for.
         style_masks: for each style h x w in [0, 1], the region of the style that counts.
-        keep_colours: take the brightness alone from what is made, and the colours of the content
+        keep_colors: take the brightness alone from what is made, and the colors of the content
             (Gatys, Bethge, Hertzmann & Shechtman 2016, Preserving color in neural artistic style transfer).
         variation: of the total variation, against grain.
         scales: solved at 1 / 2^(scales - 1) of the size first, then at twice that, ...; by default so that the first
@@ -78,7 +78,7 @@ def style_transfer(
             size fits the memory that the content does.
         start: "content", "noise", another word of `maximize`, or an image.
         relative: divide by |p|^2 and |A|^2; False takes the paper's formulas.
-        optimiser, step, steps, film, seed: as for `maximize`; "adam" needs less memory than L-BFGS.
+        optimizer, step, steps, film, seed: as for `maximize`; "adam" needs less memory than L-BFGS.
 
     Returns:
         A `Synthesis`; history is that of the last scale.
@@ -100,11 +100,11 @@ def style_transfer(
     if isinstance(start, str) and start not in ("content", *STARTS):
         known = ("content", *STARTS)
         raise ValueError(f"start is {start!r}, expected an image or one of {', '.join(known)}; {nearest(start, known)}")
-    if keep_colours and (image.shape[1] != 3 or not pixels):
-        raise ValueError("keep_colours needs a Classifier of colour images, whose brightness is known")
+    if keep_colors and (image.shape[1] != 3 or not pixels):
+        raise ValueError("keep_colors needs a Classifier of color images, whose brightness is known")
     paintings = [_fitted(one, style_size or max(image.shape[2:])) for one in paintings]
-    if keep_colours:
-        paintings = [_grey(one, image) for one in paintings]
+    if keep_colors:
+        paintings = [_gray(one, image) for one in paintings]
     inside = _names(content_layers) or (layers_by_scale.content_layer(model, image),)
     across = _names(style_layers) or layers_by_scale.style_layers(model, image)
     shares = list(mixture) or [1 / len(paintings)] * len(paintings)
@@ -132,11 +132,11 @@ def style_transfer(
         drawn = Pixels(bounds=(0.0, 1.0) if pixels else None)
         problem = pose(model, goal, begin, tuple(target.shape[1:]), 1, drawn)
         budget = max(1, steps // len(chain))
-        check_climb(problem, optimiser, step, steps, (), (), film)
-        length = (STEPS.get(str(optimiser), {}).get(Pixels, 1.0) if step is None else step) * span
+        check_climb(problem, optimizer, step, steps, (), (), film)
+        length = (STEPS.get(str(optimizer), {}).get(Pixels, 1.0) if step is None else step) * span
         label = "style transfer" + (f", scale {number + 1} of {len(chain)}" if len(chain) > 1 else "")
         last = number == len(chain) - 1
-        plan = Plan(budget, length, optimiser, (), seed, film if last else 0, label, best=True, scale=1e3)
+        plan = Plan(budget, length, optimizer, (), seed, film if last else 0, label, best=True, scale=1e3)
         costs = [total_variation(variation * 100 / target.numel() / span**2)] if variation else []
         found = solve(problem, plan, costs)
         now = found.images
@@ -144,8 +144,8 @@ def style_transfer(
             break
     assert found is not None and now is not None
     made = _resized(now, tuple(image.shape[2:]))
-    if keep_colours:
-        made = _recoloured(made, image)
+    if keep_colors:
+        made = _recolored(made, image)
     return replace(found, images=made.clamp(0, 1) if pixels else made, titles=("style transfer",))
 
 
@@ -181,7 +181,7 @@ def _yiq(like: Tensor) -> Tensor:
     return torch.tensor(_YIQ).to(like)
 
 
-def _grey(one: Tensor, image: Tensor) -> Tensor:
+def _gray(one: Tensor, image: Tensor) -> Tensor:
     """The brightness of a style, with the mean and the deviation of that of the content, in three channels."""
     weights = _yiq(image)[0][:, None, None]
     mine, theirs = (one * weights).sum(1, keepdim=True), (image * weights).sum(1, keepdim=True)
@@ -189,7 +189,7 @@ def _grey(one: Tensor, image: Tensor) -> Tensor:
     return ((mine - mine.mean()) * scale + theirs.mean()).clamp(0, 1).expand(-1, 3, -1, -1).contiguous()
 
 
-def _recoloured(made: Tensor, image: Tensor) -> Tensor:
+def _recolored(made: Tensor, image: Tensor) -> Tensor:
     matrix = _yiq(image)
     first = torch.einsum("ij,njhw->nihw", matrix, made)
     second = torch.einsum("ij,njhw->nihw", matrix, image.to(made))

@@ -13,10 +13,10 @@ from ..model.classifier import Classifier
 from ..model.run import Model, run
 from .ascent.decorator import verb
 from .ascent.layers_by_scale import style_layers
-from .ascent.plan import Optimiser, Plan
+from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
-from .ingredients.canvas import Parametrisation, noise
+from .ingredients.canvas import Parametrization, noise
 from .ingredients.objectives import style
 from .ingredients.parametrizations import Fourier
 from .ingredients.penalties import total_variation
@@ -36,8 +36,8 @@ def texture(
     count: int = 1,
     relative: bool = True,
     variation: float = 0.03,
-    parametrisation: Parametrisation | None = None,
-    optimiser: Optimiser = "lbfgs",
+    parametrization: Parametrization | None = None,
+    optimizer: OptimizerSpec = "lbfgs",
     step: float | None = None,
     steps: int = 200,
     edits: Edit | Sequence[Edit] | None = None,
@@ -46,7 +46,7 @@ def texture(
 ) -> Synthesis:
     """More of a texture, of any size: noise that is changed until its Gram matrices are those of the sample.
 
-    Minimises the sum over layers of w |G - A|^2 / |A|^2, with G = F F' / M for the features F of the image at M
+    Minimizes the sum over layers of w |G - A|^2 / |A|^2, with G = F F' / M for the features F of the image at M
     places and A the same of the sample.
 
     Args:
@@ -57,11 +57,11 @@ def texture(
         weights: one for each layer; one of their number each by default.
         count: how many textures, each from other noise.
         relative: divide each layer by |A|^2; False divides by 4 C^2 as the paper does.
-        variation: weight of the mean squared step between neighbouring pixels x 100, against grain.
-        parametrisation, optimiser, step, steps, film, seed: as for `maximize`; by default frequencies, which large
+        variation: weight of the mean squared step between neighboring pixels x 100, against grain.
+        parametrization, optimizer, step, steps, film, seed: as for `maximize`; by default frequencies, which large
             forms need, and L-BFGS, from 64 pixels with a margin that is cut off, as networks see borders badly; the
             paper has `Pixels()`.
-        edits: with another optimiser the image is by default shifted round its edges before each look instead.
+        edits: with another optimizer the image is by default shifted round its edges before each look instead.
 
     Returns:
         A `Synthesis`.
@@ -80,27 +80,27 @@ def texture(
         raise ValueError(f"texture takes one sample, got {len(sample)}")
     names = (layers,) if isinstance(layers, str) else tuple(layers) or style_layers(model, sample)
     shape = tuple(sample.shape[1:]) if size is None else (sample.shape[1], *_sides(size))
-    margin = MARGIN if optimiser == "lbfgs" and parametrisation is None and min(shape[1:]) >= 8 * MARGIN else 0
+    margin = MARGIN if optimizer == "lbfgs" and parametrization is None and min(shape[1:]) >= 8 * MARGIN else 0
     shape = (shape[0], *(side + 2 * margin for side in shape[1:]))
-    # Near the mean colour of the sample: loud noise would have to be taken away first.
+    # Near the mean color of the sample: loud noise would have to be taken away first.
     like = sample.new_zeros(count, *shape)
     spread = sample.std((2, 3), keepdim=True) if sample[0, 0].numel() > 1 else torch.zeros_like(sample)
     start = sample.mean((2, 3), keepdim=True) + 0.2 * spread * noise(like, shape, seed)
     bounds = (0.0, 1.0) if isinstance(model, Classifier) else None
-    drawn = parametrisation or Fourier(bounds=bounds)
+    drawn = parametrization or Fourier(bounds=bounds)
     start = start.clamp(*bounds) if bounds else start
     objective = style(names, sample, weights=tuple(weights), relative=relative)
     problem = pose(model, objective, start, None, 1, drawn)
     if edits is None:
         shift = min(8, min(shape[1:]) // 2)
-        edits = (jitter(shift),) if shift and optimiser != "lbfgs" else ()
+        edits = (jitter(shift),) if shift and optimizer != "lbfgs" else ()
     chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
     span = 1.0 if bounds else float(sample.max() - sample.min()) or 1.0
     costs = [total_variation(100 * variation / start[0].numel() / span**2)] if variation else []
-    check_climb(problem, optimiser, step, steps, costs, chosen, film)
-    length = STEPS.get(str(optimiser), {}).get(type(drawn), 1.0) if step is None else step
+    check_climb(problem, optimizer, step, steps, costs, chosen, film)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
     # L-BFGS stops at small gradients, and each pixel's is small: it sees the loss times a scale.
-    found = solve(problem, Plan(steps, length, optimiser, chosen, seed, film, "texture", scale=1e4), costs)
+    found = solve(problem, Plan(steps, length, optimizer, chosen, seed, film, "texture", scale=1e4), costs)
     if not margin:
         return found
     inside = (..., slice(margin, -margin), slice(margin, -margin))

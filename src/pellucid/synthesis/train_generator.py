@@ -47,7 +47,7 @@ def train_generator(
     Args:
         photos: images N x C x H x W in [0, 1], or files and folders.
         size: height and width of the images, from 8; squares of this size are cut from the photos.
-        channels: 3, or 1 for grey.
+        channels: 3, or 1 for gray.
         length: numbers of a code.
         width: channels of the finest maps of the decoder.
         model: a network or a `Classifier` whose features the decoded image must share, which keeps edges sharp
@@ -99,13 +99,13 @@ def train_generator(
     decoder, encoder = decoder.to(place), encoder.to(place)
     trained = {f"decoder.{n}": p for n, p in decoder.named_parameters()}
     trained |= {f"encoder.{n}": p for n, p in encoder.named_parameters()}
-    optimiser = torch.optim.Adam(trained.values(), lr=step)
+    optimizer = torch.optim.Adam(trained.values(), lr=step)
     looks = squares.draw(16, stream(seed, -1))
     variance = float(looks.var(0).mean()) or 1.0
     about = {**decoder.about(), "recipe": repr([names, feature_weight, mirror, batch, step, steps, seed, variance])}
     done = 0
     if checkpoint is not None and Path(checkpoint).exists():
-        state, done = read_checkpoint(Path(checkpoint), WHAT, optimiser, trained, about)
+        state, done = read_checkpoint(Path(checkpoint), WHAT, optimizer, trained, about)
         for name, net in (("decoder.", decoder), ("encoder.", encoder)):
             net.load_state_dict({key.removeprefix(name): v for key, v in state.items() if key.startswith(name)})
 
@@ -128,10 +128,10 @@ def train_generator(
     def keep(done: int) -> None:
         if checkpoint is not None:
             state = {n: p.detach() for n, p in trained.items()}
-            write_checkpoint(Path(checkpoint), state, optimiser, trained, {**about, "steps": done})
+            write_checkpoint(Path(checkpoint), state, optimizer, trained, {**about, "steps": done})
 
     descend(
-        loss_of, trained, optimiser,
+        loss_of, trained, optimizer,
         done=done, steps=steps, every=every, step=step, bar="loss per number",
         keep=keep, checkpoint=checkpoint,
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Training a style network on photographs, so that one pass does what an optimisation did."""
+"""Training a style network on photographs, so that one pass does what an optimization did."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def train_style(
 ) -> StyleNetwork:
     """A network that paints photographs in one of some styles in one pass.
 
-    Minimises the objective of `style_transfer` over photographs and styles, step by step with Adam. Which photos and
+    Minimizes the objective of `style_transfer` over photographs and styles, step by step with Adam. Which photos and
     which style a step sees depends on the seed and the number of the step alone, so that a training that was killed
     goes on from its checkpoint as if nothing had happened.
 
@@ -102,13 +102,13 @@ def train_style(
     net = net.to(place)
     first = len(net.styles) - len(names)
     trained = {n: p for n, p in net.named_parameters() if not begin or ".norm." in n}
-    optimiser = torch.optim.Adam(trained.values(), lr=step)
+    optimizer = torch.optim.Adam(trained.values(), lr=step)
     done = 0
     asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, steps, seed]
     looks = [float(one.double().square().sum()) for one in styles.values()]
     about = {**net.about(), "recipe": repr([asked, looks, first])}
     if checkpoint is not None and Path(checkpoint).exists():
-        state, done = read_checkpoint(Path(checkpoint), WHAT, optimiser, trained, about)
+        state, done = read_checkpoint(Path(checkpoint), WHAT, optimizer, trained, about)
         net.load_state_dict(state)
 
     samples = [_fitted(one, size) for one in styles.values()]
@@ -141,10 +141,10 @@ def train_style(
     def keep(done: int) -> None:
         if checkpoint is not None:
             told = {**about, "steps": done}
-            write_checkpoint(Path(checkpoint), net.state_dict(), optimiser, trained, told)
+            write_checkpoint(Path(checkpoint), net.state_dict(), optimizer, trained, told)
 
     descend(
-        loss_of, trained, optimiser,
+        loss_of, trained, optimizer,
         done=done, steps=steps, every=every, step=step, bar="loss", before=hold, keep=keep, checkpoint=checkpoint,
     )  # fmt: skip
     return net.eval()

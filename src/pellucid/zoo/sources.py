@@ -150,7 +150,7 @@ def _torchvision(name: str, option: str | None, file: Path | None) -> Source:
     elif file:
         chosen = next((w for w in options if file.name == Path(w.url).name), chosen)
     usual: dict[str, Any] = {}
-    if name in ("googlenet", "inception_v3"):  # their weights want ImageNet's normalisation undone inside
+    if name in ("googlenet", "inception_v3"):  # their weights want ImageNet's normalization undone inside
         usual = {"transform_input": True, "aux_logits": False, "init_weights": False}
     elif name.startswith("vit_"):
         usual = {"image_size": chosen.meta["min_size"][0]}

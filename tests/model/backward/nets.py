@@ -67,7 +67,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-9) -> None:
 
 
 EXACT = {**rules.LRP_ZERO}
-"""BASE without stabilisers, and LRP-0 for the rest."""
+"""BASE without stabilizers, and LRP-0 for the rest."""
 
 
 __all__ = ["EXACT", "Net", "Whole", "close", "image", "plain", "run", "shares"]

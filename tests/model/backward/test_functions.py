@@ -126,7 +126,7 @@ def test_bilinear():
     close(shares(one, x, EXACT), plain(one, x))
 
 
-# --- normalisation -----------------------------------------------------------------------------------------
+# --- normalization -----------------------------------------------------------------------------------------
 
 
 def norm(module):
@@ -177,8 +177,8 @@ def test_batch_norm_behind_something_reshaped_is_a_layer_of_its_own():
     close(shares(net, x, {**EXACT, "linear": zero()}), plain(net, x))
 
 
-def detached(x, axes, centred=True, eps=1e-5):
-    mean = x.mean(axes, keepdim=True) if centred else 0
+def detached(x, axes, centered=True, eps=1e-5):
+    mean = x.mean(axes, keepdim=True) if centered else 0
     square = ((x - mean) ** 2).mean(axes, keepdim=True).detach()
     return (x - mean) / (square + eps).sqrt()
 
@@ -245,7 +245,7 @@ def test_what_is_linear_or_a_choice(name):
     x = x.abs() if name == "lp" else x
     start = image(*net(x).shape[1:], seed=3) + 0.1
     found = shares(net, x, EXACT, start)
-    close(found, plain(net, x, start), 1e-5)  # norm() stabilises
+    close(found, plain(net, x, start), 1e-5)  # norm() stabilizes
     if name != "padded":
         close(found.flatten(1).sum(1), (net(x) * start).flatten(1).sum(1).detach(), 1e-4)
 

@@ -116,7 +116,7 @@ def test_kinds_without_weights():
 COORDINATES = image(1, 2, 8, 8, seed=4)
 
 
-def normalise_in_place(net, x):
+def normalize_in_place(net, x):
     x.sub_(0.4).div_(0.25)
     return net.c(x)
 
@@ -136,17 +136,17 @@ def channel_by_channel(net, x):
 SEEN = {
     "plain": lambda net, x: net.c(x),
     "scaled": lambda net, x: net.c((x - 0.4) / 0.25),
-    "scaled in place": normalise_in_place,
+    "scaled in place": normalize_in_place,
     "turned over": lambda net, x: net.c(1 - x),
     "by channel": channel_by_channel,
     "split": lambda net, x: net.c(torch.cat([half.flip(3) for half in x.split(4, 2)], 2)),
     "two layers": lambda net, x: net.c(x) + net.d(x[:, :, ::1]),
     "reflected": lambda net, x: net.c(F.pad(x, (1, 1, 1, 1), mode="reflect")),
     "padded": lambda net, x: net.c(F.pad(x, (1, 2, 1, 0))),
-    "padded with grey": lambda net, x: net.c(F.pad(x, (1, 1, 1, 1), value=0.5)),
+    "padded with gray": lambda net, x: net.c(F.pad(x, (1, 1, 1, 1), value=0.5)),
     "with coordinates": lambda net, x: net.e(torch.cat([x, COORDINATES.expand(len(x), -1, -1, -1)], 1)),
     "in a buffer": into_a_buffer,
-    "grey": lambda net, x: net.g(x.mean(1, keepdim=True)),
+    "gray": lambda net, x: net.g(x.mean(1, keepdim=True)),
     "resized": lambda net, x: net.c(F.interpolate(x, scale_factor=1.5, mode="bilinear")),
     "pooled": lambda net, x: net.c(F.max_pool2d(x, 2, return_indices=True)[0]),
     "patches": lambda net, x: net.p(F.unfold(x, 4, stride=4).mT).mT.unflatten(2, (2, 2)),
@@ -190,9 +190,9 @@ def test_in_place_or_not_the_image_is_the_same():
 def test_a_classifier_has_bounds_of_its_own():
     net, x = Three(), image(2, 3, 7, 7)
     model = pellucid.wrap(net, mean=[0.4, 0.5, 0.6], std=[0.2, 0.3, 0.4])
-    normalised = model.normalise(x)
-    low, high = model.normalise(torch.zeros_like(x)), model.normalise(torch.ones_like(x))
-    expected = shares(net, normalised, EPSILON_GAMMA_BOX, torch.tensor([1.0, 0]), low=low, high=high)
+    normalized = model.normalize(x)
+    low, high = model.normalize(torch.zeros_like(x)), model.normalize(torch.ones_like(x))
+    expected = shares(net, normalized, EPSILON_GAMMA_BOX, torch.tensor([1.0, 0]), low=low, high=high)
     close(pellucid.lrp(model, x, 0, rules=EPSILON_GAMMA_BOX).values, expected, 1e-5)
     close(pellucid.lrp(model, x, 0, rules="epsilon_gamma_box").values, expected, 1e-5)
 

@@ -226,7 +226,7 @@ def test_parametrized_weights(norm):
     assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
 
 
-def test_layer_scale_and_learnt_positions():
+def test_layer_scale_and_learned_positions():
     """A factor and a summand that are parameters: linear, and no inputs of their own."""
     torch.manual_seed(0)
     scale, position = torch.rand(4, 1, 1) + 0.5, torch.randn(1, 4, 6, 6)

@@ -117,7 +117,7 @@ class Attack(Result):
     def figure(self, *, most: int = 8, successes: bool = False, **options: Any) -> Figure:
         """A row for each image: original, adversarial image, their difference and ten times the difference.
 
-        Differences are shown around mid-grey: grey is no change, brighter is more, darker is less.
+        Differences are shown around mid-gray: gray is no change, brighter is more, darker is less.
 
         Args:
             most: rows at the most.

@@ -142,7 +142,7 @@ def placed(
     Args:
         size: height and width of the picture. patch: C x h x w.
         scale: the patch's side as a share of the picture's shorter side.
-        angle: in radians, counter-clockwise. y, x: of its centre, in [-1, 1] from the top left.
+        angle: in radians, counter-clockwise. y, x: of its center, in [-1, 1] from the top left.
         round_: cut to a disc.
 
     Returns:

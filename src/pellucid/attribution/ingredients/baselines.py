@@ -18,13 +18,13 @@ def baseline_images(model: Model, images: Tensor, baseline: Baseline, seed: int 
     """The baseline of each image.
 
     Args:
-        model: tells the mean colour, if it is a `Classifier` that knows one.
+        model: tells the mean color, if it is a `Classifier` that knows one.
         images: N x C x H x W.
-        baseline: "mean" is the mean colour of the training data, or of the image where the model does not
+        baseline: "mean" is the mean color of the training data, or of the image where the model does not
             know it; "black" and "white" are pixels of 0 and 1; "blur" is the image under a Gaussian of a
             tenth of its shorter side; "noise" is uniform on [0, 1] (for a bare network: on the range of the
             image), the same for every image of the batch. A tensor of the shape of the images, of one
-            image, or of one colour (C) is taken as it is.
+            image, or of one color (C) is taken as it is.
         seed: of the noise.
 
     Returns:
@@ -54,7 +54,7 @@ def baseline_images(model: Model, images: Tensor, baseline: Baseline, seed: int 
     if baseline in ("black", "white"):
         if not pixels:
             raise ValueError(
-                f"the baseline {baseline!r} needs to know the range of pixels, and a bare network may take normalised "
+                f"the baseline {baseline!r} needs to know the range of pixels, and a bare network may take normalized "
                 "ones: pellucid.wrap(net, mean=..., std=...), or give the baseline as a tensor"
             )
         return torch.full_like(images, float(baseline == "white"))

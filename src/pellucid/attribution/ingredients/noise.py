@@ -28,7 +28,7 @@ def _drawn(images: Tensor, seed: int, draw: Callable[..., Tensor]) -> Callable[[
 
 
 def mixed(seed: int, number: int) -> int:
-    """A seed for one draw; neighbouring seeds and numbers must not give related streams."""
+    """A seed for one draw; neighboring seeds and numbers must not give related streams."""
     x = (seed * 0x9E3779B97F4A7C15 + number * 0xD1B54A32D192ED03 + 1) % 2**64
     x = (x ^ (x >> 31)) * 0xBF58476D1CE4E5B9 % 2**64
     return (x ^ (x >> 29)) % 2**63

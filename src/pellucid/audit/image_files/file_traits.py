@@ -35,13 +35,13 @@ def file_traits(path: Path) -> dict[str, str | float]:
                 width, height = picture.size
                 return {
                     "file format": picture.format or "unknown",
-                    "colour mode": picture.mode,
+                    "color mode": picture.mode,
                     "width x height": f"{width} x {height}",
-                    "JPEG quantisation": _tables(picture),
+                    "JPEG quantization": _tables(picture),
                     "JPEG subsampling": _subsampling(picture),
                     "JPEG progressive": "yes" if picture.info.get("progressive") else NONE,
                     "EXIF data": _exif(picture),
-                    "colour profile": _digest(picture.info.get("icc_profile")),
+                    "color profile": _digest(picture.info.get("icc_profile")),
                     BYTES: path.stat().st_size / (width * height),
                 }
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -49,7 +49,7 @@ def file_traits(path: Path) -> dict[str, str | float]:
 
 
 def _tables(picture: Any) -> str:
-    """The step of the average colour and the largest step of each table, and a mark that tells all 64 apart."""
+    """The step of the average color and the largest step of each table, and a mark that tells all 64 apart."""
     tables = getattr(picture, "quantization", None)
     if not tables:
         return NONE

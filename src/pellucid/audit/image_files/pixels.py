@@ -22,8 +22,8 @@ IN_MEMORY = 512 * 2**20  # bytes of pixels; more are kept in a temporary file, w
 class Reading:
     """How files become pixels.
 
-    crop: the square (or height and width) that is cut from the centre, after resizing; its pixels stay as they are.
-    resize: the shorter side, or height and width; bilinear. It changes the spectrum. channels: 3, or 1 for grey.
+    crop: the square (or height and width) that is cut from the center, after resizing; its pixels stay as they are.
+    resize: the shorter side, or height and width; bilinear. It changes the spectrum. channels: 3, or 1 for gray.
     """
 
     crop: Size | None = None
@@ -71,7 +71,7 @@ def read_pixels(
 
     >>> import tempfile
     >>> from pellucid.files.images import write_image
-    >>> file = Path(tempfile.mkdtemp(), "grey.png")
+    >>> file = Path(tempfile.mkdtemp(), "gray.png")
     >>> write_image(torch.full((3, 4, 6), 0.2), file)
     >>> read_pixels([file]).values[0, 0, 0, 0]
     tensor(51, dtype=torch.uint8)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..labeled_files import LabelledFiles, Split
+from ..labeled_files import LabeledFiles, Split
 from .pixels import Pixels, Reading, read_pixels
 
 Pairs = list[tuple[str, str]]
@@ -61,7 +61,7 @@ def read_apart(parts: Split, reading: Reading) -> tuple[tuple[Pixels, Tensor], t
     return kept[2], kept[1], failures, duplicates
 
 
-def _warn_of_two_classes(sets: Sequence[LabelledFiles], read: Sequence[Pixels]) -> None:
+def _warn_of_two_classes(sets: Sequence[LabeledFiles], read: Sequence[Pixels]) -> None:
     known: dict[str, tuple[int, Path]] = {}
     found: list[tuple[Path, Path]] = []
     for files, pixels in zip(sets, read, strict=True):

@@ -51,7 +51,7 @@ class Found:
 def find_clusters(
     maps: Array,
     *,
-    neighbours: int | None = None,
+    neighbors: int | None = None,
     resolutions: Sequence[int] = RESOLUTIONS,
     smallest: int = SMALLEST,
     clouds: int | None = None,
@@ -59,8 +59,8 @@ def find_clusters(
 ) -> Found:
     """Cut the maps of a class into clusters at several resolutions, and score how far each stands apart.
 
-    1. `unit_maps`. 2. A graph of the nearest neighbours by cosine, a pair being joined if either is near the other.
-    3. The eigenvectors of its normalised Laplacian I - D^-1/2 W D^-1/2 with the smallest eigenvalues. 4. K-means on the
+    1. `unit_maps`. 2. A graph of the nearest neighbors by cosine, a pair being joined if either is near the other.
+    3. The eigenvectors of its normalized Laplacian I - D^-1/2 W D^-1/2 with the smallest eigenvalues. 4. K-means on the
     first K of them, for each K of the resolutions; members that come less than three quarters of the way from the mean
     of the others to that of the cluster, along the line between both, are left out. 5. The score of each cluster,
     `separation`; of clusters that overlap the highest stays.
@@ -68,7 +68,7 @@ def find_clusters(
 
     Args:
         maps: N x h x w.
-        neighbours: of each map; by default log2 N, between 3 and 10.
+        neighbors: of each map; by default log2 N, between 3 and 10.
         resolutions: numbers of clusters.
         smallest: maps in a cluster; smaller ones are not looked at, nor those of more than half of the maps.
         clouds: how many; by default as many as give about 60 clusters, and two at least.
@@ -78,7 +78,7 @@ def find_clusters(
         What was found.
 
     Raises:
-        ValueError: for fewer than 2 x smallest different maps, or more neighbours than there are maps.
+        ValueError: for fewer than 2 x smallest different maps, or more neighbors than there are maps.
 
     >>> random = np.random.default_rng(0)
     >>> maps = random.normal(size=(60, 8, 8))
@@ -98,9 +98,9 @@ def find_clusters(
         raise ValueError(
             f"there are {count} different maps{copies}: clusters of at least {smallest} need {2 * smallest} or more"
         )
-    near = min(max(3, min(10, round(np.log2(count)))), count - 1) if neighbours is None else neighbours
+    near = min(max(3, min(10, round(np.log2(count)))), count - 1) if neighbors is None else neighbors
     if not 1 <= near < count:
-        raise ValueError(f"neighbours is {near}, expected 1 to {count - 1}: there are {count} different maps")
+        raise ValueError(f"neighbors is {near}, expected 1 to {count - 1}: there are {count} different maps")
     cuts = [k for k in resolutions if k * smallest <= count] or [min(resolutions)]
     if min(cuts) >= count:
         raise ValueError(f"clusters is {min(cuts)}, expected fewer than the {count} different maps")
@@ -155,7 +155,7 @@ def _spread(scores: Array) -> float:
 def unit_maps(maps: Array) -> Array:
     """Maps as points on a sphere, N x (h w), so that places where relevance is rare count as much as others.
 
-    Each map is divided by the sum of its magnitudes; each place is centred on its median over the maps and divided by
+    Each map is divided by the sum of its magnitudes; each place is centered on its median over the maps and divided by
     its mean absolute deviation from that, plus a quarter of the mean of those over all places (so that places where
     nothing ever happens stay small); then each map has length 1.
     """
@@ -176,7 +176,7 @@ def separation(points: Array, inside: Array) -> float:
 
 
 def spectrum(graph: Any, count: int, seed: int = 0) -> tuple[Array, Array]:
-    """The eigenvalues and eigenvectors of a graph's normalised Laplacian with the smallest values: `count` vectors.
+    """The eigenvalues and eigenvectors of a graph's normalized Laplacian with the smallest values: `count` vectors.
 
     Returns:
         count + 1 values (or fewer, of small graphs), and N x count vectors.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checks import UnknownName, nearest
-from ...display.colors import colourise
+from ...display.colors import colorize
 from ...methods.result import Call
 from ...methods.tabular import Tabular
 from ...representation.projections.embedding import Embedding
@@ -118,7 +118,7 @@ class CleverHans(Tabular):
         return known[label]
 
     def embedding(self, label: str | None = None, *, seed: int = 0) -> Embedding:
-        """A t-SNE map of the relevance maps of one class, its images coloured by their cluster.
+        """A t-SNE map of the relevance maps of one class, its images colored by their cluster.
 
         Args:
             label: the class; by default that of the most surprising cluster.
@@ -141,11 +141,11 @@ class CleverHans(Tabular):
         mean, rest = self.mean_map(cluster)
         mine, others = self.mean_picture(cluster)
         members = list(cluster.members[:examples])
-        both = colourise(torch.stack([mean, rest])[:, None], signed=True, shared=True)
+        both = colorize(torch.stack([mean, rest])[:, None], signed=True, shared=True)
         shown = [("mean relevance", both[0]), ("of the rest", both[1]), ("mean image", mine), ("of the rest", others)]
-        for row, coloured in zip(members, colourise(self.maps[members][:, None], signed=True), strict=True):
+        for row, colored in zip(members, colorize(self.maps[members][:, None], signed=True), strict=True):
             name = Path(self.names[row]).name if self.files else f"image {self.names[row]}"
-            shown += [(name, self.pictures[row].float() / 255), (f"seen as {self.predictions[row]}", coloured)]
+            shown += [(name, self.pictures[row].float() / 255), (f"seen as {self.predictions[row]}", colored)]
         return shown
 
     def figure(self, *, most: int = 4, examples: int = EXAMPLES) -> Figure:  # type: ignore[override]

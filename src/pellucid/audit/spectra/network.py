@@ -95,17 +95,17 @@ class SpectrumNet(nn.Module):
         return images if self.window is None else images * self.window.to(images.dtype)
 
     def seen(self, images: Tensor) -> Tensor:
-        """What the network sees of images, not normalised yet: N x features."""
+        """What the network sees of images, not normalized yet: N x features."""
         if self.features == "pixels":
             return images
         return self._laid_out(self._amplitudes(images).add(self.eps).log())
 
-    def normalised(self, seen: Tensor) -> Tensor:
+    def normalized(self, seen: Tensor) -> Tensor:
         """(seen - mean) / std."""
         return (seen - self.mean) / self.std
 
     def head(self, x: Tensor) -> Tensor:
-        """Logits from what is seen, normalised."""
+        """Logits from what is seen, normalized."""
         if self.kind == "cnn":
             x = self.layers(x)
         logits: Tensor = self.linear(self.flatten(x))
@@ -118,7 +118,7 @@ class SpectrumNet(nn.Module):
                 "a frequency is another one in an image of another size"
             )
         if self.features == "pixels":
-            return self.head(self.normalised(images))
+            return self.head(self.normalized(images))
         # log(a) - mean is log(a / exp(mean)). With the mean inside, the logarithm is an activation of what is 1 for an
         # amplitude as usual, and rules for relevance hand on to the amplitude what its logarithm adds to a class.
         usual = self.mean
@@ -148,7 +148,7 @@ class SpectrumNet(nn.Module):
         net._buffers = {**self._buffers, "window": None}
         return net
 
-    def normalise(self, moments: Moments) -> None:
+    def normalize(self, moments: Moments) -> None:
         """Take over mean and standard deviation of what is seen of the training images."""
         mean, std = moments.both()
         if self.mean.shape != mean.shape:  # one number for all places of a channel
@@ -160,7 +160,7 @@ class SpectrumNet(nn.Module):
         self.std.copy_(std)
 
     def weight_pictures(self) -> Tensor:
-        """Of a linear head: what each normalised element adds, less the mean over classes, K x C x H x W (or x R).
+        """Of a linear head: what each normalized element adds, less the mean over classes, K x C x H x W (or x R).
 
         Of the spectrum: all frequencies, 0 in the middle; the weight of a pair of mirrored ones is on both by halves.
         """

@@ -40,7 +40,7 @@ def train(
 ) -> tuple[list[Epoch], int]:
     """Fit a network in place; it ends with the weights of the epoch whose validation loss is least.
 
-    Minimises the cross-entropy; each class counts alike, however many images it has. One layer is fitted by L-BFGS over
+    Minimizes the cross-entropy; each class counts alike, however many images it has. One layer is fitted by L-BFGS over
     all images at once, convolutions by AdamW over shuffled batches. Stops after `patience` epochs without a lower
     validation loss.
 
@@ -62,7 +62,7 @@ def train(
         UserWarning: if it was interrupted without one: it ends with the best weights so far.
     """
     net.to(device)
-    seen = _normalised(net, train[0], validation[0], device)
+    seen = _normalized(net, train[0], validation[0], device)
     labels, held_out = train[1].to(device), validation[1].to(device)
     counts = torch.bincount(labels, minlength=net.linear.out_features).clamp(min=1)
     balance = len(labels) / (len(counts) * counts.float())
@@ -183,11 +183,11 @@ def _shuffled(
 ) -> float:
     """One pass over shuffled batches with AdamW; their mean loss."""
     named = dict(net.named_parameters())
-    optimiser = torch.optim.AdamW(named.values(), lr=rate, weight_decay=weight_decay)
+    optimizer = torch.optim.AdamW(named.values(), lr=rate, weight_decay=weight_decay)
     for name, parameter in named.items():
         known = {key.removeprefix(f"{name}."): t for key, t in at.inside.items() if key.startswith(f"{name}.")}
         if known:
-            optimiser.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in known.items()}
+            optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in known.items()}
     # The order comes of the epoch's number alone: a training that was stopped goes on in it.
     draw = torch.Generator().manual_seed((seed * 1_000_003 + len(at.history)) % 2**63)
     for rows in torch.randperm(len(labels), generator=draw).split(batch)[at.place :]:
@@ -195,10 +195,10 @@ def _shuffled(
         slopes = torch.autograd.grad(loss, list(named.values()))
         for parameter, slope in zip(named.values(), slopes, strict=True):
             parameter.grad = slope
-        optimiser.step()
+        optimizer.step()
         at.total += float(loss.detach()) * len(rows)
         at.place += 1
-        at.inside = {f"{n}.{key}": t for n, p in named.items() for key, t in optimiser.state[p].items()}
+        at.inside = {f"{n}.{key}": t for n, p in named.items() for key, t in optimizer.state[p].items()}
         keep(net.state_dict())
     return at.total / len(labels)
 
@@ -207,7 +207,7 @@ def _copied(net: SpectrumNet) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in net.state_dict().items()}
 
 
-def _normalised(net: SpectrumNet, train: Pixels, validation: Pixels, device: torch.device) -> list[_Seen]:
+def _normalized(net: SpectrumNet, train: Pixels, validation: Pixels, device: torch.device) -> list[_Seen]:
     """What the network sees of both sets; it takes over the moments of the first."""
     moments = Moments()
     sets = [_Seen(net, pixels, device) for pixels in (train, validation)]
@@ -219,9 +219,9 @@ def _normalised(net: SpectrumNet, train: Pixels, validation: Pixels, device: tor
                     moments = moments.add(found)
                 advance(len(rows))
     with torch.no_grad():
-        net.normalise(moments)
+        net.normalize(moments)
         for one in sets:
-            one.normalise()
+            one.normalize()
     return sets
 
 
@@ -235,24 +235,24 @@ class _Seen:
         self.kept = torch.empty((len(pixels), *net.size), device=device) if fits else None
 
     def make(self, rows: Tensor) -> Tensor:
-        """What it sees of some images, not normalised yet."""
+        """What it sees of some images, not normalized yet."""
         with torch.no_grad():
             found = self.net.seen(self.pixels.images(rows, self.device))
         if self.kept is not None:
             self.kept[rows.to(self.device)] = found
         return found
 
-    def normalise(self) -> None:
+    def normalize(self) -> None:
         """Once the network knows how."""
         if self.kept is not None:
             self.kept.sub_(self.net.mean).div_(self.net.std)
 
     def batch(self, rows: Tensor) -> Tensor:
-        """Of some images, normalised."""
+        """Of some images, normalized."""
         if self.kept is not None:
             return self.kept[rows.to(self.device)]
         with torch.no_grad():
-            return self.net.normalised(self.net.seen(self.pixels.images(rows, self.device)))
+            return self.net.normalized(self.net.seen(self.pixels.images(rows, self.device)))
 
     def parts(self) -> Iterator[tuple[slice, Tensor]]:
         """Of all images, some at a time."""

@@ -18,7 +18,7 @@ from .compare import Exact, Values, difference, first_difference
 from .fuse import fuse, straighten
 from .graph import Graph, ImportFailed
 from .modules import modules
-from .recognize import recognise
+from .recognize import recognize
 
 COUNT = 3  # images that a difference is looked for with
 ROUNDING = 5e-2  # no more of the largest output is rounding; half precision has about as much
@@ -51,7 +51,7 @@ def finish(
         ImportFailed: if the network differs from its source; the message names the first layer that does.
     """
     straighten(g)
-    recognise(g)
+    recognize(g)
     fuse(g)
     ungroup(g)
     straighten(g)

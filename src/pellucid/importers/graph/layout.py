@@ -12,7 +12,7 @@ LAYOUTS = {"NHWC": (0, 3, 1, 2), "NCHW": (0, 1, 2, 3)}
 
 
 def by_channels(shape: tuple[int, ...], wanted: str | None) -> tuple[int, ...]:
-    """The axes of N, C, H, W as they were said, or as the number of colours tells.
+    """The axes of N, C, H, W as they were said, or as the number of colors tells.
 
     Raises:
         ValueError: if neither does.
@@ -22,7 +22,7 @@ def by_channels(shape: tuple[int, ...], wanted: str | None) -> tuple[int, ...]:
     likely = [name for name, axes in LAYOUTS.items() if shape[axes[1]] in (1, 3, 4)]
     if wanted is None and len(likely) != 1:
         raise ValueError(
-            f"nothing tells which axis of {' x '.join(map(str, shape))} has the colours: say layout='NHWC' or "
+            f"nothing tells which axis of {' x '.join(map(str, shape))} has the colors: say layout='NHWC' or "
             "layout='NCHW'"
         )
     return LAYOUTS[wanted or likely[0]]

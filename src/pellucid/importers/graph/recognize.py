@@ -39,7 +39,7 @@ ACTIVATIONS: list[tuple[Callable[..., Tensor], dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-def recognise(g: Graph) -> None:
+def recognize(g: Graph) -> None:
     """Put one call in the place of stretches of steps, in place."""
     g.prune()
     g.measure()

@@ -27,7 +27,7 @@ def untraceable(error: Exception) -> str | None:
         does, instead = "gives the images to numpy", "write it with jax.numpy"
     elif isinstance(error, errors.NonConcreteBooleanIndexError):
         does, instead = (
-            "picks as many numbers as fulfil a condition",
+            "picks as many numbers as fulfill a condition",
             "keep all of them, as jnp.where(condition, x, 0) does",
         )
     elif isinstance(error, errors.TracerBoolConversionError):

@@ -21,7 +21,7 @@ Numbers = tuple[float, ...]
 SINGLE = 1e-4  # Keras computes averages and batch norms of a float64 model in float32, but on TensorFlow
 
 # How the networks of keras.applications take pixels in [0, 1], by how their names begin; the longest that fits.
-# (mean, std, whether the colours are BGR)
+# (mean, std, whether the colors are BGR)
 SIGNED = ((0.5,), (0.5,), False)
 BYTES = ((0.0,), (1 / 255,), False)
 TORCH = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), False)

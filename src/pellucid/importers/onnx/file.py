@@ -109,7 +109,7 @@ def _check_operators(model: Any, path: Path) -> None:
             if onnx.defs.has(node.op_type, newest):
                 raise ImportFailed(
                     f"{said} in version {version} of its operators, only in later ones: export it with a later opset, "
-                    "or, where onnxruntime optimised the file, import the one from before"
+                    "or, where onnxruntime optimized the file, import the one from before"
                 )
             raise ImportFailed(
                 f"{said}: what wrote the file could not convert it and left it as it was. Import the model itself "

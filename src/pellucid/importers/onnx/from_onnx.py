@@ -18,7 +18,7 @@ from ..graph.layout import LAYOUTS, by_channels
 from .file import Opened, Port, opened
 from .layer_names import Names
 from .quantized_rules import TOLERANCE as QUANTISED
-from .quantized_rules import quantised
+from .quantized_rules import quantized
 from .reader import Reader
 from .reference import Source
 
@@ -49,7 +49,7 @@ def from_onnx(
     Each operator is re-expressed in torch functions, and no code of the file is run; onnx is not needed afterwards.
     What is computed from constants alone is computed at once, and what computes a softmax, a layer norm, a GELU or an
     attention becomes that one call, so that rules for layers find them. Layers are called as in the network that was
-    exported, as far as the file tells. A quantised network in the QDQ format computes what it computes, with gradients
+    exported, as far as the file tells. A quantized network in the QDQ format computes what it computes, with gradients
     straight through the rounding. The batch size is free, also where the file was written for one. The outputs are
     compared with those of onnxruntime, or of onnx itself where that is not installed, on the example and on a random
     batch; `model.net.difference` is the largest difference, over the largest output.
@@ -67,7 +67,7 @@ def from_onnx(
         logits: leave out a softmax that the network ends with, as everywhere in pellucid; False keeps it.
         output: the name of the output N x K, where there are several.
         tolerance: for the difference from the outputs of the file; by default 1e-4, in double precision 1e-7, for
-            quantised networks and where half precision is in it 0.05.
+            quantized networks and where half precision is in it 0.05.
 
     Returns:
         A `Classifier` on images N x C x H x W in [0, 1]; `model.net` is the torch network.
@@ -177,7 +177,7 @@ def _batch(
 
 
 def _axes(file: Opened, shape: Sequence[int | None], layout: str | None) -> tuple[int, ...]:
-    """The axes of N, C, H, W, from where the first convolution has its channels, or from how many colours there are."""
+    """The axes of N, C, H, W, from where the first convolution has its channels, or from how many colors there are."""
     if layout is not None and layout not in LAYOUTS:
         raise ValueError(f"layout is {layout!r}, expected 'NHWC' or 'NCHW'")
     places: dict[str, tuple[int, ...]] = {file.images.name: (0, 1, 2, 3)}
@@ -215,7 +215,7 @@ def _read(g: Graph, file: Opened, axes: tuple[int, ...]) -> tuple[dict[str, Any]
 
 def _limit(g: Graph, file: Opened, kind: str) -> float:
     """How far outputs may differ, by the coarsest numbers that the file computes with; the import does in float32."""
-    if any(step.function is quantised for step in g.steps):
+    if any(step.function is quantized for step in g.steps):
         return QUANTISED
     kinds = {weight.data_type for weight in file.model.graph.initializer}
     kinds |= {a.i for node in file.model.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"}

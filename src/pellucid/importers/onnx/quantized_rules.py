@@ -1,7 +1,7 @@
-"""ONNX's operators for quantised networks, in the format that keeps the float network: pairs of QuantizeLinear and
+"""ONNX's operators for quantized networks, in the format that keeps the float network: pairs of QuantizeLinear and
 DequantizeLinear around its values.
 
-Weights are dequantised once. Values are rounded as the file rounds them, and gradients go straight through, where a
+Weights are dequantized once. Values are rounded as the file rounds them, and gradients go straight through, where a
 value is not cut off at the ends of its range.
 """
 
@@ -24,13 +24,13 @@ KINDS = {0: torch.uint8, 2: torch.uint8, 3: torch.int8, 4: torch.int64, 5: torch
 SIGNED = (F.conv1d, F.conv2d, F.conv3d, F.linear, F.batch_norm, torch.add)
 
 
-def quantised(x: Tensor, scale: float, zero: int, low: int, high: int) -> Tensor:
+def quantized(x: Tensor, scale: float, zero: int, low: int, high: int) -> Tensor:
     """What whole numbers from `low` to `high` stand for, scale (q - zero), that are nearest to x."""
     return x if x.is_meta else torch.fake_quantize_per_tensor_affine(x, scale, zero, low, high)
 
 
 @rule("QuantizeLinear", "com.microsoft.QuantizeLinear")
-def quantise(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
+def quantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
     """Numbers that are cut off at zero come from a ReLU that was joined to this."""
     steps, offsets = known(scale, "its scale"), known(zero, "its zero")
     kind = KINDS.get(node.get("output_dtype", 0)) if offsets is None else offsets.dtype
@@ -45,11 +45,11 @@ def quantise(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = 
     offset, held = 0 if offsets is None else int(offsets.item()), x.held
     if offset == low and held.function in SIGNED:
         held = g.call(F.relu, held)
-    return Turned(g.call(quantised, held, float(steps.item()), offset, low, high), x.order)
+    return Turned(g.call(quantized, held, float(steps.item()), offset, low, high), x.order)
 
 
 @rule("DequantizeLinear", "com.microsoft.DequantizeLinear")
-def dequantise(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
+def dequantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
     if isinstance(x.held, Tensor):
         steps, offsets = known(scale, "its scale"), known(zero, "its zero")
         if node.get("block_size") or steps is None:
@@ -57,9 +57,9 @@ def dequantise(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None 
         whole = x.held.to(g.dtype) - (0 if offsets is None else along(offsets, x, node).to(g.dtype))
         return Turned(whole * along(steps, x, node), x.order)
     before = x.held
-    while before.function is not quantised and len(before.inputs) == 1:
+    while before.function is not quantized and len(before.inputs) == 1:
         (before,) = before.inputs
-    if before.function is not quantised or before.args[1:3] != (scale.number(), 0 if zero is None else zero.number()):
+    if before.function is not quantized or before.args[1:3] != (scale.number(), 0 if zero is None else zero.number()):
         raise ImportFailed("it has a rule only behind a QuantizeLinear of the same scale")
     return Turned(x.held, x.order)
 

@@ -18,11 +18,11 @@ from .layer_names import Names
 from .rules import RULES, Counted, Node, Turned
 
 PAIRS = (
-    "Export quantised networks in the QDQ format: pairs of QuantizeLinear and DequantizeLinear around the operators of "
+    "Export quantized networks in the QDQ format: pairs of QuantizeLinear and DequantizeLinear around the operators of "
     "the float network"
 )
 HINTS = {  # by how operators begin
-    "com.microsoft.": "Such operators are onnxruntime's own: import the file from before it was optimised",
+    "com.microsoft.": "Such operators are onnxruntime's own: import the file from before it was optimized",
     **dict.fromkeys(("Loop", "Scan"), "Loops come from torch.jit.script: export the module itself, which unrolls them"),
     **dict.fromkeys(("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize"), PAIRS),
 }
@@ -97,12 +97,12 @@ class Reader:
         for start, hint in HINTS.items():
             if node.kind.startswith(start):
                 return f"{words}. {hint}"
-        shapes, linear, quantised = (
+        shapes, linear, quantized = (
             Path(module.__file__ or "").name for module in (shape_rules, linear_rules, quantized_rules)
         )
         return (
             f"{words}. A rule for it belongs in {rules.__file__} (shapes, reductions: {shapes}; linear maps, "
-            f"norms, windows: {linear}; quantised networks: {quantised})"
+            f"norms, windows: {linear}; quantized networks: {quantized})"
         )
 
     def measured(self, made: Any) -> Any:

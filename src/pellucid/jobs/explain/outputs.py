@@ -14,7 +14,7 @@ import torch
 
 from ... import report, runfolder
 from ...display import figures
-from ...display.colors import colour_range, colourise
+from ...display.colors import color_range, colorize
 from ...files.atomic import short_names, whole
 from ...methods.result import Attribution, Call
 from ...model.batches import progress
@@ -193,8 +193,8 @@ def picture(case: report.Case) -> Any:
         notes[0] += f" (true: {case.true})"
     for panel in case.panels:
         values = panel.attribution.values
-        low, high = colour_range(values)
-        shown.append(colourise(values)[0])
+        low, high = color_range(values)
+        shown.append(colorize(values)[0])
         titles.append(panel.title + (f", {panel.group}" if panel.group else ""))
         notes.append(f"{low.item():.2g} to {high.item():.2g}")
     return figures.grid(shown, titles, notes, columns=4, caption=case.problem, inches=_INCHES)

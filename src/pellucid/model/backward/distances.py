@@ -19,15 +19,15 @@ from .watch import Watch
 
 def distances(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     """|x - u_i|^2: dimension d takes (x_d - u_id)^2 / |x - u_i|^2 of the relevance, whatever the value of x_d is."""
-    x, centres = args
+    x, centers = args
     if not watch.relevance or not watch.depends(x):
-        return watch.acknowledge(func(x, centres))
+        return watch.acknowledge(func(x, centers))
     # Of a linear map it has all that a node needs: an input, what it is held against, and where relevance is put.
     call = LinearCall(
-        Bilinear(func), lambda _x: (centres.detach(), None), Place("distance", 1, func, (), 1, False),
+        Bilinear(func), lambda _x: (centers.detach(), None), Place("distance", 1, func, (), 1, False),
         lambda _place: BY_DIMENSION, x, Kept(x, output=False), False, watch.shadows_of(x),
     )  # fmt: skip
-    return watch.linear(call, lambda: func(x, centres))
+    return watch.linear(call, lambda: func(x, centers))
 
 
 def soft_min(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Normalisations: batch norm joined to the linear map before it, and those whose statistics are taken as fixed."""
+"""Normalizations: batch norm joined to the linear map before it, and those whose statistics are taken as fixed."""
 
 # ruff: noqa: ARG001 - the signatures are those of torch
 
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...rules import Rule, Schedule
 from ...rules.functions import pass_through
-from ...rules.maps import Convolution, Dense, Map, Scale, Standardised
+from ...rules.maps import Convolution, Dense, Map, Scale, Standardized
 from . import tables
 from .assign import Place
 from .nodes import Kept, LinearCall, stopped
@@ -61,7 +61,7 @@ def batch_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         shape = (1, -1, *(1,) * (values.ndim - 2))
         return scale.view(shape), shift.view(shape)
 
-    return _normalised(watch, func, args, kwargs, rule, place, x, Scale(), weights)
+    return _normalized(watch, func, args, kwargs, rule, place, x, Scale(), weights)
 
 
 def layer_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -76,8 +76,8 @@ def layer_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return input, normalized_shape, weight, bias, eps
 
     x, shape, weight, bias, eps = named(*args, **kwargs)
-    how = Standardised(tuple(x.shape), tuple(range(x.ndim - len(shape), x.ndim)))
-    return _standardised(watch, func, args, kwargs, x, how, weight, bias, eps, tuple(shape))
+    how = Standardized(tuple(x.shape), tuple(range(x.ndim - len(shape), x.ndim)))
+    return _standardized(watch, func, args, kwargs, x, how, weight, bias, eps, tuple(shape))
 
 
 def rms_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -85,9 +85,9 @@ def rms_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return input, normalized_shape, weight, eps
 
     x, shape, weight, eps = named(*args, **kwargs)
-    how = Standardised(tuple(x.shape), tuple(range(x.ndim - len(shape), x.ndim)), centred=False)
+    how = Standardized(tuple(x.shape), tuple(range(x.ndim - len(shape), x.ndim)), centered=False)
     eps = torch.finfo(x.dtype).eps if eps is None else eps
-    return _standardised(watch, func, args, kwargs, x, how, weight, None, eps, tuple(shape))
+    return _standardized(watch, func, args, kwargs, x, how, weight, None, eps, tuple(shape))
 
 
 def group_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -102,8 +102,8 @@ def group_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return input, num_groups, weight, bias, eps
 
     x, groups, weight, bias, eps = named(*args, **kwargs)
-    how = Standardised((len(x), groups, x[0].numel() // groups), (2,))
-    return _standardised(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
+    how = Standardized((len(x), groups, x[0].numel() // groups), (2,))
+    return _standardized(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
 
 
 def instance_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -123,12 +123,12 @@ def instance_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     x, mean, var, weight, bias, own, eps = read(*args, **kwargs)
     if not own and mean is not None:
         return batch_norm(watch, F.batch_norm, (x, mean, var, weight, bias, False, 0.0, eps), {})
-    how = Standardised((*x.shape[:2], x[0, 0].numel()), (2,))
-    return _standardised(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
+    how = Standardized((*x.shape[:2], x[0, 0].numel()), (2,))
+    return _standardized(watch, func, args, kwargs, x, how, weight, bias, eps, (1, -1, *(1,) * (x.ndim - 2)))
 
 
 def scaling(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    """x times a number that is taken as fixed, as in local response normalisation: relevance passes."""
+    """x times a number that is taken as fixed, as in local response normalization: relevance passes."""
     x = args[0] if args else kwargs["input"]
     rule = watch.rule_of("norm", func)
     if rule is None or not watch.depends(x):
@@ -138,13 +138,13 @@ def scaling(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     return watch.replace(x, lambda t: func(t, *args[1:], **kwargs), False, pass_through())
 
 
-def _standardised(
+def _standardized(
     watch: Watch,
     func: Any,
     args: Any,
     kwargs: Any,
     x: Tensor,
-    how: Standardised,
+    how: Standardized,
     weight: Tensor | None,
     bias: Tensor | None,
     eps: float,
@@ -157,10 +157,10 @@ def _standardised(
         scale = scale if weight is None else scale * weight.detach().view(shape)
         return scale, None if bias is None else bias.detach().view(shape)
 
-    return _normalised(watch, func, args, kwargs, watch.entry(place), place, x, how, weights)
+    return _normalized(watch, func, args, kwargs, watch.entry(place), place, x, how, weights)
 
 
-def _normalised(
+def _normalized(
     watch: Watch,
     func: Any,
     args: Any,
@@ -183,7 +183,7 @@ def _normalised(
 
 
 def _over_channels(before: LinearCall, y: Tensor) -> bool:
-    """Whether a batch norm of y normalises the output channels of the map that made y."""
+    """Whether a batch norm of y normalizes the output channels of the map that made y."""
     how = before.map
     if before.y is None or before.y.value.shape != y.shape:
         return False  # it was reshaped in between

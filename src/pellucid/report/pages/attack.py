@@ -103,7 +103,7 @@ def robustness_page(
 
 
 def save_images(folder: str | Path, model: Classifier, taken: Photos, result: Attack) -> tuple[list[Path], int]:
-    """Write the adversarial images as PNG: the files, and how many still fool the network with 8 bits a colour."""
+    """Write the adversarial images as PNG: the files, and how many still fool the network with 8 bits a color."""
     folder = Path(folder)
     files = []
     for i, name in enumerate(taken.names):
@@ -155,7 +155,7 @@ def _tiles(original: Tensor, found: Tensor, before: str, after: str) -> list[tup
     return [
         (before, original),
         (after, adversarial),
-        ("difference; grey is none", (0.5 + change).clamp(0, 1)),
+        ("difference; gray is none", (0.5 + change).clamp(0, 1)),
         (f"{AMPLIFIED} x difference", (0.5 + AMPLIFIED * change).clamp(0, 1)),
     ]
 

@@ -46,7 +46,7 @@ def audit_page(
         if len(result.audited(label).members) >= 10:
             picture = result.embedding(label, seed=seed).figure()
             title_of = f"{label}: its relevance maps, like beside like"
-            plates.append(Plate(title_of, [("", picture)], "t-SNE; colours are clusters"))
+            plates.append(Plate(title_of, [("", picture)], "t-SNE; colors are clusters"))
     head = ["class", "cluster", "images", "of the class", "surprise", "gap", "alarm"]
     rows = [
         [c.label, str(number), str(len(c.members)), f"{c.share:.1%}", f"{c.surprise:.2f}", f"{c.score:.2f}",
@@ -71,6 +71,6 @@ def audit_page(
 
 
 def _large(picture: Tensor) -> Tensor:
-    """A small picture with its pixels repeated, whose colours no compression of the page mixes."""
+    """A small picture with its pixels repeated, whose colors no compression of the page mixes."""
     times = max(1, LEAST // max(picture.shape[1:]))
     return picture.repeat_interleave(times, 1).repeat_interleave(times, 2)

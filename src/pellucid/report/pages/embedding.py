@@ -118,8 +118,8 @@ def _data(result: Embedding, thumb: int, axes: int) -> Markup:
     # To a ten-thousandth of the map, which no screen shows.
     scaled = ((places - places.mean(1, keepdims=True)) / spread).round(5)
     groups = [
-        {"name": name, "colour": colour, "marker": marker, "points": rows.tolist()}
-        for name, colour, marker, rows in result.groups()
+        {"name": name, "color": color, "marker": marker, "points": rows.tolist()}
+        for name, color, marker, rows in result.groups()
     ]
     small = False
     if result.look is not None:

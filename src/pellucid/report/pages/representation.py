@@ -1,4 +1,4 @@
-"""Pages of what layers hold for many images: vectors, neighbours, patches, filters and activations."""
+"""Pages of what layers hold for many images: vectors, neighbors, patches, filters and activations."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def neighbors_page(
         plates.append(Plate(name, shown))
     facts = {"Images": str(len(found)), "Layer": space, "Distance": near.metric}
     if bool((found.labels >= 0).any()):
-        facts["Of the query's class"] = f"{near.agreement():.1%} of the neighbours by {space}"
+        facts["Of the query's class"] = f"{near.agreement():.1%} of the neighbors by {space}"
         if beside is not None:
             facts["Of the query's class"] += f", {beside.agreement():.1%} by pixels"
     return gallery(
@@ -119,7 +119,7 @@ def patches_page(
             if steps:
                 made = maximize(model, channel(found.layer, number), steps=steps, seed=seed)
                 said = "no gradient was found: noise" if bool(made.dead.any()) else f"{float(made.values[0]):.3g}"
-                tiles.append((f"synthesised: the channel's mean is {said}", montage([made.tiles()], cell=3 * CELL)))
+                tiles.append((f"synthesized: the channel's mean is {said}", montage([made.tiles()], cell=3 * CELL)))
             names = dict.fromkeys(found.names[i] for i in found.numbers[row].tolist())
             state = "" if bool(found.active[row]) else "never active"
             plates.append(Plate(f"channel {number}", tiles, state, {"images": ", ".join(names)}))
@@ -172,9 +172,9 @@ def activations_page(
 
 def _of(weights: Filters) -> str:
     outs, ins, height, width = weights.values.shape
-    if weights.colour or ins == 1:
-        return f"{outs} filters of {height} x {width}; grey is zero, each has its own scale"
-    return f"a row for each output channel, a column for each input channel, {outs} x {ins}; grey is zero"
+    if weights.color or ins == 1:
+        return f"{outs} filters of {height} x {width}; gray is zero, each has its own scale"
+    return f"a row for each output channel, a column for each input channel, {outs} x {ins}; gray is zero"
 
 
 def _classes(found: Features) -> list[list[str]]:

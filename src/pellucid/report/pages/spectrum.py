@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...audit import SpectrumAudit
-from ...display.colors import colourise, smooth
+from ...display.colors import colorize, smooth
 from ...files.atomic import short_names, whole
 from .. import Plate, gallery
 
@@ -62,7 +62,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
         if model.net.features == "azimuthal":
             plates.append(Plate("Weights", [("by frequency", model.figure())]))
         else:
-            pictures = colourise(smooth(model.weights().float(), 0.7), signed=True, shared=True)
+            pictures = colorize(smooth(model.weights().float(), 0.7), signed=True, shared=True)
             plates.append(
                 Plate(
                     "Weights",
@@ -81,7 +81,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
     plates.append(
         Plate(
             "Confounds: what gives the classes away without a spectrum",
-            [("each trait alone, learnt and tried on other files", result.confounds.figure())],
+            [("each trait alone, learned and tried on other files", result.confounds.figure())],
             f"called out: {', '.join(one.name for one in called)}" if called else "nothing was called out",
             {one.name: one.detail for one in called if one.detail},
         )
@@ -151,10 +151,10 @@ def _examples(result: SpectrumAudit) -> list[Plate]:
     for one, name in zip(result.examples, names, strict=True):
         call = one.attribution.call
         said = f"the score of {one.predicted}"
-        pixels = colourise(smooth(one.attribution.values.float().cpu().sum(1, keepdim=True), SMOOTHED), signed=True)[0]
+        pixels = colorize(smooth(one.attribution.values.float().cpu().sum(1, keepdim=True), SMOOTHED), signed=True)[0]
         tiles: list[tuple[str, Tensor | Figure]] = [("image", _enlarged(one.image))]
         if one.frequencies is not None:
-            added = colourise(smooth(one.frequencies.float()[None, None], 0.7), signed=True)[0]
+            added = colorize(smooth(one.frequencies.float()[None, None], 0.7), signed=True)[0]
             tiles.append((f"what each frequency adds to {said}", _enlarged(added)))
         tiles.append((f"what each pixel adds to {said}, through the spectrum", _enlarged(pixels)))
         right = one.true == one.predicted

@@ -97,8 +97,8 @@ class Stages(nn.Module):
 
 def axes_of(points: Tensor, origin: Tensor) -> Tensor:
     """The principal axes of points around an origin, D x D in float64: a column each, of the most variance first."""
-    centred = (points - origin).double()
-    _, vectors = torch.linalg.eigh(centred.T @ centred)
+    centered = (points - origin).double()
+    _, vectors = torch.linalg.eigh(centered.T @ centered)
     axes: Tensor = vectors.flip(1)
     return axes
 

@@ -1,4 +1,4 @@
-"""Three estimates of intrinsic dimension, as functions of points or of the distances to their neighbours."""
+"""Three estimates of intrinsic dimension, as functions of points or of the distances to their neighbors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mle(distances: Array, k: int) -> float:
 
 
 def twonn(distances: Array, k: int = 1) -> float:
-    """Two nearest neighbours of Facco et al.: how fast the next neighbour follows.
+    """Two nearest neighbors of Facco et al.: how fast the next neighbor follows.
 
     Where points lie evenly, mu = T_{k+1} / T_k has the distribution F(mu) = 1 - mu^(-k m), so that -log(1 - F) over
     k log mu is a line through 0 with slope m. It is fitted to the ratios in order, without the largest tenth. k = 1 is
@@ -34,7 +34,7 @@ def twonn(distances: Array, k: int = 1) -> float:
 
     Args:
         distances: N x K, as for `mle`.
-        k: which neighbour is first of the two, from 1 to K - 1.
+        k: which neighbor is first of the two, from 1 to K - 1.
     """
     ratios = np.sort(distances[:, k] / distances[:, k - 1])
     kept = int(len(ratios) * (1 - DISCARDED))
@@ -43,17 +43,17 @@ def twonn(distances: Array, k: int = 1) -> float:
 
 
 def graph(
-    distances: Array, neighbours: Array, k: int, generator: np.random.Generator, sources: int = SOURCES
+    distances: Array, neighbors: Array, k: int, generator: np.random.Generator, sources: int = SOURCES
 ) -> tuple[float, float, float]:
     """Graph distances of Granata & Carnevale, as Gong, Boddeti & Jain use them.
 
-    Distances along the graph of the k nearest neighbours stand for those along the surface that the points lie on.
+    Distances along the graph of the k nearest neighbors stand for those along the surface that the points lie on.
     On a sphere of m dimensions their density is p(r) / p(r_max) = sin(pi r / (2 r_max))^(m - 1), with r_max where it is
     largest, and near r_max that holds for others too. m is the number for which the root mean square error of
     log p over r_max - 2 sigma <= r <= r_max is least.
 
     Args:
-        distances, neighbours: N x K, of each point to its nearest others, in order, and which these are.
+        distances, neighbors: N x K, of each point to its nearest others, in order, and which these are.
         k: how many of them are joined to it.
         generator: picks the points whose distances are taken. sources: how many these are.
 
@@ -66,7 +66,7 @@ def graph(
 
     count = len(distances)
     rows = np.repeat(np.arange(count), k)
-    edges = csr_matrix((distances[:, :k].ravel(), (rows, neighbours[:, :k].ravel())), shape=(count, count))
+    edges = csr_matrix((distances[:, :k].ravel(), (rows, neighbors[:, :k].ravel())), shape=(count, count))
     joined = edges.maximum(edges.T)
     _, part = connected_components(joined, directed=False)
     largest = np.flatnonzero(part == np.bincount(part).argmax())

@@ -23,7 +23,7 @@ from .points import UNKNOWN, Array, Points, numbers
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#333333")
+COLORS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#cc79a7", "#56b4e9", "#333333")
 """Of Okabe & Ito, told apart with any eyes; without yellow, which white swallows."""
 MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 GREY = "#b5b5b5"
@@ -115,9 +115,9 @@ class Embedding(Result):
         inches: float = 6.4,
         **options: Any,
     ) -> Figure:
-        """The points as a map, coloured by class, with some of their images where these are known.
+        """The points as a map, colored by class, with some of their images where these are known.
 
-        Classes have seven colours that are told apart with any eyes, and seven markers where there are more of them.
+        Classes have seven colors that are told apart with any eyes, and seven markers where there are more of them.
 
         Args:
             thumbnails: draw images, as many as fit without overlap; by default where they are known.
@@ -133,8 +133,8 @@ class Embedding(Result):
         axis = figure.subplots()
         axis.set_aspect("equal", adjustable="datalim")
         size = size or float(np.clip(400 / math.sqrt(len(places)), 4, 40))
-        for name, colour, marker, rows in self.groups():
-            how = {"c": colour, "marker": marker, "linewidths": 0, "alpha": 0.85, "label": plain(name), **options}
+        for name, color, marker, rows in self.groups():
+            how = {"c": color, "marker": marker, "linewidths": 0, "alpha": 0.85, "label": plain(name), **options}
             axis.scatter(places[rows, 0], places[rows, 1], s=size, **how)
         if self.labels:
             classes = len(set(self.labels))
@@ -186,15 +186,15 @@ class Embedding(Result):
         return {"name": self.names, "file": self.files, "predicted" if self.predicted else "label": self.labels}
 
     def groups(self) -> list[tuple[str, str, str, Array]]:
-        """Classes with their colour, marker and points, in order; one without a name where nothing is known."""
+        """Classes with their color, marker and points, in order; one without a name where nothing is known."""
         if not self.labels:
-            return [("", COLOURS[0], MARKERS[0], np.arange(len(self.values)))]
+            return [("", COLORS[0], MARKERS[0], np.arange(len(self.values)))]
         labels, groups = np.array(self.labels, dtype=object), []
         known = [name for name in self.classes if name != UNKNOWN]
         for number, name in enumerate(known):
-            # A colour has been through all markers before classes share both.
-            colour, marker = number % len(COLOURS), number // len(COLOURS) % len(MARKERS)
-            groups.append((name, COLOURS[colour], MARKERS[marker], np.flatnonzero(labels == name)))
+            # A color has been through all markers before classes share both.
+            color, marker = number % len(COLORS), number // len(COLORS) % len(MARKERS)
+            groups.append((name, COLORS[color], MARKERS[marker], np.flatnonzero(labels == name)))
         if len(known) < len(self.classes):
             groups.append((UNKNOWN, GREY, MARKERS[0], np.flatnonzero(labels == UNKNOWN)))
         return groups
@@ -226,13 +226,13 @@ class Embedding(Result):
             near = places[chosen] - places[row]
             if len(chosen) < SHOWN and (not chosen or (np.abs(near).max(1) > 0.052 * spread).all()):
                 chosen.append(int(row))
-        colours = {row: colour for _, colour, _, rows in self.groups() for row in rows} if self.labels else {}
+        colors = {row: color for _, color, _, rows in self.groups() for row in rows} if self.labels else {}
         small = self.thumbnails(40, chosen)
         if small is None:
             raise ValueError("there are no images to draw: leave thumbnails out")
         for row, picture in zip(chosen, small, strict=True):
             box = OffsetImage(picture.permute(1, 2, 0).numpy(), zoom=0.42)
-            frame = {"edgecolor": colours.get(row, "0.6"), "linewidth": 1.4}
+            frame = {"edgecolor": colors.get(row, "0.6"), "linewidth": 1.4}
             axis.add_artist(AnnotationBbox(box, places[row], pad=0.06, frameon=True, bboxprops=frame))
 
     def __repr__(self) -> str:

@@ -26,15 +26,15 @@ def quiet(library: Any) -> Iterator[None]:
         np.random.set_state(state)  # noqa: NPY002
 
 
-def fitting(neighbours: int, usual: int, count: int, least: int) -> int:
-    """How many neighbours, as far as there are points for the default."""
+def fitting(neighbors: int, usual: int, count: int, least: int) -> int:
+    """How many neighbors, as far as there are points for the default."""
     if count < least:
-        raise ValueError(f"there are {count} points: it takes {least} or more for neighbours to mean anything")
-    if neighbours == usual:
+        raise ValueError(f"there are {count} points: it takes {least} or more for neighbors to mean anything")
+    if neighbors == usual:
         return min(usual, count - 1)
-    if not 2 <= neighbours <= count - 1:
-        raise ValueError(f"neighbours is {neighbours}, and there are {count} points: expected 2 to {count - 1}")
-    return neighbours
+    if not 2 <= neighbors <= count - 1:
+        raise ValueError(f"neighbors is {neighbors}, and there are {count} points: expected 2 to {count - 1}")
+    return neighbors
 
 
 def imported(name: str, package: str) -> Any:

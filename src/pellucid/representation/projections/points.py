@@ -157,9 +157,9 @@ def distinct(values: Array) -> tuple[Array, int]:
             later = np.unique(near.max(1)) if len(near) else np.empty(0, int)
         else:
             found = NearestNeighbors(n_neighbors=1).fit(left)
-            neighbour = found.kneighbors(return_distance=False)[:, 0]
-            close = np.linalg.norm(left - left[neighbour], axis=1) < noise
-            pairs = np.stack([np.flatnonzero(close), neighbour[close]], 1)
+            neighbor = found.kneighbors(return_distance=False)[:, 0]
+            close = np.linalg.norm(left - left[neighbor], axis=1) < noise
+            pairs = np.stack([np.flatnonzero(close), neighbor[close]], 1)
             later = np.unique(pairs.max(1)) if len(pairs) else np.empty(0, int)
         if not len(later):
             break
@@ -170,20 +170,20 @@ def distinct(values: Array) -> tuple[Array, int]:
 def nearest_points(values: Array, k: int) -> tuple[Array, Array]:
     """Distances to the k nearest other points and which these are, N x k each, in order.
 
-    Neighbours are found with products, as fast code does it; their distances are then taken from differences, since
+    Neighbors are found with products, as fast code does it; their distances are then taken from differences, since
     |x|^2 - 2 x y + |y|^2 loses all digits between points that are near each other and far from 0.
     """
     from sklearn import config_context
     from sklearn.neighbors import NearestNeighbors
 
-    centred = values - values.mean(0, dtype=np.float64)
+    centered = values - values.mean(0, dtype=np.float64)
     with config_context(working_memory=128):
-        found = NearestNeighbors(n_neighbors=k).fit(centred).kneighbors(return_distance=False)
+        found = NearestNeighbors(n_neighbors=k).fit(centered).kneighbors(return_distance=False)
     distances = np.empty(found.shape)
     size = max(1, 2**22 // (k * values.shape[1]))
     for start in range(0, len(values), size):
         part = slice(start, start + size)
-        distances[part] = np.linalg.norm(centred[part, None] - centred[found[part]], axis=2)
+        distances[part] = np.linalg.norm(centered[part, None] - centered[found[part]], axis=2)
     order = distances.argsort(1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(found, order, 1)
 

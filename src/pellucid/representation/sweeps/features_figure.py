@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def overview(
     arrays: Mapping[str, Tensor], labels: Tensor, predictions: Tensor, classes: tuple[str, ...], *, most: int = 256
 ) -> Figure:
-    """For each layer the vectors as rows of colours, and the cosine similarity of each pair of images.
+    """For each layer the vectors as rows of colors, and the cosine similarity of each pair of images.
 
     Args:
         arrays: by layer, N x D. labels, predictions: N, by which the rows are ordered. classes: their names.
@@ -40,7 +40,7 @@ def overview(
         wide = standard[:, torch.linspace(0, values.shape[1] - 1, min(values.shape[1], 600)).round().long()]
         left.imshow(wide.numpy(), cmap="RdBu_r", vmin=-3, vmax=3, aspect="auto", interpolation="nearest")
         left.set_title(plain(f"{layer}: {values.shape[1]} numbers of each image"), fontsize=9, parse_math=False)
-        left.set_xlabel("number; standardised over the images, red is above the mean", fontsize=7, color="0.4")
+        left.set_xlabel("number; standardized over the images, red is above the mean", fontsize=7, color="0.4")
         similar = torch.nn.functional.normalize(standard, dim=1)
         right.imshow((similar @ similar.T).numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
         right.set_title("how alike two images are", fontsize=9)

@@ -79,7 +79,7 @@ def climb(
     rows: Tensor,
     plan: Plan,
     penalties: Sequence[tuple[Penalty | None, Score]],
-    centre: Tensor,
+    center: Tensor,
     redraw: Callable[[int], Parameters] | None = None,
 ) -> Climb:
     """Ascend a score less its penalties from a canvas.
@@ -87,7 +87,7 @@ def climb(
     Args:
         score, penalties: bound to the rows of the canvas.
         rows: which of the caller's images each row is.
-        centre: the mean colour, C x 1 x 1.
+        center: the mean color, C x 1 x 1.
         redraw: other parameters to begin with, by the number of the attempt, where the first give no gradient.
 
     Returns:
@@ -114,7 +114,7 @@ def climb(
 
         def look() -> None:
             nonlocal dead, looked
-            dead = dead_rows(model, score, canvas, parameters, rows, plan, centre, redraw)
+            dead = dead_rows(model, score, canvas, parameters, rows, plan, center, redraw)
             looked = True
 
         def evaluate() -> Tensor:
@@ -131,15 +131,15 @@ def climb(
             if not looked or last:
                 images.register_hook(arrived.append)
             if any(edit.when == "gradient" and edit.due(step) for edit in plan.edits):
-                images.register_hook(_edited(plan.edits, step, centre))
-            seen = view(images, plan.edits, step, generator, centre)
+                images.register_hook(_edited(plan.edits, step, center))
+            seen = view(images, plan.edits, step, generator, center)
             trace = run(model, seen, read=score.reads, output=score.needs_output, rows=rows)
             values = score(trace)
             costs = [_cost(penalty, bound, images, parameters[0], rows) for penalty, bound in penalties]
             total = values - sum(costs) if costs else values
             if not values.requires_grad:
                 raise no_gradient(None)
-            # Downhill, as optimisers want it: to turn the slopes round afterwards would be a copy of each.
+            # Downhill, as optimizers want it: to turn the slopes round afterwards would be a copy of each.
             slopes = torch.autograd.grad(-total.sum() * plan.scale, parameters, allow_unused=True)
             if all(slope is None for slope in slopes):
                 raise no_gradient(None)
@@ -171,12 +171,12 @@ def climb(
         interrupted = False
         try:
             with climbing(plan.steps, plan.label) as advance:
-                _steps(canvas, parameters, plan, centre, evaluate, log, advance)
+                _steps(canvas, parameters, plan, center, evaluate, log, advance)
         except KeyboardInterrupt:
             interrupted = True
         except _Enough:
             pass
-        kept = best if interrupted or plan.best or plan.optimiser == "lbfgs" else parameters
+        kept = best if interrupted or plan.best or plan.optimizer == "lbfgs" else parameters
         final = tuple(p.detach().clone() for p in kept)
         with torch.no_grad():
             if canvas.bound is not None:
@@ -195,12 +195,12 @@ def _steps(
     canvas: Canvas,
     parameters: Parameters,
     plan: Plan,
-    centre: Tensor,
+    center: Tensor,
     evaluate: Callable[[], Tensor],
     log: _Log,
     advance: Callable[[int, Tensor | None], None],
 ) -> None:
-    optimiser = _optimiser(plan, parameters)
+    optimizer = _optimizer(plan, parameters)
 
     def change(when: str, step: int) -> None:
         due = [edit for edit in plan.edits if edit.when == when and edit.due(step)]
@@ -210,7 +210,7 @@ def _steps(
             images = canvas.draw(parameters)
             for edit in due:
                 assert edit.change is not None
-                images = edit.change(images, centre)
+                images = edit.change(images, center)
             assert canvas.read is not None
             for parameter, value in zip(parameters, canvas.read(images), strict=True):
                 parameter.copy_(value)
@@ -218,14 +218,14 @@ def _steps(
     while len(log.values) < plan.steps:
         before = len(log.values)
         change("before", before)
-        if isinstance(optimiser, Optimizer):
-            optimiser.step(evaluate)  # type: ignore[arg-type]  # typed for a number, works with a tensor
+        if isinstance(optimizer, Optimizer):
+            optimizer.step(evaluate)  # type: ignore[arg-type]  # typed for a number, works with a tensor
         else:
             evaluate()
             with torch.no_grad():
-                optimiser(parameters)
+                optimizer(parameters)
         done = len(log.values) - before
-        line_search = plan.optimiser == "lbfgs"
+        line_search = plan.optimizer == "lbfgs"
         with torch.no_grad():
             if canvas.bound is not None and not line_search:
                 canvas.bound(parameters)
@@ -235,19 +235,19 @@ def _steps(
             return  # converged: it would stay where it is
 
 
-def _optimiser(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Parameters], None]:
-    if not isinstance(plan.optimiser, str):
-        made = plan.optimiser(list(parameters))
+def _optimizer(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Parameters], None]:
+    if not isinstance(plan.optimizer, str):
+        made = plan.optimizer(list(parameters))
         if not isinstance(made, Optimizer):
             raise TypeError(
-                f"optimiser gave a {type(made).__name__}, expected a torch optimiser, as in "
-                "optimiser=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
+                f"optimizer gave a {type(made).__name__}, expected a torch optimizer, as in "
+                "optimizer=lambda parameters: torch.optim.SGD(parameters, lr=0.1)"
             )
         return made
-    if plan.optimiser == "adam":
+    if plan.optimizer == "adam":
         # One pass over the parameters where the default takes eight, on the devices that every version has it for.
         return Adam(parameters, lr=plan.step, fused=parameters[0].device.type in ("cpu", "cuda"))
-    if plan.optimiser == "lbfgs":
+    if plan.optimizer == "lbfgs":
         return LBFGS(parameters, lr=1, max_iter=20, history_size=20, line_search_fn="strong_wolfe")
 
     def plain(given: Parameters) -> None:
@@ -261,7 +261,7 @@ def _optimiser(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Para
             size = parameter.grad.flatten(1).abs().mean(1).clamp(min=1e-30)
             parameter.sub_(parameter.grad / along(size, parameter), alpha=plan.step)
 
-    return plain if plan.optimiser == "ascent" else unit
+    return plain if plan.optimizer == "ascent" else unit
 
 
 def _cost(penalty: Penalty | None, bound: Score, images: Tensor, code: Tensor, rows: Tensor) -> Tensor:
@@ -270,12 +270,12 @@ def _cost(penalty: Penalty | None, bound: Score, images: Tensor, code: Tensor, r
     return bound(Trace(images, None, {}, rows))
 
 
-def _edited(edits: Sequence[Edit], step: int, centre: Tensor) -> Callable[[Tensor], Tensor]:
+def _edited(edits: Sequence[Edit], step: int, center: Tensor) -> Callable[[Tensor], Tensor]:
     def hook(downhill: Tensor) -> Tensor:
         slopes = -downhill
         for edit in edits:
             if edit.when == "gradient" and edit.due(step) and edit.change is not None:
-                slopes = edit.change(slopes, centre)
+                slopes = edit.change(slopes, center)
         return -slopes
 
     return hook
@@ -288,7 +288,7 @@ def _check(total: Tensor, score: Score, plan: Plan, step: int) -> None:
         row = int((~finite).nonzero()[0])
         raise ValueError(
             f"the objective {score} less its penalties became NaN or infinite at step {step} for image {row}: the "
-            f"steps are too long; try step={plan.step / 10:g}, or optimiser='adam'"
+            f"steps are too long; try step={plan.step / 10:g}, or optimizer='adam'"
         )
 
 

@@ -26,7 +26,7 @@ def dead_rows(
     parameters: Parameters,
     rows: Tensor,
     plan: Plan,
-    centre: Tensor,
+    center: Tensor,
     redraw: Callable[[int], Parameters] | None,
 ) -> Tensor:
     """Which rows have no gradient at their start, after ways out were tried; parameters are moved where one was found.
@@ -44,7 +44,7 @@ def dead_rows(
         images = canvas.draw(tuple(p.detach() for p in given)).detach()
         for edit in plan.edits:
             if edit.when == "before" and edit.change is not None:
-                images = edit.change(images, centre)
+                images = edit.change(images, center)
         images = images.detach().requires_grad_()
         values = values_of(images)
         if not values.requires_grad:
@@ -98,7 +98,7 @@ def _led(
 ) -> Iterator[Parameters]:
     """Where redirected gradients lead to, every fourth step; nothing where rules cannot follow the network."""
     moved = tuple(p.detach().clone().requires_grad_() for p in parameters)
-    optimiser = torch.optim.Adam(moved, lr=plan.step if plan.optimiser in ("adam", "unit") else 0.02)
+    optimizer = torch.optim.Adam(moved, lr=plan.step if plan.optimizer in ("adam", "unit") else 0.02)
     for number in range(1, LED + 1):
         images = canvas.draw(moved)
         try:
@@ -112,7 +112,7 @@ def _led(
             return  # nothing is behind a ReLU: a saturated sigmoid, say
         for parameter, slope in zip(moved, known, strict=True):
             parameter.grad = slope.neg()
-        optimiser.step()
+        optimizer.step()
         with torch.no_grad():
             if canvas.bound is not None:
                 canvas.bound(moved)
@@ -122,7 +122,7 @@ def _led(
 
 def still(slopes: Tensor, plan: Plan) -> Tensor:
     """Which rows of a gradient move nothing: in plain ascent, no pixel by 0.01 if it stayed like that to the end."""
-    least = 1e-2 / (plan.step * plan.steps) if plan.optimiser == "ascent" else STILL.get(str(plan.optimiser), 1e-12)
+    least = 1e-2 / (plan.step * plan.steps) if plan.optimizer == "ascent" else STILL.get(str(plan.optimizer), 1e-12)
     return (slopes.detach().flatten(1).abs().amax(1) < min(least, 1e-3)).cpu()
 
 

@@ -53,7 +53,7 @@ def check_film(path: Path) -> None:
 
 
 def _video(frames: Sequence[Image.Image], path: Path, seconds: float, hold: float) -> None:
-    """H.264 in the colours that every player knows, which have half the resolution: sides must be even."""
+    """H.264 in the colors that every player knows, which have half the resolution: sides must be even."""
     library = _imageio()
     rate = len(frames) / seconds
     width, height = frames[0].size

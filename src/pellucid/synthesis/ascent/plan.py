@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from ..ingredients.transforms import Edit
 
-Optimiser = str | Callable[[list[Tensor]], Optimizer]
+OptimizerSpec = str | Callable[[list[Tensor]], Optimizer]
 NAMES = ("adam", "ascent", "unit", "lbfgs")
 
 
@@ -20,10 +20,10 @@ class Plan:
 
     steps: int
     step: float
-    optimiser: Optimiser
+    optimizer: OptimizerSpec
     edits: tuple[Edit, ...] = ()
     seed: int = 0
     film: int = 0
     label: str = ""
     best: bool = False  # return the best images, not the last
-    scale: float = 1.0  # of what the optimiser sees; L-BFGS stops where gradients are below 1e-7
+    scale: float = 1.0  # of what the optimizer sees; L-BFGS stops where gradients are below 1e-7

@@ -17,16 +17,16 @@ from ...model.run import Model, Score, home, run
 from ...model.settings import current
 from ...objectives import as_objective
 from ...objectives.algebra import Objective
-from ..ingredients.canvas import Canvas, Parameters, Parametrisation
+from ..ingredients.canvas import Canvas, Parameters, Parametrization
 from ..ingredients.parametrizations import CPPN, FixedMagnitude, Fourier, Generator, Pixels, Sigmoid
 from ..ingredients.penalties import Penalty
 from ..ingredients.transforms import Edit
 from .ascent import Climb, Each, climb
-from .plan import NAMES, Optimiser, Plan
+from .plan import NAMES, OptimizerSpec, Plan
 from .result import Synthesis
 
 STARTS = ("noise", "zeros", "ones", "mean")
-# By optimiser, then by parametrisation: what moves pixels by about a hundredth of their range at a step.
+# By optimizer, then by parametrization: what moves pixels by about a hundredth of their range at a step.
 STEPS: dict[str, dict[type, float]] = {
     "adam": {Pixels: 0.01, Sigmoid: 0.05, Fourier: 0.02, FixedMagnitude: 0.2, Generator: 0.1, CPPN: 0.01},
     "ascent": {},
@@ -45,7 +45,7 @@ class Problem:
     objectives: tuple[Objective, ...]
     like: Tensor
     start: Tensor | None
-    parametrisation: Parametrisation
+    parametrization: Parametrization
     noisy: bool  # another start may be drawn
 
     @property
@@ -62,7 +62,7 @@ def pose(
     start: str | Tensor,
     size: int | tuple[int, ...] | None,
     count: int,
-    parametrisation: Parametrisation | None,
+    parametrization: Parametrization | None,
 ) -> Problem:
     """Shapes and starts from what people write."""
     if isinstance(objective, Tensor) and objective.ndim == 1:
@@ -90,12 +90,12 @@ def pose(
     else:
         shape = _shape(model, size)
         rows = max(len(objectives), count)
-    if isinstance(parametrisation, type) or not hasattr(parametrisation or Fourier(), "begin"):
-        raise TypeError(f"parametrisation is {parametrisation!r}, expected one, as in Pixels() or Fourier()")
+    if isinstance(parametrization, type) or not hasattr(parametrization or Fourier(), "begin"):
+        raise TypeError(f"parametrization is {parametrization!r}, expected one, as in Pixels() or Fourier()")
     place = home(model) or (torch.device("cpu"), torch.float32)
     like = torch.zeros(rows, *shape, device=place[0], dtype=torch.promote_types(place[1], torch.float32))
     bare = not isinstance(model, Classifier)
-    like = like + mean_colour(model, like)
+    like = like + mean_color(model, like)
     images: Tensor | None = None
     if isinstance(start, Tensor):
         images = start.detach().to(like).expand_as(like).clone()
@@ -103,7 +103,7 @@ def pose(
         images = like
     elif start in ("zeros", "ones"):
         images = torch.full_like(like, float(start == "ones"))
-    drawn = parametrisation or Fourier(bounds=None if bare else (0.0, 1.0))
+    drawn = parametrization or Fourier(bounds=None if bare else (0.0, 1.0))
     return Problem(model, objectives, like, images, drawn, images is None)
 
 
@@ -117,16 +117,16 @@ def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> 
              if not (p.reads or p.needs_output)]  # fmt: skip
     single = len(objectives) == 1
     bounds = [one.bind(model, rows if single else 1) for one in objectives]
-    canvas = problem.parametrisation.begin(problem.like, problem.start, plan.seed)
+    canvas = problem.parametrization.begin(problem.like, problem.start, plan.seed)
     drawn = canvas.images()
     if drawn.shape != problem.like.shape:
         raise ValueError(
-            f"the parametrisation draws images of shape {tuple(drawn.shape)}, expected {tuple(problem.like.shape)}"
+            f"the parametrization draws images of shape {tuple(drawn.shape)}, expected {tuple(problem.like.shape)}"
         )
     for edit in plan.edits:
         if edit.when in ("before", "after") and canvas.read is None:
             raise ValueError(
-                f"{edit} changes pixels, and {type(problem.parametrisation).__name__} has no way back from pixels: "
+                f"{edit} changes pixels, and {type(problem.parametrization).__name__} has no way back from pixels: "
                 "leave it out, or use Pixels, Sigmoid or Fourier"
             )
     whole = any(one.couples for one in (*objectives, *penalties))
@@ -144,12 +144,12 @@ def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> 
         if problem.noisy:
 
             def redraw(attempt: int, part: slice = part) -> Parameters:
-                drawn = louder(problem.parametrisation, 3.0**attempt)
+                drawn = louder(problem.parametrization, 3.0**attempt)
                 other: Canvas = drawn.begin(problem.like, None, plan.seed + 7_654_321 * attempt)
                 return tuple(p[part] for p in other.parameters)
 
-        centre = mean_colour(model, problem.like)
-        one = climb(model, score, some, index, replace(plan, label=label), costs, centre, redraw)
+        center = mean_color(model, problem.like)
+        one = climb(model, score, some, index, replace(plan, label=label), costs, center, redraw)
         with torch.no_grad():
             trace = run(model, one.images, read=score.reads, output=score.needs_output, rows=index)
             values.append(score(trace))
@@ -202,10 +202,10 @@ def _result(
     )  # fmt: skip
 
 
-def louder(parametrisation: Parametrisation, factor: float) -> Parametrisation:
+def louder(parametrization: Parametrization, factor: float) -> Parametrization:
     """The same with more noise to begin with, where there is a measure of it."""
-    noise = getattr(parametrisation, "noise", None)
-    return parametrisation if noise is None else replace(parametrisation, noise=noise * factor)  # type: ignore[type-var]
+    noise = getattr(parametrization, "noise", None)
+    return parametrization if noise is None else replace(parametrization, noise=noise * factor)  # type: ignore[type-var]
 
 
 def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...], values: Tensor) -> None:
@@ -232,19 +232,19 @@ def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...], values: Te
         )
 
 
-def mean_colour(model: Model, like: Tensor) -> Tensor:
-    """C x 1 x 1: a Classifier's mean colour, grey where it knows none, and 0 for a bare network."""
-    grey = like.new_zeros(like.shape[1], 1, 1)
+def mean_color(model: Model, like: Tensor) -> Tensor:
+    """C x 1 x 1: a Classifier's mean color, gray where it knows none, and 0 for a bare network."""
+    gray = like.new_zeros(like.shape[1], 1, 1)
     if isinstance(model, Classifier):
-        return grey + (0.5 if model.mean is None else model.mean.to(like))
-    return grey
+        return gray + (0.5 if model.mean is None else model.mean.to(like))
+    return gray
 
 
 def _parts(rows: int, like: Tensor, whole: bool, plan: Plan) -> list[slice]:
     """Rows that are climbed together: a coupled objective takes all at once, a line search one alone."""
     if whole:
         return [slice(0, rows)]
-    if plan.optimiser == "lbfgs":
+    if plan.optimizer == "lbfgs":
         return [slice(row, row + 1) for row in range(rows)]
     most = current().batch_size
     if most is None:
@@ -295,7 +295,7 @@ def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
 
 def check_climb(
     problem: Problem,
-    optimiser: Optimiser,
+    optimizer: OptimizerSpec,
     step: float | None,
     steps: int,
     penalties: Sequence[Objective],
@@ -303,23 +303,23 @@ def check_climb(
     film: int,
 ) -> None:
     """Refuse options that are out of their range, or do not go together."""
-    if isinstance(optimiser, str) and optimiser not in NAMES:
+    if isinstance(optimizer, str) and optimizer not in NAMES:
         raise ValueError(
-            f"optimiser is {optimiser!r}, expected one of {', '.join(NAMES)} or a function from parameters to a torch "
-            f"optimiser; {nearest(optimiser, NAMES)}"
+            f"optimizer is {optimizer!r}, expected one of {', '.join(NAMES)} or a function from parameters to a torch "
+            f"optimizer; {nearest(optimizer, NAMES)}"
         )
     if steps < 1 or film < 0:
         raise ValueError(f"steps and film are {steps} and {film}, expected at least 1 and 0")
     if step is not None and not step > 0:
         raise ValueError(f"step is {step}, expected a number above 0")
-    if optimiser == "lbfgs" and edits:
-        raise ValueError("L-BFGS needs the same function at every step: leave out edits=, or use optimiser='adam'")
+    if optimizer == "lbfgs" and edits:
+        raise ValueError("L-BFGS needs the same function at every step: leave out edits=, or use optimizer='adam'")
     for kind, name, given in ((Edit, "edits", edits), (Objective, "penalties", penalties)):
         for one in given:
             if not isinstance(one, kind):
                 raise TypeError(f"{name} holds {one!r}, expected what {_EXAMPLES[name]} makes")
     for one in penalties:
-        if isinstance(one, Penalty) and one.on == "code" and not isinstance(problem.parametrisation, Generator):
+        if isinstance(one, Penalty) and one.on == "code" and not isinstance(problem.parametrization, Generator):
             raise ValueError(f"{one} is about the code of a Generator, and there is none")
 
 

@@ -1,4 +1,4 @@
-"""What an image is while it is made: numbers that an optimiser changes, and how they become pixels."""
+"""What an image is while it is made: numbers that an optimizer changes, and how they become pixels."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ class Canvas:
             return self.draw(self.parameters).detach().clone()
 
 
-class Parametrisation(Protocol):
-    """How images are parametrised: `Pixels`, `Sigmoid`, `Fourier`, `FixedMagnitude`, `Generator`, `CPPN`."""
+class Parametrization(Protocol):
+    """How images are parametrized: `Pixels`, `Sigmoid`, `Fourier`, `FixedMagnitude`, `Generator`, `CPPN`."""
 
     def begin(self, like: Tensor, start: Tensor | None, seed: int) -> Canvas:
         """A canvas of images of the shape, type and device of `like`.
 
         Args:
             like: N x C x H x W; where `start` is None, the image about which noise is made.
-            start: images to begin with, or None for the noise that suits the parametrisation.
+            start: images to begin with, or None for the noise that suits the parametrization.
             seed: of the noise; row i depends on the seed and i alone.
         """
         ...

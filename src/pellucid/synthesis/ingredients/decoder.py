@@ -19,7 +19,7 @@ class Decoder(nn.Module):
     """From codes to images: one linear layer to a few coarse maps, then convolutions between enlargements.
 
     Made by `train_generator`, or empty. Codes are those of a normal distribution of mean 0 and deviation 1, and are
-    climbed as `maximize(..., parametrisation=Generator(decoder))`.
+    climbed as `maximize(..., parametrization=Generator(decoder))`.
 
     Args:
         length: numbers of a code.

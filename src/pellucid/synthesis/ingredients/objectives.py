@@ -163,7 +163,7 @@ def style(
 
     Args:
         layers: names of layers, or one. "image" is the image itself, whose Gram matrix (with a channel of ones) says
-            its mean colour and how its colours vary together; networks whose first layer has a stride see that badly.
+            its mean color and how its colors vary together; networks whose first layer has a stride see that badly.
         image: 1 x C x h x w, of any size.
         weights: one for each layer; one of their number each by default.
         mask: H x W in [0, 1], where in what is made the style is wanted (Gatys et al. 2017).

@@ -1,4 +1,4 @@
-"""How an image is parametrised decides what ascent finds: pixels, frequencies, a generator, coordinates."""
+"""How an image is parametrized decides what ascent finds: pixels, frequencies, a generator, coordinates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...checks import check_network
 from ...model.run import ModelError, home
 from .canvas import Bounds, Canvas, Parameters, check_bounds, noise, squash, unsquash
 
-# The principal axes of the colours of photographs, brightness, yellow-blue, green-magenta (Ruderman, Cronin & Chiao
+# The principal axes of the colors of photographs, brightness, yellow-blue, green-magenta (Ruderman, Cronin & Chiao
 # 1998, Statistics of cone responses to natural images), by their standard deviations on a hundred photographs.
 _AXES = ((1.0, 1.0, 1.0), (1.0, 0.0, -1.0), (1.0, -2.0, 1.0))
 _SPREADS = (1.0, 0.25, 0.12)
@@ -81,10 +81,10 @@ class Sigmoid:
 
 @dataclass(frozen=True)
 class Fourier:
-    """Frequencies, scaled as in photographs, of decorrelated colours, through a sigmoid (Olah et al. 2017).
+    """Frequencies, scaled as in photographs, of decorrelated colors, through a sigmoid (Olah et al. 2017).
 
-    image = squash(colours . irfft2(parameters / f ^ decay)), with f the frequency in cycles per pixel. A step of
-    an optimiser then changes slow and fast frequencies, and brightness and hue, as much as photographs do; in
+    image = squash(colors . irfft2(parameters / f ^ decay)), with f the frequency in cycles per pixel. A step of
+    an optimizer then changes slow and fast frequencies, and brightness and hue, as much as photographs do; in
     pixels it changes the fastest most, which is the grain that ascent in pixels gives.
 
     Args:
@@ -113,7 +113,7 @@ class Fourier:
     def begin(self, like: Tensor, start: Tensor | None, seed: int) -> Canvas:
         _, channels, height, width = like.shape
         scale = amplitudes(height, width, self.decay).to(like)[..., None]
-        mix = _colours().to(like) if self.decorrelate and channels == 3 else None
+        mix = _colors().to(like) if self.decorrelate and channels == 3 else None
 
         def draw(parameters: Parameters) -> Tensor:
             spectrum = torch.view_as_complex(parameters[0] * scale)
@@ -168,8 +168,8 @@ class FixedMagnitude:
         _, channels, height, width = like.shape
         low, high = self.bounds
         middle = (low + high) / 2
-        # Amplitudes are those of brightness, yellow-blue and green-magenta: colours of one place stay together.
-        mix = _colours().to(like) if channels == 3 else torch.eye(channels).to(like)
+        # Amplitudes are those of brightness, yellow-blue and green-magenta: colors of one place stay together.
+        mix = _colors().to(like) if channels == 3 else torch.eye(channels).to(like)
         apart = mix.double().inverse().to(like)
         if self.photos is not None:
             if self.photos.ndim != 4 or self.photos.shape[1:] != like.shape[1:]:
@@ -287,14 +287,14 @@ class Generator:
 
 @dataclass(frozen=True)
 class CPPN:
-    """A small network from the place of a pixel to its colour, whose weights are the parameters.
+    """A small network from the place of a pixel to its color, whose weights are the parameters.
 
     Images are smooth and can be drawn at any size: larger ones by more steps between the same ends.
 
     Args:
         width, depth: neurons in a hidden layer, and hidden layers.
         bounds: (low, high) of valid pixels, kept by a sigmoid.
-        extent: how far from the centre the corners of a square image lie, in units of the coordinates.
+        extent: how far from the center the corners of a square image lie, in units of the coordinates.
 
     Paper:
         Stanley 2007, Compositional pattern producing networks; Mordvintsev, Pezzotti, Schubert & Olah 2018,
@@ -356,7 +356,7 @@ def amplitudes(height: int, width: int, decay: float) -> Tensor:
     return frequency.pow(-decay)
 
 
-def _colours() -> Tensor:
+def _colors() -> Tensor:
     """3 x 3: from brightness, yellow-blue and green-magenta to red, green and blue."""
     axes = torch.tensor(_AXES)
     scaled: Tensor = axes / axes.norm(dim=1, keepdim=True) * torch.tensor(_SPREADS)[:, None]

@@ -18,7 +18,7 @@ from ...model.classifier import Classifier
 from ...model.run import Model, Trace
 from ...objectives.algebra import Objective, Term
 
-Centre = float | Tensor | None
+Center = float | Tensor | None
 CODE = object()  # what a trace has for its output where its images are the codes of a generator
 
 
@@ -35,13 +35,13 @@ class Penalty(Objective):
     on: str = field(default="images", repr=False)
 
 
-def l2(strength: float, *, centre: Centre = None, on: str = "images") -> Penalty:
-    """strength x sum over pixels of (x - centre)^2.
+def l2(strength: float, *, center: Center = None, on: str = "images") -> Penalty:
+    """strength x sum over pixels of (x - center)^2.
 
     Args:
         strength: above 0.
-        centre: what costs nothing: a number, a colour (C), or a tensor that fits the images; by default a
-            Classifier's mean colour, and 0 for other networks and for codes.
+        center: what costs nothing: a number, a color (C), or a tensor that fits the images; by default a
+            Classifier's mean color, and 0 for other networks and for codes.
         on: "images", or "code" for what a `Generator` is given.
 
     >>> l2(0.5)
@@ -49,17 +49,17 @@ def l2(strength: float, *, centre: Centre = None, on: str = "images") -> Penalty
     """
     _check_strength("l2", strength)
     return _penalty(
-        "l2", {"strength": strength}, lambda x: strength * x.flatten(1).square().sum(1), centre=centre, on=on
+        "l2", {"strength": strength}, lambda x: strength * x.flatten(1).square().sum(1), center=center, on=on
     )
 
 
-def lp(strength: float, p: float = 6, *, centre: Centre = None, on: str = "images") -> Penalty:
-    """strength x sum over pixels of |x - centre|^p: hardly anything for small values, much for large ones.
+def lp(strength: float, p: float = 6, *, center: Center = None, on: str = "images") -> Penalty:
+    """strength x sum over pixels of |x - center|^p: hardly anything for small values, much for large ones.
 
     Args:
         strength: above 0.
         p: 1 or more.
-        centre, on: as for `l2`.
+        center, on: as for `l2`.
 
     Paper:
         Mahendran & Vedaldi 2015, Understanding deep image representations by inverting them (p = 6).
@@ -71,7 +71,7 @@ def lp(strength: float, p: float = 6, *, centre: Centre = None, on: str = "image
     if not p >= 1:
         raise ValueError(f"lp: p is {p}, expected 1 or more")
     numbers = {"strength": strength, "p": p}
-    return _penalty("lp", numbers, lambda x: strength * x.flatten(1).abs().pow(p).sum(1), centre=centre, on=on)
+    return _penalty("lp", numbers, lambda x: strength * x.flatten(1).abs().pow(p).sum(1), center=center, on=on)
 
 
 def total_variation(strength: float, beta: float = 2) -> Penalty:
@@ -102,7 +102,7 @@ def total_variation(strength: float, beta: float = 2) -> Penalty:
         power: Tensor = (size + 1e-8).pow(beta / 2) - 1e-8 ** (beta / 2)
         return power.sum(1).mul(strength)
 
-    return _penalty("total_variation", {"strength": strength, "beta": beta}, of, centre=0.0)
+    return _penalty("total_variation", {"strength": strength, "beta": beta}, of, center=0.0)
 
 
 def gaussian_prior(mean: Tensor, cov: Tensor, strength: float = 1.0, *, on: str = "images") -> Penalty:
@@ -145,17 +145,17 @@ def gaussian_prior(mean: Tensor, cov: Tensor, strength: float = 1.0, *, on: str 
 
     numbers = {"mean": mean, "cov": cov, "strength": strength}
     text = f"gaussian_prior(<{len(flat)} numbers>{'' if strength == 1 else f', strength={strength:g}'})"
-    return _penalty("gaussian_prior", numbers, of, centre=0.0, on=on, text=text)
+    return _penalty("gaussian_prior", numbers, of, center=0.0, on=on, text=text)
 
 
-def center_bias(strength: float, *, centre: Centre = None) -> Penalty:
-    """strength x sum over pixels of r^2 (x - centre)^2, with r the distance from the middle: 1 at the corners.
+def center_bias(strength: float, *, center: Center = None) -> Penalty:
+    """strength x sum over pixels of r^2 (x - center)^2, with r the distance from the middle: 1 at the corners.
 
     What is shown is drawn to the middle of the image, instead of many times all over it.
 
     Args:
         strength: above 0.
-        centre: the colour that costs nothing, as for `l2`.
+        center: the color that costs nothing, as for `l2`.
 
     Paper:
         Nguyen, Yosinski & Clune 2016, Multifaceted feature visualization.
@@ -171,7 +171,7 @@ def center_bias(strength: float, *, centre: Centre = None) -> Penalty:
         across = torch.linspace(-1, 1, width).to(x)[None] if width > 1 else x.new_zeros(1, 1)
         return strength * (x.square() * ((y.square() + across.square()) / 2)).flatten(1).sum(1)
 
-    return _penalty("center_bias", {"strength": strength}, of, centre=centre)
+    return _penalty("center_bias", {"strength": strength}, of, center=center)
 
 
 def _penalty(
@@ -179,7 +179,7 @@ def _penalty(
     numbers: dict[str, Any],
     of: Callable[[Tensor], Tensor],
     *,
-    centre: Centre = None,
+    center: Center = None,
     on: str = "images",
     text: str = "",
 ) -> Penalty:
@@ -191,10 +191,10 @@ def _penalty(
 
     def prepare(model: Model, _count: int) -> Term:
         middle: float | Tensor = 0.0
-        if isinstance(centre, Tensor):
-            middle = centre.detach()[:, None, None] if centre.ndim == 1 and on == "images" else centre.detach()
-        elif centre is not None:
-            middle = centre
+        if isinstance(center, Tensor):
+            middle = center.detach()[:, None, None] if center.ndim == 1 and on == "images" else center.detach()
+        elif center is not None:
+            middle = center
         elif isinstance(model, Classifier) and model.mean is not None and on == "images":
             middle = model.mean
 
@@ -208,7 +208,7 @@ def _penalty(
 
         return Term(value, lambda: text)
 
-    return Penalty(text, prepare, kind=kind, numbers={**numbers, "centre": centre}, on=on)
+    return Penalty(text, prepare, kind=kind, numbers={**numbers, "center": center}, on=on)
 
 
 def _check_strength(name: str, strength: float) -> None:

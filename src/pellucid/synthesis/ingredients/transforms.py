@@ -1,7 +1,7 @@
 """What is done to an image every n steps of its ascent: views that the network gets, and changes that stay.
 
 Views move the image before the network sees it, another way at each step, so that only what survives the move is
-worth drawing: `jitter`, `rotate`, `scale`, `pad`. Changes stay: `blur`, `clip_small_pixels`, `standardise`.
+worth drawing: `jitter`, `rotate`, `scale`, `pad`. Changes stay: `blur`, `clip_small_pixels`, `standardize`.
 `clip_small_gradients` changes the gradient on its way. The same move is made of all images of a batch.
 """
 
@@ -24,8 +24,8 @@ class Edit:
     """Something done every n steps; made by the functions of this file.
 
     text: what it prints as. when: "view" (what the network sees), "before" or "after" the step (changes that stay),
-    "gradient". every: n. change: from images or a gradient, and the mean colour C x 1 x 1, to others. move: for
-    views that move pixels, a draw of the 3 x 3 matrix from places after to places before, from the centre, x first.
+    "gradient". every: n. change: from images or a gradient, and the mean color C x 1 x 1, to others. move: for
+    views that move pixels, a draw of the 3 x 3 matrix from places after to places before, from the center, x first.
     """
 
     text: str
@@ -92,15 +92,15 @@ def scale(amount: float | tuple[float, float], *, every: int = 1) -> Edit:
 
 
 def pad(pixels: int, *, every: int = 1) -> Edit:
-    """Show the image with a margin of the mean colour: the network sees, and pays for, a larger picture.
+    """Show the image with a margin of the mean color: the network sees, and pays for, a larger picture.
 
     >>> pad(12)
     pad(12)
     """
     _check("pad", pixels=pixels, every=every)
 
-    def change(images: Tensor, centre: Tensor) -> Tensor:
-        return F.pad(images - centre, (pixels,) * 4) + centre
+    def change(images: Tensor, center: Tensor) -> Tensor:
+        return F.pad(images - center, (pixels,) * 4) + center
 
     return Edit(_text("pad", pixels, every), "view", every, change)
 
@@ -116,16 +116,16 @@ def blur(sigma: float, *, every: int = 4) -> Edit:
 
 
 def clip_small_pixels(percentile: float, *, every: int = 4) -> Edit:
-    """Give the mean colour to the pixels nearest to it, that percentage of each image (Yosinski et al. 2015).
+    """Give the mean color to the pixels nearest to it, that percentage of each image (Yosinski et al. 2015).
 
     >>> clip_small_pixels(20)
     clip_small_pixels(20, every=4)
     """
     _check("clip_small_pixels", every=every, percentile=percentile)
 
-    def change(images: Tensor, centre: Tensor) -> Tensor:
-        size = (images - centre).square().sum(1, keepdim=True)
-        return torch.where(size <= _percentile(size, percentile), centre, images)
+    def change(images: Tensor, center: Tensor) -> Tensor:
+        size = (images - center).square().sum(1, keepdim=True)
+        return torch.where(size <= _percentile(size, percentile), center, images)
 
     return Edit(_text("clip_small_pixels", percentile, every, always=True), "after", every, change)
 
@@ -138,30 +138,30 @@ def clip_small_gradients(percentile: float, *, every: int = 1) -> Edit:
     """
     _check("clip_small_gradients", every=every, percentile=percentile)
 
-    def change(slopes: Tensor, _centre: Tensor) -> Tensor:
+    def change(slopes: Tensor, _center: Tensor) -> Tensor:
         size = slopes.abs()
         return torch.where(size <= _percentile(size, percentile), 0, slopes)
 
     return Edit(_text("clip_small_gradients", percentile, every), "gradient", every, change)
 
 
-def standardise(mean: float = 0.0, std: float = 1.0, *, every: int = 1) -> Edit:
+def standardize(mean: float = 0.0, std: float = 1.0, *, every: int = 1) -> Edit:
     """Bring each image to a mean and a standard deviation over all its pixels, before the gradient is taken.
 
-    An image of one colour becomes the mean.
+    An image of one color becomes the mean.
 
-    >>> standardise()
-    standardise(0, 1)
+    >>> standardize()
+    standardize(0, 1)
     """
-    _check("standardise", std=std, every=every)
+    _check("standardize", std=std, every=every)
 
-    def change(images: Tensor, _centre: Tensor) -> Tensor:
+    def change(images: Tensor, _center: Tensor) -> Tensor:
         average = images.mean((1, 2, 3), keepdim=True)
         spread = images.std((1, 2, 3), correction=0, keepdim=True)
         tiny = spread <= 1e-6 * (1 + average.abs())
         return torch.where(tiny, mean, mean + (images - average) * (std / torch.where(tiny, 1, spread)))
 
-    return Edit(f"standardise({mean:g}, {std:g})", "before", every, change)
+    return Edit(f"standardize({mean:g}, {std:g})", "before", every, change)
 
 
 def robust(size: Sequence[int]) -> tuple[Edit, ...]:
@@ -174,7 +174,7 @@ def robust(size: Sequence[int]) -> tuple[Edit, ...]:
     return scale(0.12, every=2), rotate(12, every=2), jitter(max(1, min(size) // 12))
 
 
-def view(images: Tensor, edits: Sequence[Edit], step: int, generator: torch.Generator, centre: Tensor) -> Tensor:
+def view(images: Tensor, edits: Sequence[Edit], step: int, generator: torch.Generator, center: Tensor) -> Tensor:
     """What the network sees of the images at a step; moves that follow one another are made in one."""
     pending: Tensor | None = None
     for edit in edits:
@@ -184,13 +184,13 @@ def view(images: Tensor, edits: Sequence[Edit], step: int, generator: torch.Gene
             matrix = edit.move(generator)
             pending = matrix if pending is None else pending @ matrix
         elif edit.change is not None:
-            images = edit.change(images if pending is None else moved(images, pending), centre)
+            images = edit.change(images if pending is None else moved(images, pending), center)
             pending = None
     return images if pending is None else moved(images, pending)
 
 
 def moved(images: Tensor, matrix: Tensor) -> Tensor:
-    """Images whose pixel at p is that of the given ones at matrix p, both from the centre; bilinear, mirrored.
+    """Images whose pixel at p is that of the given ones at matrix p, both from the center; bilinear, mirrored.
 
     A shift by whole pixels is round the edges, and exact.
 

@@ -95,7 +95,7 @@ def check_suffix(path: Path, what: str) -> None:
 def write_checkpoint(
     path: Path,
     state: Mapping[str, Tensor],
-    optimiser: torch.optim.Adam,
+    optimizer: torch.optim.Adam,
     trained: Mapping[str, Tensor],
     about: Mapping[str, Any],
 ) -> None:
@@ -103,13 +103,13 @@ def write_checkpoint(
     tensors = dict(state)
     for name, parameter in trained.items():
         for key in ("exp_avg", "exp_avg_sq"):
-            known = optimiser.state[parameter].get(key)
+            known = optimizer.state[parameter].get(key)
             tensors[f"adam.{key}.{name}"] = torch.zeros_like(parameter) if known is None else known
     write_tensors(path, tensors, about)
 
 
 def read_checkpoint(
-    path: Path, what: str, optimiser: torch.optim.Adam, trained: Mapping[str, Tensor], about: Mapping[str, Any]
+    path: Path, what: str, optimizer: torch.optim.Adam, trained: Mapping[str, Tensor], about: Mapping[str, Any]
 ) -> tuple[dict[str, Tensor], int]:
     """The state of the networks and the steps made; Adam's state is put back.
 
@@ -124,7 +124,7 @@ def read_checkpoint(
         )
     done = int(told["steps"])
     for name, parameter in trained.items() if done else ():
-        optimiser.state[parameter] = {
+        optimizer.state[parameter] = {
             "step": torch.tensor(float(done)),
             **{key: tensors[f"adam.{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
         }
@@ -147,7 +147,7 @@ def steps_in(checkpoint: Path) -> int:
 def descend(
     loss_of: Callable[[int], Tensor],
     trained: Mapping[str, Tensor],
-    optimiser: torch.optim.Adam,
+    optimizer: torch.optim.Adam,
     *,
     done: int,
     steps: int,
@@ -165,7 +165,7 @@ def descend(
 
     Args:
         loss_of: the loss of a step, by its number. trained: the parameters; their `.grad` is None afterwards.
-        optimiser: of these parameters. done: steps made. steps: all. every: after how many it is kept.
+        optimizer: of these parameters. done: steps made. steps: all. every: after how many it is kept.
         step: the highest learning rate. bar: what the progress bar calls the loss.
         before: called between the gradients and the step itself.
         keep: called with the steps made, to keep them. checkpoint: where, for the message.
@@ -189,8 +189,8 @@ def descend(
                     parameter.grad = slope
                 before()
                 falling = 0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2
-                optimiser.param_groups[0]["lr"] = step * min(1.0, (done + 1) / rising) * falling
-                optimiser.step()
+                optimizer.param_groups[0]["lr"] = step * min(1.0, (done + 1) / rising) * falling
+                optimizer.step()
                 done += 1
                 advance(1, loss)
                 if done % every == 0 or done == steps:
