@@ -62,7 +62,7 @@ from .importers import from_keras as from_keras
 from .importers import from_onnx as from_onnx
 from .importers import from_tensorflow as from_tensorflow
 from .jobs.explain import explain as explain
-from .methods.method import CATALOGUE as CATALOGUE
+from .methods.catalogue import CATALOGUE as CATALOGUE
 from .methods.result import side_by_side as side_by_side
 from .metrics import compare as compare
 from .model.classifier import Classifier as Classifier

@@ -89,6 +89,10 @@ def check_network(net: nn.Module | None) -> None:
             )
 
 
+class WrongWord(TypeError, ValueError):
+    """A text that is none of those that an option takes: an error of type to a type checker, of value to Python."""
+
+
 def fits(value: object, kind: Any) -> bool:
     """Whether a value is of the type that an annotation names; True where that cannot be told.
 
@@ -125,7 +129,8 @@ def in_words(kind: Any) -> str:
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType, Literal):
-        told = [repr(one) if origin is Literal else in_words(one) for one in inner]
+        told = [repr(one) if origin is Literal else in_words(one) for one in inner if get_origin(one) is not Literal]
+        told = [repr(word) for one in inner if get_origin(one) is Literal for word in get_args(one)] + told
         return " or ".join([", ".join(told[:-1]), told[-1]] if told[1:] else told)
     if origin is tuple:
         return f"({', '.join('...' if one is ... else in_words(one) for one in inner)})"
@@ -133,6 +138,21 @@ def in_words(kind: Any) -> str:
     known |= {Tensor: "a tensor", Callable: "a function", NoneType: "None", None: "None"}
     plain = origin or kind
     return known.get(plain) or _a(getattr(plain, "__name__", str(plain)))
+
+
+def words_for(kind: Any) -> tuple[str, ...]:
+    """The words that an annotation names.
+
+    >>> words_for(Literal["a", "b"] | None)
+    ('a', 'b')
+    """
+    if get_origin(kind) is Literal:
+        return tuple(one for one in get_args(kind) if isinstance(one, str))
+    return (
+        tuple(word for one in get_args(kind) for word in words_for(one))
+        if get_origin(kind) in (Union, UnionType)
+        else ()
+    )
 
 
 def of_kind(value: object) -> str:

@@ -18,7 +18,7 @@ from .nets import small_net_of_all_classes
 from .test_every_attack import BUDGETED
 
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
-PAIRS = [(name, norm) for name in BUDGETED for norm in get_args(CATALOGUE[name].kinds["norm"])]
+PAIRS = [(name, norm) for name in BUDGETED for norm in get_args(CATALOGUE[name].option_types["norm"])]
 QUICK = {"auto_attack": {"budget": 0.02}, "apgd": {"steps": 12}, "pgd": {"steps": 4}, "square": {"queries": 12}}
 NETWORK = pellucid.wrap(small_net_of_all_classes().float(), mean=[0.5] * 3, std=[0.25] * 3, size=12)
 

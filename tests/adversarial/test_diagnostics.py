@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pellucid
-from pellucid import CATALOGUE
+from pellucid.methods.catalogue import of_kind
 from pellucid.model.run import ModelError
 
 from ..nets import some_images
@@ -181,4 +181,4 @@ def test_attacks_without_gradients_take_networks_that_have_none(name):
 
 
 def test_the_catalogue_is_all_here():
-    assert set(LONG) < set(NAMES) == {n for n, e in CATALOGUE.items() if e.family == "adversarial"}
+    assert set(LONG) < set(NAMES) == set(of_kind("attack"))

@@ -15,6 +15,7 @@ from torch import nn
 import pellucid
 from pellucid import CATALOGUE
 from pellucid.adversarial import Attack
+from pellucid.methods.catalogue import of_kind
 from pellucid.model.run import ModelError, counted
 
 from ..nets import LABELS, some_images
@@ -33,8 +34,9 @@ OPTIONS: dict[str, dict[str, object]] = {
     "square": {"eps": 0.1, "queries": 30},
     "targeted": {"step_size": 0.2, "steps": 200},
 }
-NAMES = sorted(name for name, entry in CATALOGUE.items() if entry.family == "adversarial")
-WITH_GRADIENT = [name for name in NAMES if name not in ("square", "hop_skip_jump")]
+NAMES = sorted(of_kind("attack"))
+WITH_GRADIENT = [name for name in NAMES if CATALOGUE[name].traits.gradient]
+AIMED = [name for name in NAMES if CATALOGUE[name].traits.target == "required"]
 BUDGETED = [name for name in NAMES if "eps" in CATALOGUE[name].options]
 RIGHT = [2, 0, 1]  # what the small network sees in three images, so that all are attacked
 
@@ -47,7 +49,7 @@ pytestmark = [
 
 def attack(name, model, images, labels=None, **options):
     options = {**OPTIONS.get(name, {}), **options}
-    if name == "targeted" and "target" not in options:
+    if name in AIMED and "target" not in options:
         seen = pellucid.run(model, images).output.argmax(1)
         options["target"] = ((seen if labels is None else torch.as_tensor(labels)) + 1) % 3
     return CATALOGUE[name].function(model, images, labels, **options)
@@ -96,7 +98,7 @@ def test_passes_are_counted(name):
     model.net.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
     with counted() as passes:
         result = attack(name, model, images)
-    extra = 4 if name == "targeted" else 0  # this file's own look
+    extra = 4 if name in AIMED else 0  # this file's own look
     assert result.call.forward == sum(seen) - extra == passes.forward - extra
     assert result.call.backward == passes.backward
     assert (result.call.backward > 0) == (name in WITH_GRADIENT)
@@ -152,7 +154,7 @@ def test_the_model_is_untouched_after_an_exception(name, error):
     net = small_net_of_all_classes()
     net.flatten = Failing().eval()
     model = pellucid.wrap(net, mean=[0.5] * 3, std=[0.25] * 3, size=12)
-    Failing.passes = 2 if name in ("fgsm", "targeted") else 0
+    Failing.passes = 2 if CATALOGUE[name].traits.from_images else 0
     before = state(model)
     with pytest.raises(ModelError if error is RuntimeError else error):
         attack(name, model, some_images(), RIGHT)
@@ -176,9 +178,9 @@ def test_misclassified_images_are_counted_apart(name):
     model, images = small_model(), some_images(4)
     labels = pellucid.run(model, images).output.argmax(1)
     labels[1] = (labels[1] + 1) % 3
-    options = {"target": (labels + 2) % 3} if name == "targeted" else {}
+    options = {"target": (labels + 2) % 3} if name in AIMED else {}
     result = attack(name, model, images, labels, **options)
-    if name == "targeted":  # for which it matters only what an image is seen as already
+    if name in AIMED:  # for which it matters only what an image is seen as already
         expected = result.before == result.targets
     else:
         expected = torch.tensor([False, True, False, False])
@@ -191,7 +193,7 @@ def test_misclassified_images_are_counted_apart(name):
 def test_all_misclassified(name):
     model, images = small_model(), some_images()
     seen = pellucid.run(model, images).output.argmax(1)
-    options = {"target": seen} if name == "targeted" else {}
+    options = {"target": seen} if name in AIMED else {}
     with pytest.warns(UserWarning, match="all of 3 images are .* before any attack: nothing was done"):
         result = attack(name, model, images, (seen + 1) % 3, **options)
     assert torch.equal(result.images, images) and np.isnan(result.success_rate) and not result.success.any()
@@ -211,7 +213,7 @@ def test_other_types(name, dtype):
 @pytest.mark.parametrize("name", BUDGETED)
 @pytest.mark.parametrize("norm, eps", [("linf", 0.05), ("l2", 0.7), ("l1", 8.0)])
 def test_the_budget_is_used_and_kept(name, norm, eps):
-    if norm not in get_args(CATALOGUE[name].kinds["norm"]):
+    if norm not in get_args(CATALOGUE[name].option_types["norm"]):
         with pytest.raises(TypeError, match=f"norm is '{norm}'"):
             attack(name, small_model(), some_images(), norm=norm, eps=eps)
         return
@@ -225,7 +227,7 @@ def test_a_bare_network_with_bounds(name):
     model, images = small_model(), some_images()
     bare = attack(name, model.net, (images - 0.5) / 0.25, bounds=(-2, 2), **_scaled(name, 4))
     wrapped = attack(name, model, images)
-    if name not in ("carlini_wagner", "hop_skip_jump"):  # whose step sizes and draws are in pixels
+    if not CATALOGUE[name].traits.steps_in_pixels:
         torch.testing.assert_close(bare.images * 0.25 + 0.5, wrapped.images, rtol=1e-5, atol=1e-5)
     assert bare.images.min() >= -2 and bare.images.max() <= 2
 
@@ -270,7 +272,7 @@ def test_finished_images_are_kept(name, dtype, tmp_path):
 @every
 def test_bad_input(name):
     model, images = small_model(), some_images()
-    options = {"target": 1} if name == "targeted" else {}
+    options = {"target": 1} if name in AIMED else {}
 
     def refuses(kind, words, images=images, labels=None, model=model, **more):
         with pytest.raises(kind, match=words):
@@ -306,7 +308,7 @@ def test_bad_input(name):
 
 @every
 def test_networks_that_cannot_be_attacked(name):
-    images, options = some_images(), {"target": 1} if name == "targeted" else {}
+    images, options = some_images(), {"target": 1} if name in AIMED else {}
 
     class Odd(nn.Module):
         def __init__(self, what):

@@ -18,6 +18,7 @@ from pellucid.audit.log_spectrum import EPS
 from pellucid.audit.spectra import training
 from pellucid.audit.spectra.network import FEATURES, SpectrumNet
 from pellucid.files.images import read_image, write_image
+from pellucid.methods.catalogue import of_kind
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +102,7 @@ def test_it_is_the_formula(model, parts):
     seen = image.double().numpy() * HANN
     spectrum = np.fft.fftshift(np.log(np.abs(np.fft.fft2(seen)) + net.eps), (1, 2))
     half = net.mean.shape[2]
-    unfold = lambda t: pellucid.audit.log_spectrum.__globals__["whole_spectrum"](t, 32, shift=True).numpy()  # noqa: E731
+    unfold = lambda t: pellucid.audit.log_spectrum.__wrapped__.__globals__["whole_spectrum"](t, 32, shift=True).numpy()  # noqa: E731
     normed = (spectrum - unfold(net.mean)) / unfold(net.std)
     bias = net.linear.bias.detach().numpy()
     expected = (model.weights().numpy() * normed).sum((1, 2, 3)) + bias - bias.mean()
@@ -181,7 +182,7 @@ def test_explanations_add_up(parts, features):
 # They need a layer that is a picture, which one layer on a spectrum has not, or follow rules through known functions.
 PICTURES = {"ablation_cam", "cam", "eigen_cam", "grad_cam", "grad_cam_plus_plus", "guided_grad_cam", "hires_cam",
             "layer_cam", "score_cam", "xgrad_cam"}  # fmt: skip
-PIXELS = sorted(n for n, e in CATALOGUE.items() if e.family == "attribution" and n not in PICTURES)
+PIXELS = sorted(n for n in of_kind("attribution") if n not in PICTURES)
 QUICK = {"occlusion": {"window": 16, "stride": 16}, "rise": {"samples": 6, "grid": 3}, "smoothgrad": {"samples": 3},
          "expected_gradients": {"samples": 3}, "integrated_gradients": {"steps": 3},
          "lrp": {"rules": pellucid.rules.EPSILON}}  # fmt: skip

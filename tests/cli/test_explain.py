@@ -24,7 +24,7 @@ import pellucid
 from pellucid.cli import main
 from pellucid.cli.console import in_flags, typed
 from pellucid.files.images import write_image
-from pellucid.methods.method import CATALOGUE
+from pellucid.methods.catalogue import CATALOGUE, of_kind
 from pellucid.shapes import CLASSES, scenes, trained_network
 
 SOURCE = Path(pellucid.__file__).parents[1]
@@ -460,7 +460,7 @@ def test_the_demo_scores_every_method(tmp_path, monkeypatch):
     done = call("demo", "--output", tmp_path / "demo" / "index.html", "--json")
     assert done.exit_code == 0, done.stderr
     said = json.loads(done.stdout)
-    attributions = {name for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    attributions = set(of_kind("attribution"))
     assert said["problems"] == {} and set(said["scores"]) == attributions
     assert said["scores"]["integrated_gradients"]["mass on the object"] > 0.4
     right = [image["labels"][0] == image["true"] for image in said["images"]]

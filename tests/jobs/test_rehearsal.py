@@ -11,7 +11,7 @@ import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
 from pellucid.files.images import write_image
-from pellucid.methods.method import CATALOGUE
+from pellucid.methods.catalogue import CATALOGUE, of_kind
 from pellucid.shapes import CLASSES, MEAN, STD, scenes, trained_network
 
 job = importlib.import_module("pellucid.jobs.explain.job")
@@ -183,7 +183,7 @@ def test_a_model_of_any_size_is_tried_with_the_first_image_that_it_takes(photos,
 
 def test_it_is_cheap(model):
     """A few passes for each method, whatever it costs in earnest."""
-    chosen = {name: dict(entry.options) for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    chosen = {name: dict(entry.options) for name, entry in of_kind("attribution").items()}
     for options in chosen.values():
         options |= {name: 10**6 for name in ("samples", "steps") if name in options}
     seen = []

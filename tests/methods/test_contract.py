@@ -12,6 +12,7 @@ from torch import nn
 
 import pellucid
 from pellucid import CATALOGUE, neuron, probability
+from pellucid.methods.catalogue import of_kind
 from pellucid.model.run import ModelError, counted
 
 from ..nets import LABELS, Styles, small_model, small_net, some_images
@@ -24,12 +25,8 @@ OPTIONS: dict[str, dict[str, object]] = {
     "rise": {"samples": 6, "grid": 3},
     "smoothgrad": {"samples": 4},
 }
-# cam is defined for sums of logits alone and says so for all else.
-ONLY_LOGITS = {"cam"}
-# These look at activations or outputs and take no gradient.
-GRADIENT_FREE = {"ablation_cam", "eigen_cam", "occlusion", "rise", "score_cam"}
 
-every = pytest.mark.parametrize("name", sorted(n for n, entry in CATALOGUE.items() if entry.family == "attribution"))
+every = pytest.mark.parametrize("name", sorted(of_kind("attribution")))
 
 
 def explain(name, model, images, objective=0, **options):
@@ -125,7 +122,7 @@ def test_the_model_is_untouched_after_an_exception(name, error):
     net.flatten = Failing().eval()
     model = pellucid.wrap(net, mean=[0.5] * 3, std=[0.2] * 3, size=12)
     before = state(model)
-    if name != "eigen_cam":  # which never comes that far
+    if CATALOGUE[name].traits.objective:  # which never comes that far
         net.flatten.fail = True
         with pytest.raises(ModelError if error is RuntimeError else error):
             explain(name, model, some_images())
@@ -147,7 +144,7 @@ def test_parameters_get_no_gradient(name):
 
 @every
 def test_a_pass_stops_at_the_last_layer_read(name):
-    if name in ONLY_LOGITS:
+    if CATALOGUE[name].traits.logits_only:
         pytest.skip("defined for logits alone")
     net = small_net().double()
 
@@ -178,7 +175,7 @@ def test_passes_are_counted(name):
         result = explain(name, net, some_images())
     assert (result.call.forward, result.call.backward) == (passes.forward, passes.backward)
     assert seen[0] == passes.forward > 0
-    assert (passes.backward == 0) == (name in GRADIENT_FREE)
+    assert (passes.backward == 0) == (not CATALOGUE[name].traits.gradient)
 
 
 @every
@@ -189,7 +186,7 @@ def test_the_predicted_class_is_that_of_the_original_image(name):
     assert len(predicted.unique()) > 1
     found = explain(name, model, images, None)
     torch.testing.assert_close(found.values, explain(name, model, images, predicted).values, rtol=1e-9, atol=1e-12)
-    if name != "eigen_cam":
+    if CATALOGUE[name].traits.objective:
         assert LABELS[int(predicted[0])] in found.call.objective
 
 
@@ -214,7 +211,7 @@ def test_the_predicted_class_is_that_of_the_original_image(name):
 def test_any_objective(name, objective):
     nonlinear = not isinstance(objective, str) and ("proba" in str(objective) or callable(objective))
     hidden = "conv2" in str(objective) or "relu2" in str(objective)
-    if name in ONLY_LOGITS and (nonlinear or hidden):
+    if CATALOGUE[name].traits.logits_only and (nonlinear or hidden):
         pytest.skip("defined for logits alone")
     result = explain(name, small_model(), some_images(2), objective, **layer_of(name, "relu1" if hidden else "relu2"))
     assert result.values.isfinite().all()
@@ -225,7 +222,7 @@ def test_any_objective(name, objective):
 def test_the_style_of_the_code_does_not_matter(name, style):
     net, images = small_net().double(), some_images()
     options = layer_of(name, "conv2")
-    if name in ONLY_LOGITS and style != "module":
+    if CATALOGUE[name].traits.logits_only and style != "module":
         options = {}
     expected = explain(name, net, images, **options).values
     found = explain(name, Styles(net, style), images, **options).values
@@ -247,7 +244,7 @@ def test_inside_no_grad_and_inference_mode(name):
 def test_other_types(name, dtype):
     exact = explain(name, small_model(), some_images(2).to(dtype).double(), 1, **layer_of(name, "relu2")).values
     model, images = small_model(dtype=dtype), some_images(2).to(dtype)
-    if name in ONLY_LOGITS and dtype != torch.float32:
+    if CATALOGUE[name].traits.logits_only and dtype != torch.float32:
         pytest.skip("half precision cannot tell whether the head is linear")
     found = explain(name, model, images, 1, **layer_of(name, "relu2"))
     assert found.values.dtype == dtype
@@ -289,7 +286,7 @@ def test_bad_objectives(name):
         explain(name, model, images, [0, 1])
     with pytest.raises(TypeError, match="expected a class index or label"):
         explain(name, model, images, 2.5)
-    if name != "eigen_cam":  # which does not look at the objective
+    if CATALOGUE[name].traits.objective:  # which does not look at the objective
         with pytest.raises(ValueError, match="class 3 is out of range: the network has 3 classes, 0 to 2"):
             explain(name, model, images, 3)
 
@@ -310,7 +307,7 @@ def test_bad_networks(name):
 
 @every
 def test_outputs_that_are_not_class_lists(name):
-    if name == "eigen_cam":
+    if not CATALOGUE[name].traits.objective:
         pytest.skip("does not look at the output")
 
     class Wrapped(nn.Module):
@@ -337,7 +334,7 @@ def test_outputs_that_are_not_class_lists(name):
 
 @every
 def test_no_gradient_path(name):
-    if name in GRADIENT_FREE:
+    if not CATALOGUE[name].traits.gradient:
         pytest.skip("takes no gradient")
     with pytest.raises(ModelError, match="no gradient from the objective back to"):
         explain(name, small_net().double(), some_images(), lambda output: output.argmax(1).double())

@@ -13,8 +13,9 @@ from torch import Tensor
 
 import pellucid
 from pellucid.attribution.ingredients.batched_gradients import per_image
+from pellucid.attribution.ingredients.decorator import attribution
 from pellucid.checks import fits, in_words, of_kind
-from pellucid.methods.method import CATALOGUE, method
+from pellucid.methods.catalogue import CATALOGUE
 from pellucid.methods.result import Attribution
 
 from ..nets import small_model, some_images
@@ -68,7 +69,7 @@ def test_large_values_are_not_printed():
 
 def test_options_of_every_method_are_annotated():
     for name, entry in CATALOGUE.items():
-        assert set(entry.options) <= set(entry.kinds), name
+        assert set(entry.options) <= set(entry.option_types), name
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -77,17 +78,17 @@ def test_a_wrong_type_is_told_by_every_method(name):
         pass
 
     model, images = small_model(), some_images(1)
-    for option, kind in CATALOGUE[name].kinds.items():
+    for option, kind in CATALOGUE[name].option_types.items():
         if option not in CATALOGUE[name].options or fits(Strange(), kind):
             continue
-        with pytest.raises(TypeError, match=rf"^{name}: {option} is .*Strange.*, expected ['\w]"):
-            getattr(pellucid, name)(model, images, *(["conv1"] if name == "top_patches" else []), **{option: Strange()})
+        with pytest.raises(TypeError, match=rf"^{name}: {option} is .*Strange.*, expected ['\w(]"):
+            CATALOGUE[name].function(model, images, **{option: Strange()})
 
 
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_are_of_their_own_type(name):
     entry = CATALOGUE[name]
-    assert all(fits(default, entry.kinds[option]) for option, default in entry.options.items())
+    assert all(fits(default, entry.option_types[option]) for option, default in entry.options.items())
 
 
 @pytest.mark.parametrize(
@@ -141,7 +142,7 @@ def test_odd_annotations_of_others_do_no_harm(monkeypatch):
 
     monkeypatch.setattr(odd, "__module__", "somebody.odd")
     monkeypatch.setitem(CATALOGUE, "odd", None)
-    call = method(paper="Somebody 2020, Odd")(odd)
+    call = attribution(paper="Somebody 2020, Odd")(odd)
     model, images = small_model(), some_images(1)
     for name in ("bare", "missing", "words", "number", "variable", "shown", "table"):
         call(model, images, **{name: object()})
@@ -150,4 +151,4 @@ def test_odd_annotations_of_others_do_no_harm(monkeypatch):
         call(model, images, wrong="a")
     with pytest.raises(TypeError, match=r"odd: count is None, expected a whole number"):
         call(model, images, count=None)
-    assert "missing" not in CATALOGUE["odd"].kinds and sys.modules.get("nowhere") is None
+    assert "missing" not in CATALOGUE["odd"].option_types and sys.modules.get("nowhere") is None

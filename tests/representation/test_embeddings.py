@@ -16,8 +16,8 @@ import pytest
 import torch
 
 import pellucid
+from pellucid.methods.catalogue import of_kind
 from pellucid.report.pages import embedding_page
-from pellucid.representation.projections.decorator import PROJECTIONS
 from pellucid.representation.projections.embedding import COLORS, MARKERS, Embedding
 
 
@@ -157,8 +157,8 @@ def test_what_is_missing_is_named(name, monkeypatch):
 
 
 def test_every_embedding_is_in_the_catalogue_with_its_options():
-    assert sorted(PROJECTIONS) == ["deep_mds", "pacmap", "pca", "tsne", "umap"]
-    for name in PROJECTIONS:
+    assert sorted(of_kind("projection")) == ["deep_mds", "pacmap", "pca", "tsne", "umap"]
+    for name in of_kind("projection"):
         entry = pellucid.CATALOGUE[name]
         text = entry.function.__doc__
         assert entry.family == "representation" and getattr(pellucid, name) is entry.function

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import check_network
+from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import Classifier, network
 from ..model.run import device_of
@@ -20,6 +21,11 @@ from .attack.losses import cross_entropy
 from .steps.gradient_steps import mover
 
 
+@verb(
+    paper=(
+        "Madry, Makelov, Schmidt, Tsipras & Vladu 2018, Towards deep learning models resistant to adversarial attacks"
+    )
+)
 def adversarial_training(
     model: nn.Module,
     images: Tensor,

@@ -13,7 +13,7 @@ from .attack.losses import margin
 BETA1, BETA2 = 0.9, 0.999  # of Adam
 
 
-@attack(paper="Carlini & Wagner 2017, Towards evaluating the robustness of neural networks")
+@attack(paper="Carlini & Wagner 2017, Towards evaluating the robustness of neural networks", steps_in_pixels=True)
 def carlini_wagner(
     case: Case,
     *,

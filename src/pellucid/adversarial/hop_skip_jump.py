@@ -16,7 +16,11 @@ HALVINGS = 40  # at the most, of one search
 ROWS = 32  # variants looked at together where there are few images
 
 
-@attack(paper="Chen, Jordan & Wainwright 2020, HopSkipJumpAttack: a query-efficient decision-based attack")
+@attack(
+    paper="Chen, Jordan & Wainwright 2020, HopSkipJumpAttack: a query-efficient decision-based attack",
+    gradient=False,
+    steps_in_pixels=True,
+)
 def hop_skip_jump(
     case: Case,
     *,

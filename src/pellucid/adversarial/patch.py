@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +14,14 @@ from torch import Tensor
 from ..display.figures import displayable
 from ..files.atomic import whole
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import batched, progress
-from ..model.classifier import Classifier, classifier
-from ..model.run import Model, counted, device_of
+from ..model.classifier import Classifier
+from ..model.run import Model, device_of
 from ..objectives import Target
 from .attack.batches import over_batches
 from .attack.case import Case
-from .attack.decorator import check_classes, check_pixels, name_of
+from .attack.decorator import check_classes, check_pixels
 from .attack.diagnostics import tell
 from .attack.losses import cross_entropy
 from .attack.result import Attack
@@ -68,6 +68,7 @@ class Patch(Attack):
         return path
 
 
+@verb(paper="Brown, Mane, Roy, Abadi & Gilmer 2017, Adversarial patch")
 def patch(
     model: Model,
     images: Tensor,
@@ -118,8 +119,6 @@ def patch(
     >>> result.patch.shape
     torch.Size([3, 38, 38])
     """
-    start_time = time.perf_counter()
-    model = classifier(model) or model
     low, high = check_pixels(model, images, None)
     if not 0 < size <= 1 or steps < 1 or not step_size > 0:
         raise ValueError(f"size is {size:g}, steps is {steps}, step_size is {step_size:g}; expected (0, 1], 1 or more, "
@@ -133,7 +132,7 @@ def patch(
     made = torch.full((images.shape[1], side, side), 0.5, device=device, dtype=images.dtype)
     first, second = torch.zeros_like(made), torch.zeros_like(made)
     views = _views(images, source, size, scales, angle, light)
-    with counted() as passes, progress(steps + 1, "patch", unit="step") as advance:
+    with progress(steps + 1, "patch", unit="step") as advance:
         for number in range(steps):
             view, total = next(views), torch.zeros_like(made)
 
@@ -168,15 +167,9 @@ def patch(
         ))  # fmt: skip
         advance(1)
     record = Call(
-        method="patch",
         options={"size": size, "steps": steps, "step_size": step_size, "scales": tuple(scales), "angle": angle,
                  "light": light, "round": round, "seed": seed},
         objective=f"to {model.label(int(goal[0])) if isinstance(model, Classifier) else int(goal[0])}",
-        model=name_of(model),
-        paper="Brown, Mane, Roy, Abadi & Gilmer 2017, Adversarial patch",
-        seconds=time.perf_counter() - start_time,
-        forward=passes.forward,
-        backward=passes.backward,
     )  # fmt: skip
     _, mask = placed((side, side), made, scale=1, angle=0, y=0, x=0, round_=round)
     names = model.labels if isinstance(model, Classifier) else ()

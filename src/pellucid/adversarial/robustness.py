@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +12,14 @@ import torch
 from torch import Tensor
 
 from ..checks import UnknownName, nearest
-from ..methods.method import CATALOGUE, plain
+from ..methods.catalogue import of_kind
+from ..methods.options import to_record
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.batches import progress
-from ..model.classifier import classifier
-from ..model.run import Model, counted
+from ..model.run import Model
 from ..objectives import Target
 from .attack.budgets import Norm
-from .attack.decorator import name_of
 from .attack.diagnostics import warn
 from .attack.result import Attack
 
@@ -128,6 +127,7 @@ def interval(share: Tensor, count: int, level: float = 0.95) -> Tensor:
     return torch.stack([(middle - half).clamp(min=0), (middle + half).clamp(max=1)], 1)
 
 
+@verb()
 def robustness(
     model: Model,
     images: Tensor,
@@ -175,9 +175,9 @@ def robustness(
     >>> len(result.attacks), bool(result.robust_accuracy[0] >= result.robust_accuracy[1])
     (2, True)
     """
-    names = [name for name, entry in CATALOGUE.items() if entry.family == "adversarial"]
-    if method not in names:
-        raise UnknownName(f"there is no attack {method!r}; {nearest(method, names)}")
+    attacks_by_name = of_kind("attack")
+    if method not in attacks_by_name:
+        raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks_by_name)}")
     budgets = sorted({float(value) for value in eps})
     if not budgets or not budgets[0] > 0:
         raise ValueError(f"eps is {list(eps)!r}, expected one budget or more, all above 0")
@@ -185,14 +185,14 @@ def robustness(
         raise ValueError(f"level is {level:g}, expected a share in (0, 1), such as 0.95")
     if labels is None:
         raise ValueError("robustness needs the right classes: what a network predicts is always right for itself")
-    entry, start = CATALOGUE[method], time.perf_counter()
+    entry = attacks_by_name[method]
     known = entry.options
     given = {**options, "seed": seed, **({"norm": norm} if "norm" in known else {})}
     if "norm" not in known and norm != "l2":
         raise ValueError(f"{method} looks for the least change in l2: say norm='l2'")
     attacks: list[Attack] = []
     broken, found = torch.full((len(images),), torch.inf, dtype=torch.float64), images.detach().clone()
-    with counted() as passes, progress(len(budgets) if "eps" in known else 1, "robustness", unit="budget") as advance:
+    with progress(len(budgets) if "eps" in known else 1, "robustness", unit="budget") as advance:
         left = torch.arange(len(images))
         right: Any = labels
         for budget in budgets if "eps" in known else [None]:
@@ -216,14 +216,10 @@ def robustness(
             "eps": tuple(budgets),
             "norm": norm,
             "level": level,
-            **{k: plain(v) for k, v in given.items() if k != "folder"},
+            **{k: to_record(v) for k, v in given.items() if k != "folder"},
         },
         objective="away from the label",
-        model=name_of(classifier(model) or model),
         paper=entry.paper,
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     most = budgets[-1]
     share = float((broken > most).double().mean())

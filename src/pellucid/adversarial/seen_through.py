@@ -7,6 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from ..methods.verb import verb
 from ..model.batches import batched
 from ..model.classifier import classifier
 from ..model.run import Model, device_of, run
@@ -15,6 +16,7 @@ from .attack.decorator import check_pixels
 from .attack.transformations import Views
 
 
+@verb(paper="Athalye, Engstrom, Ilyas & Kwok 2018, Synthesizing robust adversarial examples")
 def seen_through(
     model: Model,
     images: Tensor,

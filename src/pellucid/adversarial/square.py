@@ -16,7 +16,8 @@ HALVED = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)
 
 @attack(
     paper="Andriushchenko, Croce, Flammarion & Hein 2020, Square attack: a query-efficient black-box adversarial "
-    "attack via random search"
+    "attack via random search",
+    gradient=False,
 )
 def square(
     case: Case,

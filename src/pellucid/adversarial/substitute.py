@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from dataclasses import dataclass, field
 
 import torch
@@ -11,14 +10,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import batched, progress
-from ..model.classifier import Classifier, classifier
+from ..model.classifier import Classifier
 from ..model.run import Model, Passes, counted, device_of, run
 from ..objectives import Target
 from .attack.batches import over_batches
 from .attack.budgets import Norm
 from .attack.case import Case, as_outputs
-from .attack.decorator import check_budget, check_classes, check_pixels, name_of
+from .attack.decorator import check_budget, check_classes, check_pixels
 from .attack.diagnostics import tell
 from .attack.losses import cross_entropy, of_class
 from .attack.result import Attack
@@ -45,6 +45,7 @@ class Substitute(Attack):
         return float(self.success[mine].double().mean()) if mine.any() else float("nan")
 
 
+@verb(paper="Papernot et al. 2017, Practical black-box attacks against machine learning")
 def substitute(
     model: Model,
     images: Tensor,
@@ -95,8 +96,6 @@ def substitute(
     >>> result.backward, result.network.training
     (0, False)
     """
-    start = time.perf_counter()
-    model = classifier(model) or model
     bounds = check_pixels(model, images, None)
     check_pixels(model, seeds, None)
     check_budget(eps, norm, bounds, images[0].numel())
@@ -134,7 +133,6 @@ def substitute(
         ))  # fmt: skip
         advance(1)
     record = Call(
-        method="substitute",
         options={
             "rounds": rounds,
             "spread": spread,
@@ -145,9 +143,6 @@ def substitute(
             "seed": seed,
         },
         objective="away from the predicted class" if labels is None else "away from the label",
-        model=name_of(model),
-        paper="Papernot et al. 2017, Practical black-box attacks against machine learning",
-        seconds=time.perf_counter() - start,
         forward=passes.forward - sum(one.forward for one in own),
         backward=passes.backward - sum(one.backward for one in own),
     )

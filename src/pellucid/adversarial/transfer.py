@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -12,14 +11,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import UnknownName, nearest
-from ..methods.method import CATALOGUE, plain
+from ..methods.catalogue import of_kind
+from ..methods.options import to_record
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.batches import batched, progress
-from ..model.classifier import Classifier, classifier
-from ..model.run import Model, counted, device_of, run
+from ..model.classifier import Classifier, classifier, name_of
+from ..model.run import Model, device_of, run
 from ..objectives import Target
 from .attack.case import as_outputs
-from .attack.decorator import name_of
 from .attack.result import Attack
 
 if TYPE_CHECKING:
@@ -75,6 +75,7 @@ class Transfer(Result):
         return f"Transfer({'; '.join(rows)})"
 
 
+@verb(paper="Szegedy et al. 2014, Intriguing properties of neural networks")
 def transfer(
     models: Mapping[str, Model] | Sequence[Model],
     images: Tensor,
@@ -110,7 +111,7 @@ def transfer(
     >>> result.rates.shape
     torch.Size([2, 2])
     """
-    known = [name for name, entry in CATALOGUE.items() if entry.family == "adversarial"]
+    known = of_kind("attack")
     if method not in known:
         raise UnknownName(f"there is no attack {method!r}; {nearest(method, known)}")
     pairs = list(models.items()) if isinstance(models, Mapping) else [(name_of(m), m) for m in models]
@@ -118,8 +119,8 @@ def transfer(
         raise ValueError(f"got {len(pairs)} network, expected two or more to transfer between")
     if labels is None:
         raise ValueError("transfer needs the right classes: networks that disagree have no predicted class in common")
-    entry, start = CATALOGUE[method], time.perf_counter()
-    with counted() as passes, progress(len(pairs), "transfer", unit="network") as advance:
+    entry = known[method]
+    with progress(len(pairs), "transfer", unit="network") as advance:
         attacks = []
         for _, model in pairs:
             attacks.append(entry.function(model, _fitted(images, model), labels, seed=seed, **options))
@@ -137,13 +138,10 @@ def transfer(
                 rates[i, j] = fooled[both].double().mean()
     record = Call(
         method=f"transfer, {method}",
-        options={**{k: plain(v) for k, v in options.items()}, "seed": seed},
+        options={**{k: to_record(v) for k, v in options.items()}, "seed": seed},
         objective=attacks[0].call.objective,
         model=", ".join(name for name, _ in pairs),
         paper=entry.paper,
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     return Transfer(rates, counts, images.detach(), tuple(attacks), tuple(name for name, _ in pairs), record)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,14 +10,15 @@ from torch import Tensor
 
 from ..display.figures import grid
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import batched, progress
-from ..model.classifier import Classifier, classifier
-from ..model.run import Model, counted, device_of
+from ..model.classifier import Classifier
+from ..model.run import Model, device_of
 from ..objectives import Target
 from .attack.batches import over_batches
 from .attack.budgets import Norm, project, unit, within
 from .attack.case import Case
-from .attack.decorator import check_budget, check_classes, check_pixels, name_of
+from .attack.decorator import check_budget, check_classes, check_pixels
 from .attack.diagnostics import tell
 from .attack.losses import BY_NAME, Loss
 from .attack.result import Attack
@@ -36,6 +36,7 @@ class Universal(Attack):
         return grid([0.5 + 0.5 * change[0] / change.abs().max().clamp(min=1e-12)], ["one change for all"], columns=1)
 
 
+@verb(paper="Moosavi-Dezfooli, Fawzi, Fawzi & Frossard 2017, Universal adversarial perturbations")
 def universal(
     model: Model,
     images: Tensor,
@@ -87,8 +88,6 @@ def universal(
     >>> result.perturbation.shape
     torch.Size([1, 3, 96, 96])
     """
-    start = time.perf_counter()
-    model = classifier(model) or model
     low, high = check_pixels(model, images, bounds)
     check_budget(eps, norm, (low, high), images[0].numel())
     if epochs < 1:
@@ -108,7 +107,7 @@ def universal(
         aims = None if goal is None else goal[part].to(device)
         return Case(model, x, right[part].to(device), aims, low, high, seed, 0 * places, places, lambda _: None)
 
-    with counted() as passes, progress(epochs + 1, "universal", unit="epoch") as advance:
+    with progress(epochs + 1, "universal", unit="epoch") as advance:
         if (right < 0).any():
             _predict(case, right, images, device)
         for _ in range(epochs):
@@ -129,7 +128,6 @@ def universal(
         ))  # fmt: skip
         advance(1)
     record = Call(
-        method="universal",
         options={
             "eps": eps,
             "norm": norm,
@@ -140,11 +138,6 @@ def universal(
             "seed": seed,
         },
         objective="away from the label" if goal is None else "to the target",
-        model=name_of(model),
-        paper="Moosavi-Dezfooli, Fawzi, Fawzi & Frossard 2017, Universal adversarial perturbations",
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     names = model.labels if isinstance(model, Classifier) else ()
     return Universal(

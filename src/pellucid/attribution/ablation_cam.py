@@ -7,15 +7,19 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.run import Model, Trace, device_of, run
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
-@method(paper="Desai & Ramaswamy 2020, Ablation-CAM: visual explanations via gradient-free localization")
+@attribution(
+    paper="Desai & Ramaswamy 2020, Ablation-CAM: visual explanations via gradient-free localization",
+    gradient=False,
+    layer_map=True,
+)
 def ablation_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

@@ -8,15 +8,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.run import Model, Trace, device_of, gradient
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, last_spatial_layer, spatial
 
 
-@method(paper="Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, Learning deep features for discriminative localization")
+@attribution(
+    paper="Zhou, Khosla, Lapedriza, Oliva & Torralba 2016, Learning deep features for discriminative localization",
+    logits_only=True,
+    layer_map=True,
+)
 def cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

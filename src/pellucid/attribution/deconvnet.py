@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from ..rules import deconv
 from .ingredients.batched_gradients import per_image, reduce_channels
+from .ingredients.decorator import attribution
 
 
-@method(
+@attribution(
     paper="Zeiler & Fergus 2014, Visualizing and understanding convolutional networks",
     one_pass=True,
 )

@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.classifier import Classifier
 from ..model.run import Model, device_of
 from ..objectives import Bound
 from .ingredients.baselines import baseline_images
+from .ingredients.decorator import attribution
 from .ingredients.deeplift_multipliers import multipliers
 
 
-@method(
+@attribution(
     paper="Lundberg & Lee 2017, A unified approach to interpreting model predictions",
 )
 def deep_shap(

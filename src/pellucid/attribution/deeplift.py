@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.run import Model, device_of
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import values_of
+from .ingredients.decorator import attribution
 from .ingredients.deeplift_multipliers import multipliers
 
 
-@method(
+@attribution(
     paper="Shrikumar, Greenside & Kundaje 2017, Learning important features through propagating activation differences",
 )
 def deeplift(

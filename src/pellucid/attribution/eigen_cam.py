@@ -6,16 +6,22 @@ import torch
 from torch import Tensor
 
 from ..checks import nan_weights
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.classifier import network
 from ..model.run import Model, device_of, run
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
-@method(paper="Muhammad & Yeasin 2020, Eigen-CAM: class activation map using principal components", one_pass=True)
+@attribution(
+    paper="Muhammad & Yeasin 2020, Eigen-CAM: class activation map using principal components",
+    one_pass=True,
+    gradient=False,
+    objective=False,
+    layer_map=True,
+)
 def eigen_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None
 ) -> Attribution:

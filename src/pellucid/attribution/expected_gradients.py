@@ -6,16 +6,16 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.classifier import Classifier
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.batched_gradients import gradients_over
+from .ingredients.decorator import attribution
 from .ingredients.noise import uniform_noise
 
 
-@method(
+@attribution(
     paper="Erion, Janizek, Sturmfels, Lundberg & Lee 2021, Improving performance of deep learning models with "
     "axiomatic attribution priors and expected gradients",
 )

@@ -7,8 +7,10 @@ from torch import Tensor
 
 from ..display.figures import displayable
 from ..methods.result import Attribution
+from ..methods.verb import verb
 
 
+@verb(paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks")
 def grabcut(
     attribution: Attribution, *, foreground: float = 0.95, background: float = 0.30, rounds: int = 5, seed: int = 0
 ) -> Tensor:

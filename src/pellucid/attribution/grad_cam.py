@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, weighted_maps
 
 
-@method(
+@attribution(
     paper="Selvaraju, Cogswell, Das, Vedantam, Parikh & Batra 2017, Grad-CAM: visual explanations from deep "
     "networks via gradient-based localization",
     one_pass=True,
+    layer_map=True,
 )
 def grad_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, weighted_maps
 
 
-@method(
+@attribution(
     paper="Chattopadhay, Sarkar, Howlader & Balasubramanian 2018, Grad-CAM++: improved visual explanations for "
     "deep convolutional networks",
     one_pass=True,
+    layer_map=True,
 )
 def grad_cam_plus_plus(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None

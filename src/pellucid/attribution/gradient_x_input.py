@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import per_image
+from .ingredients.decorator import attribution
 
 
-@method(
+@attribution(
     paper="Shrikumar, Greenside, Shcherbina & Kundaje 2016, Not just a black box: learning important features "
     "through propagating activation differences",
     one_pass=True,

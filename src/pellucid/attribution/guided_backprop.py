@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from ..rules import guided
 from .ingredients.batched_gradients import per_image, reduce_channels
+from .ingredients.decorator import attribution
 
 
-@method(
+@attribution(
     paper="Springenberg, Dosovitskiy, Brox & Riedmiller 2015, Striving for simplicity: the all convolutional net",
     one_pass=True,
 )

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from ..rules import guided
 from .ingredients.batched_gradients import per_image
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, weighted_maps
 
 
-@method(
+@attribution(
     paper="Selvaraju, Cogswell, Das, Vedantam, Parikh & Batra 2017, Grad-CAM: visual explanations from deep "
     "networks via gradient-based localization",
     one_pass=True,
+    layer_map=True,
 )
 def guided_grad_cam(
     model: Model,

@@ -8,17 +8,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import gradients_over, of_rows, values_of
+from .ingredients.decorator import attribution
 
 MOST_STEPS = 20_000
 
 
-@method(paper="Sundararajan, Taly & Yan 2017, Axiomatic attribution for deep networks")
+@attribution(paper="Sundararajan, Taly & Yan 2017, Axiomatic attribution for deep networks")
 def integrated_gradients(
     model: Model,
     images: Tensor,

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.relevance import PRESETS as PRESETS
 from ..model.relevance import Named, bounds_of, relevance, rules_of
 from ..model.run import Model, device_of
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 
 
-@method(
+@attribution(
     paper="Bach, Binder, Montavon, Klauschen, Müller & Samek 2015, On pixel-wise explanations for non-linear "
     "classifier decisions by layer-wise relevance propagation",
     one_pass=True,

@@ -10,9 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..methods.verb import verb
 from ..model.backward.soft_minimum import soft_min, squared_distances
 
 
+@verb(
+    paper=(
+        "Kauffmann, Müller & Montavon 2020, Towards explaining anomalies: a deep Taylor decomposition of "
+        "one-class models"
+    )
+)
 def neuralize(estimator: Any, *, normalize: bool = False, beta: float | None = None) -> nn.Module:
     """A fitted one-class SVM, kernel density or k-means as an equivalent network.
 

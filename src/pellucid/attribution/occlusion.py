@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import scores_over
+from .ingredients.decorator import attribution
 
 Size = int | tuple[int, int]
 
 
-@method(paper="Zeiler & Fergus 2014, Visualizing and understanding convolutional networks")
+@attribution(paper="Zeiler & Fergus 2014, Visualizing and understanding convolutional networks", gradient=False)
 def occlusion(
     model: Model,
     images: Tensor,

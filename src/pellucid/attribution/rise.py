@@ -6,18 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import scores_over
+from .ingredients.decorator import attribution
 from .ingredients.noise import mixed
 
 BLOCK = 64  # masks at a time while they are added up
 
 
-@method(paper="Petsiuk, Das & Saenko 2018, RISE: randomized input sampling for explanation of black-box models")
+@attribution(
+    paper="Petsiuk, Das & Saenko 2018, RISE: randomized input sampling for explanation of black-box models",
+    gradient=False,
+)
 def rise(
     model: Model,
     images: Tensor,

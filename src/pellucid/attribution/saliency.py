@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.batched_gradients import per_image, reduce_channels
+from .ingredients.decorator import attribution
 
 
-@method(
+@attribution(
     paper="Simonyan, Vedaldi & Zisserman 2014, Deep inside convolutional networks: visualizing image "
     "classification models and saliency maps",
     one_pass=True,

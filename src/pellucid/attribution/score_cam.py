@@ -6,19 +6,21 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.run import Model, device_of, run
 from ..objectives import Bound
 from .ingredients.baselines import Baseline, baseline_images
 from .ingredients.batched_gradients import scores_over
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, from_layer, last_spatial_layer, spatial
 
 
-@method(
+@attribution(
     paper="Wang, Wang, Du, Yang, Zhang, Ding, Mardziel & Hu 2020, Score-CAM: score-weighted visual "
     "explanations for convolutional neural networks",
+    gradient=False,
+    layer_map=True,
 )
 def score_cam(
     model: Model,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
 from .ingredients.batched_gradients import gradients_over, of_rows, reduce_channels
+from .ingredients.decorator import attribution
 from .ingredients.noise import normal_noise
 
 FORMS = ("mean", "squared", "variance")
 
 
-@method(paper="Smilkov, Thorat, Kim, Viégas & Wattenberg 2017, SmoothGrad: removing noise by adding noise")
+@attribution(paper="Smilkov, Thorat, Kim, Viégas & Wattenberg 2017, SmoothGrad: removing noise by adding noise")
 def smoothgrad(
     model: Model,
     images: Tensor,

@@ -5,17 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..methods.method import method
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
+from .ingredients.decorator import attribution
 from .ingredients.layer_maps import Reshape, weighted_maps
 
 
-@method(
+@attribution(
     paper="Fu, Hu, Dong, Guo, Gao & Li 2020, Axiom-based Grad-CAM: towards accurate visualization and "
     "explanation of CNNs",
     one_pass=True,
+    layer_map=True,
 )
 def xgrad_cam(
     model: Model, images: Tensor, objective: Bound, *, layer: str | None = None, reshape: Reshape | None = None

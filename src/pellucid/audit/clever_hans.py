@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,12 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import UnknownName, check_network, nearest
-from ..methods.method import CATALOGUE, checked, plain
+from ..checks import UnknownName, nearest
+from ..methods.catalogue import of_kind
+from ..methods.options import checked, to_record
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import progress
-from ..model.classifier import Classifier, classifier, network
-from ..model.run import Model, counted
+from ..model.classifier import Classifier
+from ..model.run import Model
 from ..representation.sweeps.image_source import Images, Labels, Source, source_of
 from .relevance_clusters.clusters import (
     RESOLUTIONS,
@@ -39,6 +40,7 @@ PAPER = (
 )
 
 
+@verb(paper=PAPER)
 def clever_hans(
     model: Model,
     images: Images,
@@ -113,9 +115,6 @@ def clever_hans(
     >>> found.alarms, len(found.maps)
     ((), 40)
     """
-    start = time.perf_counter()
-    model = classifier(model) or model
-    check_network(network(model))
     tell = say or (lambda _: None)
     if transform not in ("places", "frequencies"):
         raise ValueError(f"transform is {transform!r}, expected 'places' or 'frequencies'")
@@ -131,32 +130,25 @@ def clever_hans(
     chosen = () if class_ is None else tuple(_index(model, c) for c in _several(class_))
     asked = Asked(model, method, given, size, chosen)
     explained = run_folder_in(images)
-    with counted() as passes:
-        if explained is not None:
-            if folder is not None or not (labels is None or labels == "folders"):
-                raise ValueError(
-                    f"{explained.path} has maps and true classes of its own: give no folder for maps, and no labels"
-                )
-            asked = replace(asked, options=options or {})  # those that were named
-            found, names, given = maps_in(asked, explained, labels is not None, tell)
-            files: tuple[str, ...] = explained.items
-        else:
-            source, classes = _with_classes(model, images, labels, chosen, tell)
-            found = maps_of(asked, source, classes, folder=folder, overwrite=overwrite, say=tell)
-            names, files = source.names, source.items if source.of_files else ()
+    if explained is not None:
+        if folder is not None or not (labels is None or labels == "folders"):
+            raise ValueError(
+                f"{explained.path} has maps and true classes of its own: give no folder for maps, and no labels"
+            )
+        asked = replace(asked, options=options or {})  # those that were named
+        found, names, given = maps_in(asked, explained, labels is not None, tell)
+        files: tuple[str, ...] = explained.items
+    else:
+        source, classes = _with_classes(model, images, labels, chosen, tell)
+        found = maps_of(asked, source, classes, folder=folder, overwrite=overwrite, say=tell)
+        names, files = source.names, source.items if source.of_files else ()
     maps = _compared(found.maps, transform)
     record = Call(
-        method="clever_hans",
         options={
-            "method": method, **{name: plain(value) for name, value in given.items()}, "size": size,
+            "method": method, **{name: to_record(value) for name, value in given.items()}, "size": size,
             "transform": transform, "clusters": cuts, "neighbors": neighbors, "smallest": smallest, "seed": seed,
         },
         objective="logit of the class",
-        model=model.name if isinstance(model, Classifier) else type(network(model) or model).__name__,
-        paper=PAPER,
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )  # fmt: skip
     ranked, audited, skipped, unit = _audit(
         model, found, maps, cuts, threshold, bool(chosen),
@@ -241,12 +233,12 @@ def _compared(maps: Tensor, transform: str) -> Array:
 
 
 def _options(method: str, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     if method not in known:
         raise UnknownName(f"there is no method {method!r}; {nearest(str(method), known)}")
     entry = known[method]
     options = {**({"rules": "EPSILON_PLUS"} if method == "lrp" else {}), **options}
-    given = checked(method, options, entry.options, entry.kinds)
+    given = checked(method, options, entry.options, entry.option_types)
     return {**({"seed": seed} if "seed" in entry.options else {}), **given}
 
 

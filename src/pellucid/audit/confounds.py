@@ -16,6 +16,7 @@ from ..display.figures import plain
 from ..files.images import Size, UnreadableImage
 from ..methods.result import Call
 from ..methods.tabular import Tabular
+from ..methods.verb import verb
 from ..model.batches import progress
 from .image_files.evaluation import Share, share
 from .image_files.file_traits import BYTES, file_traits
@@ -141,6 +142,7 @@ class Confounds(Tabular):
         return f"Confounds({len(self.called_out)} of {len(self.found)} traits called out)"
 
 
+@verb()
 def confounds(
     parts: Split,
     *,

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images
+from ..methods.verb import verb
 
 EPS = 1e-12
 
 
+@verb(
+    paper=(
+        "Frank, Eisenhofer, Schönherr, Fischer, Kolossa & Holz 2020, Leveraging frequency analysis for deep "
+        "fake image recognition"
+    )
+)
 def log_spectrum(images: Tensor, eps: float = EPS, *, shift: bool = False) -> Tensor:
     """The log of the amplitudes of a two-dimensional Fourier transform, for each channel.
 

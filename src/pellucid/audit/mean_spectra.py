@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,10 @@ from torch import Tensor
 
 from ..display.figures import plain as printable
 from ..files.images import Size
-from ..methods.method import plain
+from ..methods.options import to_record
 from ..methods.result import Call
 from ..methods.tabular import Tabular
+from ..methods.verb import verb
 from .image_files.pixels import Reading
 from .log_spectrum import EPS
 from .spectra.average_spectrum import AverageSpectrum, Images, average_spectrum
@@ -167,6 +167,7 @@ class MeanSpectra(Tabular):
         return f"MeanSpectra({shape}, {self.real.count} {self.names[0]}, {self.fake.count} {self.names[1]})"
 
 
+@verb(paper=PAPER)
 def mean_spectra(
     real: Images,
     fake: Images,
@@ -212,7 +213,6 @@ def mean_spectra(
     >>> found, found.difference.shape
     (MeanSpectra(3 x 96 x 96, 4 real, 4 fake), torch.Size([3, 96, 96]))
     """
-    start = time.perf_counter()
     reading = Reading(crop, resize, channels)
     folder = None if checkpoint is None else Path(checkpoint)
     sides: list[AverageSpectrum] = []
@@ -227,9 +227,10 @@ def mean_spectra(
         size = (one.mean.shape[1], one.mean.shape[2])
     options = {"eps": eps, "crop": crop, "resize": resize, "channels": channels}
     call = Call(
-        "mean_spectra", {name: plain(value) for name, value in options.items()}, "fake", "real", PAPER,
-        time.perf_counter() - start, 0, 0,
-    )  # fmt: skip
+        options={name: to_record(value) for name, value in options.items()},
+        objective="fake",
+        model="real",
+    )
     found = MeanSpectra(sides[0], sides[1], call=call)
     if found.failures:
         name, reason = found.failures[0]

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ..files.images import Size
 from ..methods.result import Attribution, Call
+from ..methods.verb import verb
 from .confounds import Confounds, confounds
 from .image_files.evaluation import Evaluation
 from .image_files.pixels import Reading
@@ -102,6 +103,7 @@ class SpectrumAudit:
         return f"{said} {self.confounds.verdict(share.value)}"
 
 
+@verb(paper=PAPER)
 def spectrum_audit(
     *folders: str | Path,
     train: int | None = None,

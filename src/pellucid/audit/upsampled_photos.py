@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..files.images import write_image
+from ..methods.verb import verb
 
 FOLDERS = {"nearest": "B_nearest", "bilinear": "C_bilinear", "transposed": "D_transposed"}
 PHOTOS = "A_photos"
 
 
+@verb()
 def upsampled_photos(
     folder: str | Path, ways: Sequence[str] = tuple(FOLDERS), *, size: int = 32, most: int | None = None
 ) -> Path:

@@ -211,12 +211,12 @@ def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of an attack, from --option name=value, --eps and --norm."""
     from ..adversarial import Attack as _  # noqa: F401 - fills the catalogue
     from ..checks import UnknownName, nearest
-    from ..methods.method import CATALOGUE
+    from ..methods.catalogue import CATALOGUE, of_kind
 
-    attacks = [name for name, entry in CATALOGUE.items() if entry.family == "adversarial"]
+    attacks = list(of_kind("attack"))
     if method not in attacks:
         raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks)}")
-    known, kinds = CATALOGUE[method].options, CATALOGUE[method].kinds
+    known, kinds = CATALOGUE[method].options, CATALOGUE[method].option_types
     options: dict[str, Any] = {}
     for name, value in (("eps", given["eps"]), ("norm", given["norm"])):
         if value is None:

@@ -63,13 +63,13 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     from ..audit import clever_hans
     from ..audit.relevance_clusters.clusters import THRESHOLD
     from ..audit.relevance_clusters.explain_run import run_folder_in
-    from ..methods.method import CATALOGUE
+    from ..methods.catalogue import of_kind
     from ..report.pages import audit_page, kept
 
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     _known(given["method"], known)
     entry = known[given["method"]]
-    options = values_of(entry.name, given["options"], entry.options, entry.kinds)
+    options = values_of(entry.name, given["options"], entry.options, entry.option_types)
     explained = run_folder_in(images)
     for name, idle in (("--run", given["run"]), ("--overwrite", given["overwrite"])):
         if explained is not None and idle:
@@ -153,12 +153,12 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     folder beside it: if it is stopped, however, the same command goes on where it was.
     """
     output, table = _places(given, images)
-    from ..methods.method import CATALOGUE
+    from ..methods.catalogue import of_kind
     from ..metrics import compare as job
     from ..metrics.compare import DEFAULTS
     from ..report.pages import compare_page, kept
 
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     names = list(known) if given["methods"] == "all" else names_in(given["methods"]) or list(DEFAULTS)
     for name in names:
         _known(name, known)

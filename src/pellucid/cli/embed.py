@@ -73,13 +73,13 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     check_output(output, "html", [Path(image) for image in images])
     if table.suffix.lower() not in (".csv", ".parquet"):
         raise click.BadParameter(f"{table} is no name for a table: let it end in .csv or .parquet")
-    from ..methods.method import CATALOGUE
+    from ..methods.catalogue import CATALOGUE
     from ..report.pages import embedding_page
 
     found = _features(context, images, given, output)
     entry = CATALOGUE[given["method"]]
     elsewhere = ("labels", "names", "images", "seed")
-    options = values_of(entry.name, given["options"], entry.options, entry.kinds, elsewhere, "perplexity=20")
+    options = values_of(entry.name, given["options"], entry.options, entry.option_types, elsewhere, "perplexity=20")
     place: Path = found.folder or given["run"] or output.with_suffix(".run")
     with computing(given), stopping(context, place):
         result = entry.function(found, given["dimensions"], seed=given["seed"], **options)

@@ -140,16 +140,16 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
 def _methods(text: str | None) -> list[str] | None:
     """The names in "a,b"; None for the usual ones."""
     if text == "all":
-        from ..methods.method import CATALOGUE
+        from ..methods.catalogue import of_kind
 
-        return [name for name, entry in CATALOGUE.items() if entry.family == "attribution"]
+        return list(of_kind("attribution"))
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options of methods from "method.name=value"."""
     from ..checks import UnknownName, nearest
-    from ..methods.method import CATALOGUE
+    from ..methods.catalogue import CATALOGUE
 
     options: dict[str, dict[str, Any]] = {}
     for text in texts:
@@ -161,7 +161,7 @@ def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise UnknownName(f"--option {text}: there is no method {name!r}; {nearest(name, CATALOGUE)}")
         entry = CATALOGUE[name]
         option = text.strip().removeprefix(f"{name}.")
-        options.setdefault(name, {}).update(values_of(name, [option], entry.options, entry.kinds))
+        options.setdefault(name, {}).update(values_of(name, [option], entry.options, entry.option_types))
     return options
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import runfolder, shapes
 from ..files.images import write_image
-from ..methods.method import CATALOGUE
+from ..methods.catalogue import of_kind
 from ..runfolder import RunFolder
 from ..zoo import load
 from .explain.job import DEFAULTS, Explained, explain
@@ -68,7 +68,7 @@ def demo(
             i = int(places[-1])  # the first ones are on the page already
             first, second = (shapes.CLASSES[k] for k in many.object_labels[i].tolist())
             keep(f"{first}-{kind}-{second}", many, i)
-    known = sorted(name for name, entry in CATALOGUE.items() if entry.family == "attribution")
+    known = sorted(of_kind("attribution"))
     names = [name for name in DEFAULTS if name in known]
     names += [name for name in known if name not in names]
     return explain(

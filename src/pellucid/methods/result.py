@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -26,16 +27,18 @@ class Call:
 
     method, options, objective, model: what was asked. paper: where the method comes from.
     seconds: time taken. forward, backward: images sent through the network each way.
+
+    A function under `@verb` gives what it alone knows; the rest is filled in for it.
     """
 
-    method: str
-    options: Mapping[str, Any]
-    objective: str
-    model: str
-    paper: str
-    seconds: float
-    forward: int
-    backward: int
+    method: str = ""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    objective: str = ""
+    model: str = ""
+    paper: str = ""
+    seconds: float = math.nan
+    forward: int = -1
+    backward: int = -1
 
     def __str__(self) -> str:
         options = "".join(f", {name}={value}" for name, value in self.options.items())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,13 @@ from torch import Tensor
 from .. import runfolder
 from ..attribution.ingredients.baselines import baseline_images
 from ..checks import UnknownName, nearest
-from ..methods.method import CATALOGUE, checked, plain
+from ..methods.catalogue import CATALOGUE, of_kind
+from ..methods.options import checked, to_record
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import progress
-from ..model.classifier import Classifier, network
-from ..model.run import Model, counted
+from ..model.classifier import Classifier
+from ..model.run import Model
 from ..objectives import as_objective, logit, probability
 from ..representation.sweeps.image_source import Images, Source, source_of
 from ..representation.sweeps.sweep import Say, read_ahead
@@ -59,6 +60,7 @@ class Race:
     seed: int
 
 
+@verb(kind="metric")
 def compare(
     model: Model,
     images: Images,
@@ -119,34 +121,27 @@ def compare(
     >>> found.mean("mass").shape, found.best("mass") in found.methods
     (torch.Size([2]), True)
     """
-    start, tell = time.perf_counter(), say or (lambda _: None)
+    tell = say or (lambda _: None)
     race = Race(model, _chosen(methods, options or {}, seed), objective, _measured(measures, masks),
                 _whole("steps", steps), _whole("samples", samples), _whole("around", around), seed)  # fmt: skip
     source = source_of(model, images, None)
     if source.images is not None:
         checked_input(model, source.images)
     inside = _masks(model, source, masks)
-    with counted() as passes:
-        if folder is None:
-            blocks = []
-            with progress(len(source), "compare") as advance:
-                for first in range(0, len(source), CHUNK):
-                    members = range(first, min(first + CHUNK, len(source)))
-                    blocks.append(_computed(race, source, inside, members))
-                    advance(len(members))
-        else:
-            blocks = _in_folder(race, source, inside, Path(folder), overwrite, tell)
+    if folder is None:
+        blocks = []
+        with progress(len(source), "compare") as advance:
+            for first in range(0, len(source), CHUNK):
+                members = range(first, min(first + CHUNK, len(source)))
+                blocks.append(_computed(race, source, inside, members))
+                advance(len(members))
+    else:
+        blocks = _in_folder(race, source, inside, Path(folder), overwrite, tell)
     rows = [row for block, _ in blocks for row in block]
     maps = [map_ for _, block in blocks for map_ in block]
     record = Call(
-        method="compare",
         options={"methods": tuple(race.methods), "steps": steps, "samples": samples, "around": around, "seed": seed},
         objective=str(as_objective(model, objective)),
-        model=model.name if isinstance(model, Classifier) else type(network(model) or model).__name__,
-        paper="",
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     return _gathered(race, rows, maps, record)
 
@@ -261,7 +256,7 @@ def _in_folder(
     race: Race, source: Source, masks: Mapping[int, Tensor], place: Path, overwrite: bool, say: Say
 ) -> list[Block]:
     options = {
-        "methods": {name: {o: plain(v) for o, v in given.items()} for name, given in race.methods.items()},
+        "methods": {name: {o: to_record(v) for o, v in given.items()} for name, given in race.methods.items()},
         "objective": str(as_objective(race.model, race.objective)),
         "measures": list(race.measures),
         "steps": race.steps,
@@ -327,7 +322,7 @@ def _gathered(race: Race, rows: list[Row], maps: list[dict[str, Tensor]], record
 
 
 def _chosen(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     names = list(dict.fromkeys([methods] if isinstance(methods, str) else methods))
     if not names:
         raise ValueError("no method was named: give at least one")
@@ -340,7 +335,7 @@ def _chosen(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], se
     for name in names:
         entry = known[name]
         shared = {"seed": seed} if "seed" in entry.options else {}
-        found[name] = {**shared, **checked(name, options.get(name, {}), entry.options, entry.kinds)}
+        found[name] = {**shared, **checked(name, options.get(name, {}), entry.options, entry.option_types)}
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +11,10 @@ from torch import Tensor
 from ..attribution.ingredients.baselines import Baseline, baseline_images
 from ..attribution.ingredients.batched_gradients import scores_over
 from ..display.figures import displayable
-from ..methods.method import plain
+from ..methods.options import to_record
 from ..methods.result import Attribution, Call, Result
-from ..model.run import Model, counted
+from ..methods.verb import verb
+from ..model.run import Model
 from ..objectives import probability
 from .inputs import asked, values_for
 
@@ -84,6 +84,7 @@ class Curves(Result):
         return f"Curves({self.kind}, {len(self.values)} images, mean area {float(self.area.mean()):.4g}, {self.call})"
 
 
+@verb(kind="metric", paper=PAPER)
 def deletion(
     model: Model,
     images: Tensor,
@@ -126,6 +127,7 @@ def deletion(
     return _curves("deletion", model, images, attribution, objective, steps, fill, seed)
 
 
+@verb(kind="metric", paper=PAPER)
 def insertion(
     model: Model,
     images: Tensor,
@@ -187,32 +189,25 @@ def _curves(
 ) -> Curves:
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps is {steps!r}, expected a whole number of at least 1")
-    start, images = time.perf_counter(), images.detach()
-    with counted() as passes:
-        model, bound = asked(model, images, probability(None) if objective is None else objective)
-        rank = ranks(values_for(images, attribution), seed)
-        cover = baseline_images(model, images, fill, seed)
-        pixels = images.shape[2] * images.shape[3]
-        counts = (torch.arange(steps + 1) * pixels / steps).round().long()
+    images = images.detach()
+    model, bound = asked(model, images, probability(None) if objective is None else objective)
+    rank = ranks(values_for(images, attribution), seed)
+    cover = baseline_images(model, images, fill, seed)
+    pixels = images.shape[2] * images.shape[3]
+    counts = (torch.arange(steps + 1) * pixels / steps).round().long()
 
-        def exchanged(rows: Tensor, count: Tensor) -> Tensor:
-            gone = rank[rows] < count.to(rank.device)[:, None, None]
-            if kind == "insertion":
-                gone = ~gone
-            return torch.where(gone[:, None], cover[rows], images[rows])
+    def exchanged(rows: Tensor, count: Tensor) -> Tensor:
+        gone = rank[rows] < count.to(rank.device)[:, None, None]
+        if kind == "insertion":
+            gone = ~gone
+        return torch.where(gone[:, None], cover[rows], images[rows])
 
-        values = scores_over(model, images, bound, steps + 1, lambda rows, k: exchanged(rows, counts[k]), kind)
+    values = scores_over(model, images, bound, steps + 1, lambda rows, k: exchanged(rows, counts[k]), kind)
     few = torch.arange(min(SHOWN, len(images)))
     frames = [exchanged(few, torch.full((len(few),), round(share * pixels))) for share in FRAMES]
     made = attribution.call if isinstance(attribution, Attribution) else None
     record = Call(
-        method=kind,
-        options={"of": made.method if made else "values", "steps": steps, "fill": plain(fill), "seed": seed},
+        options={"of": made.method if made else "values", "steps": steps, "fill": to_record(fill), "seed": seed},
         objective=str(bound),
-        model=getattr(model, "name", type(model).__name__),
-        paper=PAPER,
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     return Curves(kind, counts.double() / pixels, values, images, torch.stack(frames, 1), record)

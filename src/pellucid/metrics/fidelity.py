@@ -13,6 +13,7 @@ from ..attribution.ingredients.baselines import Baseline, baseline_images
 from ..attribution.ingredients.batched_gradients import scores_over, values_of
 from ..attribution.ingredients.noise import mixed, normal_noise
 from ..methods.result import Attribution
+from ..methods.verb import verb
 from ..model.run import Model
 from ..objectives import Bound
 from .inputs import asked, values_for
@@ -20,6 +21,10 @@ from .inputs import asked, values_for
 Perturbation = Literal["square", "noise"] | Callable[[Tensor, torch.Generator], Tensor]
 
 
+@verb(
+    kind="metric",
+    paper=("Yeh, Hsieh, Suggala, Inouye & Ravikumar 2019, On the (in)fidelity and sensitivity of explanations"),
+)
 def infidelity(
     model: Model,
     images: Tensor,
@@ -160,6 +165,7 @@ class Changes:
         return (error / _nonzero(done.square().mean(1)) if relative else error).float()
 
 
+@verb(kind="metric", paper="Sundararajan, Taly & Yan 2017, Axiomatic attribution for deep networks")
 def completeness(
     model: Model,
     images: Tensor,

@@ -8,12 +8,11 @@ import torch
 from torch import Tensor
 
 from ..checks import check_images, check_network
-from ..methods.method import resolve
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.classifier import Classifier, classifier, network
 from ..model.run import Model, device_of, run
-from ..objectives import Bound, as_objective, logit
+from ..objectives import Bound, as_objective, logit, resolve
 
 
 def checked(model: Model, images: Tensor) -> Model:

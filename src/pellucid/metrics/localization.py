@@ -15,8 +15,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..methods.result import Attribution
+from ..methods.verb import verb
 
 
+@verb(
+    kind="metric",
+    paper=(
+        "Arras, Osman & Samek 2022, CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural "
+        "network explanations"
+    ),
+)
 def mass_accuracy(attribution: Attribution | Tensor, masks: Tensor) -> Tensor:
     """The share of the positive relevance that lies inside the mask.
 
@@ -46,6 +54,13 @@ def mass_accuracy(attribution: Attribution | Tensor, masks: Tensor) -> Tensor:
     return share.float()
 
 
+@verb(
+    kind="metric",
+    paper=(
+        "Arras, Osman & Samek 2022, CLEVR-XAI: a benchmark dataset for the ground truth evaluation of neural "
+        "network explanations"
+    ),
+)
 def rank_accuracy(attribution: Attribution | Tensor, masks: Tensor) -> Tensor:
     """The share of the K most relevant pixels that lie inside the mask, where K is the size of the mask.
 
@@ -79,6 +94,10 @@ def rank_accuracy(attribution: Attribution | Tensor, masks: Tensor) -> Tensor:
     return torch.where((relevance.amax(1) > 0) & (size > 0), hits / size.clamp(min=1), 0).float()
 
 
+@verb(
+    kind="metric",
+    paper=("Zhang, Bargal, Lin, Brandt, Shen & Sclaroff 2018, Top-down neural attention by excitation backprop"),
+)
 def pointing_game(attribution: Attribution | Tensor, masks: Tensor, *, tolerance: float = 0) -> Tensor:
     """Whether the most relevant pixel lies inside the mask, or near it.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,11 +14,12 @@ from ..attribution.ingredients.noise import mixed
 from ..checks import UnknownName, nearest
 from ..display.colors import colorize
 from ..display.figures import displayable
-from ..methods.method import plain
+from ..methods.options import to_record
 from ..methods.result import Attribution, Call, Result
+from ..methods.verb import verb
 from ..model.batches import progress
-from ..model.classifier import Classifier, network
-from ..model.run import Model, counted
+from ..model.classifier import network
+from ..model.run import Model
 from .inputs import settled
 from .sensitivity import Explains, explainer
 from .similarity import Similarity, alike
@@ -92,6 +92,7 @@ class Randomization(Result):
         return f"Randomization({len(self.layers)} layers, {self.order}, {self.similarity} {last:.2f} at the end)"
 
 
+@verb(kind="metric", paper=PAPER)
 def randomization(
     model: Model,
     images: Tensor,
@@ -142,39 +143,33 @@ def randomization(
     """
     if order not in ("cascading", "independent"):
         raise ValueError(f"order is {order!r}, expected 'cascading' or 'independent'")
-    start = time.perf_counter()
     net = network(model)
     if net is None or not isinstance(model, nn.Module):
         raise TypeError(f"a {type(model).__name__} has no weights to randomize: wrap it in a torch.nn.Module")
     explain = explainer(method, seed, options)
     chosen = _layers(net, layers)
-    with counted() as passes:
-        target = settled(model, images, objective)
-        own = _values(explain(model, images, target))
-        alike(own, own, similarity, absolute)
-        scores, maps = [], [own[:SHOWN].sum(1, keepdim=True)]
-        with progress(len(chosen), "randomization", unit="layer") as advance:
-            for changed in _changed(model, chosen, order, seed):
-                found = _values(_explained(explain, changed, images, target, own))
-                scores.append(alike(own, found, similarity, absolute))
-                maps.append(found[:SHOWN].sum(1, keepdim=True))
-                advance(1)
+    target = settled(model, images, objective)
+    own = _values(explain(model, images, target))
+    alike(own, own, similarity, absolute)
+    scores, maps = [], [own[:SHOWN].sum(1, keepdim=True)]
+    with progress(len(chosen), "randomization", unit="layer") as advance:
+        for changed in _changed(model, chosen, order, seed):
+            found = _values(_explained(explain, changed, images, target, own))
+            scores.append(alike(own, found, similarity, absolute))
+            maps.append(found[:SHOWN].sum(1, keepdim=True))
+            advance(1)
     record = Call(
         method=f"randomization of {method if isinstance(method, str) else getattr(method, '__name__', 'a function')}",
         options={"order": order, "similarity": similarity, "absolute": absolute, "seed": seed}
-        | {name: plain(value) for name, value in options.items()},
+        | {name: to_record(value) for name, value in options.items()},
         objective=str(target),
-        model=model.name if isinstance(model, Classifier) else type(net).__name__,
-        paper=PAPER,
-        seconds=time.perf_counter() - start,
-        forward=passes.forward,
-        backward=passes.backward,
     )
     return Randomization(
         tuple(chosen), torch.stack(scores, 1), order, similarity, torch.stack(maps, 1), images.detach(), record
     )
 
 
+@verb(kind="metric", paper=PAPER)
 def label_randomization(
     model: Model,
     other: Model,

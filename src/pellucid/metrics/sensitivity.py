@@ -10,8 +10,9 @@ from torch import Tensor
 
 from ..attribution.ingredients.noise import uniform_noise
 from ..checks import UnknownName, nearest
-from ..methods.method import CATALOGUE
+from ..methods.catalogue import of_kind
 from ..methods.result import Attribution
+from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import Classifier
 from ..model.run import Model
@@ -20,6 +21,10 @@ from .inputs import settled
 Explains = Callable[..., Attribution | Tensor]
 
 
+@verb(
+    kind="metric",
+    paper=("Yeh, Hsieh, Suggala, Inouye & Ravikumar 2019, On the (in)fidelity and sensitivity of explanations"),
+)
 def sensitivity_max(
     model: Model,
     images: Tensor,
@@ -93,7 +98,7 @@ def explainer(method: str | Explains, seed: int, options: dict[str, Any]) -> Exp
     """
     if callable(method):
         return lambda model, images, objective: method(model, images, objective, **options)
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     if method not in known:
         raise UnknownName(f"there is no method {method!r}; {nearest(str(method), known)}")
     entry = known[method]

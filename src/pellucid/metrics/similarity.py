@@ -9,10 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..display.colors import smooth
+from ..methods.verb import verb
 
 Similarity = Literal["spearman", "ssim"]
 
 
+@verb(kind="metric")
 def spearman(one: Tensor, other: Tensor) -> Tensor:
     """The correlation of the ranks of two maps' values; ties share the mean of their ranks.
 
@@ -31,6 +33,13 @@ def spearman(one: Tensor, other: Tensor) -> Tensor:
     return torch.where(size > 0, (a * b).sum(1) / torch.where(size > 0, size, 1), 0).float()
 
 
+@verb(
+    kind="metric",
+    paper=(
+        "Wang, Bovik, Sheikh & Simoncelli 2004, Image quality assessment: from error visibility to structural "
+        "similarity"
+    ),
+)
 def ssim(one: Tensor, other: Tensor, *, sigma: float = 1.5) -> Tensor:
     """The structural similarity of two maps, each brought to [0, 1] before.
 

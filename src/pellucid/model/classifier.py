@@ -271,6 +271,12 @@ def classifier(model: Callable[[Tensor], Any]) -> Classifier | None:
     return next((inner for inner in _unwrapped(model) if isinstance(inner, Classifier)), None)
 
 
+def name_of(model: Callable[[Tensor], Any]) -> str:
+    """What to call a model in titles and records."""
+    net = network(model)
+    return model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
+
+
 def normalized(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     """Images as the network behind `network(model)` takes them: normalized by every Classifier on the way."""
     for inner in _unwrapped(model):

@@ -17,4 +17,5 @@ from .layers import channel as channel
 from .layers import direction as direction
 from .layers import layer as layer
 from .layers import neuron as neuron
+from .resolve import resolve as resolve
 from .shorthand import as_objective as as_objective

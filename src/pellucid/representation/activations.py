@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -10,14 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import check_images, check_network
+from ..checks import check_images
 from ..display import figures
 from ..display.colors import colorize
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.batches import batched
-from ..model.classifier import Classifier, classifier, network
-from ..model.run import Model, counted, device_of, run
+from ..model.classifier import Classifier
+from ..model.run import Model, device_of, run
 from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
 from .sweeps.measures import kept_number
 
@@ -82,6 +82,7 @@ class Activations(Result):
         return f"Activations({self.layer}: {' x '.join(map(str, self.values.shape))})"
 
 
+@verb()
 def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[int] | None = None) -> Activations:
     """What each channel of a layer says of an image, place by place.
 
@@ -103,10 +104,6 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
     >>> pellucid.activations(model, scenes.images, "features.1")
     Activations(features.1: 1 x 24 x 48 x 48)
     """
-    start = time.perf_counter()
-    model = classifier(model) or model
-    net = network(model)
-    check_network(net)
     if isinstance(model, Classifier):
         check_images(images, channels=model.preprocessing.channels, pixels=True)
     else:
@@ -126,10 +123,9 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
                 raise ValueError(f"layer {layer!r} has {count} channels, counted from 0; there is no channel {channel}")
         parts.append(kept_number(maps if channels is None else maps[:, list(channels)]))
 
-    with counted() as passes, torch.no_grad():
+    with torch.no_grad():
         batched(step, len(images), like=images, label="activations", device=device_of(model))
     values = torch.cat(parts)
     chosen = tuple(range(values.shape[1])) if channels is None else tuple(int(channel) for channel in channels)
-    name = model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
-    call = Call("activations", {"layer": layer}, layer, name, "", time.perf_counter() - start, passes.forward, 0)
+    call = Call(options={"layer": layer}, objective=layer)
     return Activations(values, chosen, images.detach(), layer, call)

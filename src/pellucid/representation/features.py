@@ -14,6 +14,7 @@ from ..checks import UnknownName, nearest
 from ..display import figures
 from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.layers import layers as listed
 from ..model.run import Model
@@ -178,6 +179,7 @@ class Features(Result):
         return f"Features({shapes}{left_out}, {self.call})"
 
 
+@verb()
 def features(
     model: Model,
     images: Images,

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor, nn
 
 from ..methods.result import Call, Result
-from ..model.classifier import Classifier, classifier, network
+from ..methods.verb import verb
+from ..model.classifier import Classifier, network
 from ..model.run import Model
 from ..model.run import layer as find_layer
 from .sweeps.contact_sheet import sheet, sheet_figure
@@ -91,6 +92,7 @@ class Filters(Result):
         return f"Filters({self.layer}: {' x '.join(map(str, self.values.shape))})"
 
 
+@verb()
 def filters(model: Model, layer: str | None = None, *, channels: Sequence[int] | None = None) -> Filters:
     """The weights of a layer: what its channels look for in the layer below.
 
@@ -113,7 +115,6 @@ def filters(model: Model, layer: str | None = None, *, channels: Sequence[int] |
     >>> pellucid.filters(pellucid.load("shapes"))
     Filters(features.0.conv: 16 x 3 x 3 x 3)
     """
-    model = classifier(model) or model
     net = network(model)
     if net is None:
         raise ValueError(f"a {type(model).__name__} has no layers with weights: wrap it in a torch.nn.Module")
@@ -143,8 +144,7 @@ def filters(model: Model, layer: str | None = None, *, channels: Sequence[int] |
             )
     if not chosen:
         raise ValueError("no channel was named: leave channels out for all")
-    title = model.name if isinstance(model, Classifier) else type(net).__name__
-    call = Call("filters", {"layer": name}, name, title, "", 0.0, 0, 0)
+    call = Call(options={"layer": name}, objective=name)
     return Filters(values[chosen].clone(), tuple(chosen), name, call)
 
 

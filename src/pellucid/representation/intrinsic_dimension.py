@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -17,6 +16,7 @@ from torch import Tensor
 from ..checks import nearest
 from ..display.figures import plain
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.batches import progress
 from .features import Features
 from .projections.dimension_estimates import graph, mle, twonn
@@ -130,6 +130,7 @@ class IntrinsicDimension(Result):
         return f"IntrinsicDimension({self})"
 
 
+@verb()
 def intrinsic_dimension(
     features: Features | Tensor | Array,
     method: Name = "graph",
@@ -182,7 +183,6 @@ def intrinsic_dimension(
     >>> 1.8 < found.dimension < 2.2
     True
     """
-    start = time.perf_counter()
     if method not in get_args(Name):
         raise ValueError(f"there is no method {method!r}; {nearest(str(method), get_args(Name))}")
     if metric not in get_args(Metric):
@@ -224,14 +224,10 @@ def intrinsic_dimension(
             stacklevel=2,
         )
     record = Call(
-        method="intrinsic_dimension",
         options={"method": method, "k": tuple(ks), "metric": metric, "subsets": subsets, "level": level, "seed": seed},
         objective=given.layer or "points",
         model=given.model or "an array",
         paper=PAPERS[method],
-        seconds=time.perf_counter() - start,
-        forward=0,
-        backward=0,
     )
     columns = [torch.from_numpy(np.ascontiguousarray(column)) for column in (*found.T[:2], shares)]
     return IntrinsicDimension(

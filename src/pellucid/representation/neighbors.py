@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from ..display import figures
 from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.batches import progress
 from .features import Features
 
@@ -152,6 +152,7 @@ class Neighbors(Result):
         return f"Neighbors({' x '.join(map(str, self.indices.shape))}, {self.metric}, {self.call})"
 
 
+@verb()
 def neighbors(
     points: Features | Tensor | Any,
     queries: Features | Tensor | Any = None,
@@ -185,7 +186,6 @@ def neighbors(
     >>> neighbors(points, [0], k=2, itself=False).indices
     tensor([[1, 2]])
     """
-    start = time.perf_counter()
     for name, value, kinds in (("metric", metric, Metric), ("engine", engine, Engine)):
         if value not in get_args(kinds):
             raise ValueError(f"{name} is {value!r}, expected {' or '.join(map(repr, get_args(kinds)))}")
@@ -208,7 +208,7 @@ def neighbors(
     about = features.call.model if features is not None and features.call is not None else "points"
     layer = features.layers[0] if features is not None else f"{base.shape[1]} numbers"
     options = {"k": k, "metric": metric, "itself": itself, "engine": engine}
-    call = Call("neighbors", options, layer, about, "", time.perf_counter() - start, 0, 0)
+    call = Call(options=options, objective=layer, model=about)
     return Neighbors(indices, distances, metric, rows, features, asked, call)
 
 

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
 from ..checks import check_network
+from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.backward import tables
 from ..model.backward.tables import both, named
@@ -80,6 +81,7 @@ class Fields:
         return top, left, bottom, right
 
 
+@verb()
 def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: int = 3) -> Fields:
     """The pixels that each place of a layer can depend on.
 

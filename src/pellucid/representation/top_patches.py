@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ..display import figures
 from ..files.tables import TABLES, write_table
-from ..methods.method import CATALOGUE, Method, options_checked
 from ..methods.result import Call, Result
+from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.relevance import Named
 from ..model.run import Model
@@ -238,7 +238,7 @@ def extremes(*layers: str, by: By = "activation", each: int = 1) -> Measure:
     return Measure(name, reads=wanted, at=at) if by == "activation" else Measure(name, rows, back=wanted)
 
 
-@options_checked
+@verb(paper="; ".join(PAPERS.values()))
 def top_patches(
     model: Model,
     images: Images,
@@ -302,16 +302,6 @@ def top_patches(
     text = "each image's predicted class" if objective is None else str(objective)
     call = record("top_patches", model, swept, options, f"{layer}" if by == "activation" else text, PAPERS[by])
     return patches_of(swept, model, layer, channels=channels, k=k, by=by, call=call)
-
-
-CATALOGUE["top_patches"] = Method(
-    "top_patches",
-    "representation",
-    (top_patches.__doc__ or "").partition("\n")[0],
-    "; ".join(PAPERS.values()),
-    top_patches,
-    one_pass=False,
-)
 
 
 def patches_of(

@@ -13,7 +13,7 @@ from ..checks import check_images
 from ..model.classifier import Classifier
 from ..model.run import Model
 from ..objectives import layer as whole_layer
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
 from .ascent.plan import Plan
 from .ascent.problem import pose, solve
@@ -23,7 +23,7 @@ from .ingredients.parametrizations import Pixels
 from .ingredients.transforms import jitter
 
 
-@verb(paper="Mordvintsev, Olah & Tyka 2015, Inceptionism: going deeper into neural networks")
+@synthesis(paper="Mordvintsev, Olah & Tyka 2015, Inceptionism: going deeper into neural networks")
 def dream(
     model: Model,
     images: Tensor,

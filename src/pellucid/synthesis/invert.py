@@ -13,7 +13,7 @@ from ..checks import check_images
 from ..model.classifier import Classifier
 from ..model.run import Model, run
 from ..model.run import layer as find
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, mean_color, pose, solve
 from .ascent.result import Synthesis
@@ -24,7 +24,7 @@ from .ingredients.penalties import Penalty, lp, total_variation
 from .ingredients.transforms import Edit
 
 
-@verb(paper="Mahendran & Vedaldi 2015, Understanding deep image representations by inverting them")
+@synthesis(paper="Mahendran & Vedaldi 2015, Understanding deep image representations by inverting them")
 def invert(
     model: Model,
     images: Tensor,

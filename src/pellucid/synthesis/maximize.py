@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..model.run import Model
 from ..objectives.algebra import Objective
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
@@ -17,7 +17,7 @@ from .ingredients.canvas import Parametrization
 from .ingredients.transforms import Edit, robust
 
 
-@verb(
+@synthesis(
     paper="Erhan, Bengio, Courville & Vincent 2009, Visualizing higher-layer features of a deep network; Simonyan, "
     "Vedaldi & Zisserman 2014, Deep inside convolutional networks"
 )

@@ -13,7 +13,7 @@ from ..checks import check_images
 from ..model.batches import batched
 from ..model.classifier import Classifier
 from ..model.run import Model, device_of, run
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
 from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
@@ -27,7 +27,7 @@ AXES = 50  # principal axes that activations are reduced to before they are clus
 NEAREST = 15  # images of a cluster whose mean a facet begins with
 
 
-@verb(paper="Nguyen, Yosinski & Clune 2016, Multifaceted feature visualization")
+@synthesis(paper="Nguyen, Yosinski & Clune 2016, Multifaceted feature visualization")
 def multifaceted(
     model: Model,
     images: Tensor,

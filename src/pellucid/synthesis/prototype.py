@@ -7,9 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ..methods.verb import verb
 from .ingredients.penalties import Penalty
 
 
+@verb(paper=("Montavon, Samek & Müller 2018, Methods for interpreting and understanding deep neural networks"))
 def prototype(
     w: Tensor | Sequence[float],
     penalty: Penalty,

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import time
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import check_images
 from ..methods.result import Call
+from ..methods.verb import verb
 from ..model.batches import progress
 from .ascent.result import Synthesis
 
 AT_ONCE = 64  # pixels filled together: none lies in the window of another
 
 
+@verb(paper="Efros & Leung 1999, Texture synthesis by non-parametric sampling")
 def quilt(
     sample: Tensor,
     *,
@@ -53,7 +53,6 @@ def quilt(
     >>> quilt(stripes, size=8, window=5).images[0, 0, 0].diff().abs().unique()
     tensor([1.])
     """
-    start = time.perf_counter()
     check_images(sample)
     if len(sample) != 1:
         raise ValueError(f"quilt takes one sample, got {len(sample)}")
@@ -82,10 +81,7 @@ def quilt(
     known = (y >= 0).to(sample.device)
     image = torch.where(known, image, sample.mean((2, 3), keepdim=True))
     options = {"size": (height, width), "window": window, "tolerance": tolerance, "sigma": sigma, "seed": seed}
-    call = Call(
-        "quilt", options, f"a sample of {sample.shape[2]} x {sample.shape[3]}", "no network",
-        "Efros & Leung 1999, Texture synthesis by non-parametric sampling", time.perf_counter() - start, 0, 0,
-    )  # fmt: skip
+    call = Call(options=options, objective=f"a sample of {sample.shape[2]} x {sample.shape[3]}", model="no network")
     steps = int(known.sum())
     return Synthesis(image, titles=("quilt",), steps=steps, seed=seed, interrupted=interrupted, call=call)
 

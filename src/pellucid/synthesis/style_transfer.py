@@ -14,7 +14,7 @@ from ..model.classifier import Classifier
 from ..model.run import Model
 from ..objectives.algebra import Objective
 from .ascent import layers_by_scale
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STARTS, STEPS, check_climb, pose, solve
 from .ascent.result import Synthesis
@@ -26,7 +26,7 @@ from .ingredients.penalties import total_variation
 _YIQ = ((0.299, 0.587, 0.114), (0.596, -0.274, -0.322), (0.211, -0.523, 0.312))
 
 
-@verb(paper="Gatys, Ecker & Bethge 2016, Image style transfer using convolutional neural networks")
+@synthesis(paper="Gatys, Ecker & Bethge 2016, Image style transfer using convolutional neural networks")
 def style_transfer(
     model: Model,
     image: Tensor,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..checks import check_images
 from ..model.classifier import Classifier
 from ..model.run import Model, run
-from .ascent.decorator import verb
+from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import style_layers
 from .ascent.plan import OptimizerSpec, Plan
 from .ascent.problem import STEPS, check_climb, pose, solve
@@ -25,7 +25,7 @@ from .ingredients.transforms import Edit, jitter
 MARGIN = 8  # pixels that are made around the texture
 
 
-@verb(paper="Gatys, Ecker & Bethge 2015, Texture synthesis using convolutional neural networks")
+@synthesis(paper="Gatys, Ecker & Bethge 2015, Texture synthesis using convolutional neural networks")
 def texture(
     model: Model,
     sample: Tensor,

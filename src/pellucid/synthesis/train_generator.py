@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..checks import check_network
+from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
 from ..model.settings import current
@@ -19,6 +20,7 @@ from .training.training import Photos, Squares, descend, read_checkpoint, write_
 
 
 @torch.inference_mode(False)
+@verb(paper="Dosovitskiy & Brox 2016, Generating images with perceptual similarity metrics")
 def train_generator(
     photos: Photos,
     *,

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import check_images, check_network
+from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
 from .ascent import layers_by_scale
@@ -21,6 +22,7 @@ from .training.training import Photos, Squares, descend, read_checkpoint, write_
 
 
 @torch.inference_mode(False)
+@verb(paper=("Johnson, Alahi & Fei-Fei 2016, Perceptual losses for real-time style transfer and super-resolution"))
 def train_style(
     model: Model,
     photos: Photos,

@@ -343,7 +343,7 @@ def test_after_an_error_all_is_as_before():
             raise RuntimeError("broken")
 
     net, x = Broken(), image(2, 3, 6, 6)
-    with pytest.raises(pellucid.model.run.__globals__["ModelError"], match="broken"):
+    with pytest.raises(pellucid.run.__globals__["ModelError"], match="broken"):
         explain(net, x)
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
     assert torch.overrides._get_current_function_mode() is None and torch.is_grad_enabled()

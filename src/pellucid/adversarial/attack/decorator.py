@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
-import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from ...checks import check_images, check_network
-from ...methods.method import CATALOGUE, Method, checked, plain
+from ...methods.catalogue import Traits
+from ...methods.options import to_record
 from ...methods.result import Call
-from ...model.classifier import Classifier, classifier, network
-from ...model.run import Model, counted
+from ...methods.verb import made
+from ...model.classifier import Classifier, network
+from ...model.run import Model
 from ...objectives import Target, as_classes
 from .batches import over_batches
 from .diagnostics import tell, warn
@@ -47,14 +46,16 @@ SEED = inspect.Parameter("seed", KEYWORD, default=0, annotation="int")
 def attack(
     *,
     paper: str,
-    target: str = "optional",
+    target: Literal["optional", "required", "never"] = "optional",
     from_images: Callable[[Mapping[str, Any]], bool] = lambda _: False,
     views: bool = False,
+    gradient: bool = True,
+    steps_in_pixels: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Attack]]:
     """Make a plain function an attack.
 
     The function is written as `f(case, *, options...)` and returns n x C x H x W images for those of the case, all
-    of which are seen rightly before. It need not round, count or report. What users call is
+    of which are correctly classified before. It need not round, count or report. What users call is
     `f(model, images, labels=None, *, target=None, options..., bounds=None, seed=0, folder=None)`: it checks, cuts the
     images into batches, leaves out what is misclassified, holds the budget exactly where there is an option `eps`,
     looks at what the network makes of the images found, keeps that if there is a folder, and records the call in an
@@ -66,25 +67,20 @@ def attack(
         from_images: tells from the options whether the attack begins with a gradient at the images themselves;
             the pass that predicts their classes then serves for it.
         views: whether there is an option `views`: all passes of the attack then are through these.
+        gradient: it takes gradients of the network.
+        steps_in_pixels: the lengths of its steps are in pixels: it depends on the scale of the images.
     """
 
-    def register(function: Callable[..., Tensor]) -> Callable[..., Attack]:
+    def decorate(function: Callable[..., Tensor]) -> Callable[..., Attack]:
         name = function.__name__
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is KEYWORD]
-        aim, look = [] if target == "never" else [TARGET], [VIEWS] if views else []
-        extra = [*aim, *own, *look, BOUNDS, SEED, FOLDER]
-        defaults = {p.name: p.default for p in extra}
+        extra = [*([] if target == "never" else [TARGET]), *own, *([VIEWS] if views else []), BOUNDS, SEED, FOLDER]
         known = {**COMMON, **inspect.get_annotations(function, eval_str=True)}
-        kinds = {option: known[option] for option in defaults}
+        types = {p.name: known[p.name] for p in extra}
 
-        @functools.wraps(function)
-        def call(model: Model, images: Tensor, labels: Target = None, **given: Any) -> Attack:
-            given = {k: torch.as_tensor(v) if isinstance(v, np.ndarray) else v for k, v in given.items()}
-            options = {**defaults, **checked(name, given, defaults, kinds)}
+        def body(model: Model, images: Tensor, labels: Target, **options: Any) -> Attack:
             if target == "required" and options["target"] is None:
                 raise TypeError(f"{name} needs a target: the class, by index or label, to be taken for")
-            start = time.perf_counter()
-            model = classifier(model) or model
             bounds = check_pixels(model, images, options["bounds"])
             if "eps" in options:
                 check_budget(options["eps"], options.get("norm", "linf"), bounds, images[0].numel())
@@ -99,9 +95,9 @@ def attack(
                     keep=from_images(options) and seen is None, name=name.replace("_", " "), views=seen,
                 )  # fmt: skip
 
-            if options.get("folder") is None:
-                with counted() as passes:
-                    fields = over(slice(None))
+            passes = None
+            if options["folder"] is None:
+                fields = over(slice(None))
             else:
                 kept = {**chosen, "bounds": list(bounds), **({"views": asdict(seen)} if seen else {})}
                 fields, passes = in_folder(
@@ -109,27 +105,32 @@ def attack(
                 )
             fields = tell(fields)
             record = Call(
-                method=name,
-                options={key: plain(options[key]) for key in defaults if _told(key, options[key])},
+                options={option: to_record(value) for option, value in options.items() if _recorded(option, value)},
                 objective=_aim(model, labels, fields["targets"]),
-                model=name_of(model),
-                paper=paper,
-                seconds=time.perf_counter() - start,
-                forward=passes.forward,
-                backward=passes.backward,
             )
+            if passes is not None:  # of the former runs in the folder too
+                record = replace(record, forward=passes.forward, backward=passes.backward)
             names = model.labels if isinstance(model, Classifier) else ()
             return Attack(originals=images.detach(), names=names, call=record, **fields)
 
-        call.__signature__ = inspect.Signature([*FIRST, *extra], return_annotation="Attack")  # type: ignore[attr-defined]
+        defaults = {p.name: p.default for p in extra}
+        call = made(
+            body,
+            of=function,
+            kind="attack",
+            paper=paper,
+            traits=Traits(
+                gradient=gradient, target=target, from_images=from_images(defaults), steps_in_pixels=steps_in_pixels
+            ),
+            signature=inspect.Signature([*FIRST, *extra], return_annotation="Attack"),
+            types=types,
+        )
         # The options that all attacks share are nowhere in the function itself.
-        call.__annotations__ = {**kinds, "return": Attack}
-        del call.__wrapped__
-        summary = (inspect.getdoc(function) or "").partition("\n")[0]
-        CATALOGUE[name] = Method(name, "adversarial", summary, paper, call, one_pass=False)
+        call.__annotations__ = {**types, "return": Attack}
+        del call.__wrapped__  # type: ignore[attr-defined]
         return call
 
-    return register
+    return decorate
 
 
 def check_pixels(model: Model, images: Tensor, bounds: tuple[float, float] | None) -> tuple[float, float]:
@@ -179,13 +180,7 @@ def check_classes(model: Model, labels: Target, target: Target, count: int) -> t
     return right, goal
 
 
-def name_of(model: Model) -> str:
-    """What to call a model in titles."""
-    net = network(model)
-    return model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
-
-
-def _told(option: str, value: Any) -> bool:
+def _recorded(option: str, value: Any) -> bool:
     """Whether an option belongs into the record of a call."""
     return option not in ("target", "folder") and not (value is None and option in ("views", "bounds"))
 

@@ -16,15 +16,13 @@ from torch import Tensor
 from ... import runfolder
 from ...checks import UnknownName
 from ...files.atomic import printable, state_of
-from ...methods.method import CATALOGUE, Method
+from ...methods.catalogue import CATALOGUE, Method
 from ...methods.result import Attribution
 from ...metrics.localization import mass_accuracy, pointing_game
 from ...model.classifier import Classifier, Predictions
 from ...objectives import as_objective, contrast, logit, probability
 from ...runfolder import RunFolder
 from .outputs import MASS, PEAK
-
-SAME_FOR_ALL_CLASSES = ("eigen_cam",)  # which explain no objective
 
 TOP = 5  # classes that are kept
 
@@ -153,7 +151,7 @@ class _Panel:
 def _panels(job: Job) -> list[_Panel]:
     """One for each method; logit and probability for the first that is quick; for wrong images both classes."""
     panels = [_Panel(name, name, "", CATALOGUE[name], main=True) for name in job.methods]
-    quick = [panel for panel in panels if panel.method.one_pass and panel.name not in SAME_FOR_ALL_CLASSES]
+    quick = [panel for panel in panels if panel.method.traits.one_pass and panel.method.traits.objective]
     if job.target is not None or not quick:
         return panels
     first = quick[0]
@@ -162,7 +160,7 @@ def _panels(job: Job) -> list[_Panel]:
     panels.insert(
         place + 1, _Panel(f"{first.name}.probability", first.title, "probability", first.method, "probability")
     )
-    both = next((panel for panel in quick if "cam" in panel.name), first)
+    both = next((panel for panel in quick if panel.method.traits.layer_map), first)
     title = f"{both.name}: predicted and true"
     kinds = {"predicted": "predicted", "true": "true", "contrast": "predicted less true"}
     return panels + [_Panel(f"{both.name}.{k}", title, group, both.method, k) for k, group in kinds.items()]
@@ -173,7 +171,7 @@ def _attribute(
 ) -> list[tuple[Attribution, list[str]]]:
     """A method's results for some images, one by one, with what it warned of."""
     objective, texts = panel.objective(job, found)
-    if panel.method.name in SAME_FOR_ALL_CLASSES:
+    if not panel.method.traits.objective:
         texts = [""] * len(found)
     with noted() as notes:
         result = panel.method.function(job.model, images, objective, **job.methods[panel.method.name])

@@ -18,7 +18,7 @@ from ... import runfolder
 from ...checks import UnknownName, nearest
 from ...files.atomic import printable, short_names, state_of
 from ...files.images import list_images
-from ...methods.method import CATALOGUE
+from ...methods.catalogue import of_kind
 from ...model.batches import progress
 from ...model.classifier import Classifier
 from ...model.run import layer as find_layer
@@ -191,7 +191,7 @@ def choose(
     >>> choose(["smoothgrad"], {"smoothgrad": {"samples": 5}}, None, 3)["smoothgrad"]["samples"]
     5
     """
-    known = {name: entry for name, entry in CATALOGUE.items() if entry.family == "attribution"}
+    known = of_kind("attribution")
     names = [name for name in DEFAULTS if name in known] if methods is None else list(dict.fromkeys(methods))
     if not names:
         raise ValueError("no method was named: give at least one, or leave methods out for the usual ones")
