@@ -11,10 +11,12 @@ from __future__ import annotations
 import ast
 import io
 import json
+import logging
 import math
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,8 @@ def exported(file: Path, device: torch.device, trusted: bool) -> tuple[nn.Module
     try:
         if not trusted:
             _check_archive(data)
-        program = torch.export.load(io.BytesIO(data))
+        with _no_warnings_of_torch():
+            program = torch.export.load(io.BytesIO(data))
     except _Unsafe as error:
         raise UnreadableWeights(
             f"{file} holds more than a network: {error}. To load it could run code; {TRUST}"
@@ -89,6 +92,18 @@ def exported(file: Path, device: torch.device, trusted: bool) -> tuple[nn.Module
     _, channels, height, width = (low if low == high else None for low, high in low_high)
     size = (height, width) if height and width else None
     return net, Preprocessing(size, channels=channels or 3), classes
+
+
+@contextmanager
+def _no_warnings_of_torch() -> Iterator[None]:
+    """torch 2.14 logs a wrong format where it unpickles what is trusted, which shows a traceback of the logging."""
+    logger = logging.getLogger("torch._export.serde.serialize")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _signature(program: Any, file: Path) -> tuple[list[tuple[int, float]], int | None]:
