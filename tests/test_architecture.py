@@ -15,6 +15,7 @@ ROOT = Path(pellucid.__file__).parent
 
 # Each floor may import from those before it; a file of a family also from its own folder, in no circle.
 FLOORS = [
+    ["gaussian"],
     ["checks", "display", "files", "rules", "shapes", "version"],
     ["model"],
     ["importers", "objectives", "runfolder"],
