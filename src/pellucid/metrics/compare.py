@@ -19,7 +19,7 @@ from ..checks import UnknownName, nearest
 from ..methods.method import CATALOGUE, checked, plain
 from ..methods.result import Call
 from ..model.batches import progress
-from ..model.classifier import Classifier, network
+from ..model.classifier import Classifier, network, ready
 from ..model.run import Model, counted
 from ..objectives import as_objective, logit, probability
 from ..representation.sweeps.image_source import Images, Source, source_of
@@ -29,7 +29,6 @@ from .comparison import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
 from .fidelity import Changes
 from .inputs import asked, predicted
-from .inputs import checked as checked_input
 from .localization import mass_accuracy, pointing_game
 from .sensitivity import sensitivity_max
 
@@ -124,7 +123,7 @@ def compare(
                 _whole("steps", steps), _whole("samples", samples), _whole("around", around), seed)  # fmt: skip
     source = source_of(model, images, None)
     if source.images is not None:
-        checked_input(model, source.images)
+        ready(model, source.images)
     inside = _masks(model, source, masks)
     with counted() as passes:
         if folder is None:

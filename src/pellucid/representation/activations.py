@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import check_images, check_network
 from ..display import figures
 from ..display.colors import colorize
 from ..methods.result import Call, Result
 from ..model.activation_maps import as_maps
 from ..model.batches import batched
-from ..model.classifier import Classifier, classifier, network
+from ..model.classifier import Classifier, network, ready
 from ..model.run import Model, counted, device_of, run
 from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
 from .sweeps.measures import kept_number
@@ -104,13 +103,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
     Activations(features.1: 1 x 24 x 48 x 48)
     """
     start = time.perf_counter()
-    model = classifier(model) or model
-    net = network(model)
-    check_network(net)
-    if isinstance(model, Classifier):
-        check_images(images, channels=model.preprocessing.channels, pixels=True)
-    else:
-        check_images(images)
+    model = ready(model, images)
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:
@@ -130,6 +123,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
         batched(step, len(images), like=images, label="activations", device=device_of(model))
     values = torch.cat(parts)
     chosen = tuple(range(values.shape[1])) if channels is None else tuple(int(channel) for channel in channels)
+    net = network(model)
     name = model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
     call = Call("activations", {"layer": layer}, layer, name, "", time.perf_counter() - start, passes.forward, 0)
     return Activations(values, chosen, images.detach(), layer, call)

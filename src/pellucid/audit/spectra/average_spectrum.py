@@ -6,12 +6,12 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...checks import check_images
+from ...files.atomic import state_of
 from ...files.images import list_images
 from ...files.tensors import read_work, write_tensors
 from ...model.batches import batched
@@ -186,8 +186,4 @@ def _of_tensor(images: Tensor, eps: float, label: str) -> AverageSpectrum:
 
 
 def _recipe(files: Sequence[Path], eps: float, reading: Reading, size: tuple[int, int] | None) -> str:
-    known: list[Any] = [eps, str(reading), size]
-    for file in files:
-        about = file.stat()
-        known.append((str(file), about.st_size, about.st_mtime_ns))
-    return hash_of(known)
+    return hash_of([eps, str(reading), size, *[[str(file), *state_of(str(file))] for file in files]])
