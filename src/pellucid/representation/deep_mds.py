@@ -194,15 +194,9 @@ def deep_mds(
 
 
 def _train(
-    net: Stages,
-    points: Tensor,
-    judged: Tensor,
-    steps: int,
-    hard: float,
-    batch: int,
-    seconds: float | None,
+    net: Stages, points: Tensor, judged: Tensor, steps: int, hard: float, batch: int, seconds: float | None,
     generator: torch.Generator,
-) -> tuple[tuple[int, ...], bool]:
+) -> tuple[tuple[int, ...], bool]:  # fmt: skip
     """Train stage after stage; the steps made in each, and whether it was interrupted. The net is the best then."""
     stages, start, distances = len(net.stages), time.perf_counter(), net.distances(judged)
     done, interrupted = [0] * stages, False
@@ -215,26 +209,16 @@ def _train(
             if interrupted:
                 continue  # the stages that are left have to be there
             end = math.inf if seconds is None else start + seconds * (last + 1) / stages
-            done[last], interrupted = _learn(
-                net, points, judged, distances, last, steps, hard, batch, end, generator, advance
-            )
+            found = _learn(net, points, judged, distances, last, steps, hard, batch, end, generator, advance)
+            done[last], interrupted = found
             advance(steps - done[last])
     return tuple(done), interrupted
 
 
 def _learn(
-    net: Stages,
-    points: Tensor,
-    judged: Tensor,
-    distances: Tensor,
-    last: int,
-    steps: int,
-    hard: float,
-    batch: int,
-    end: float,
-    generator: torch.Generator,
-    advance: Callable[[int], object],
-) -> tuple[int, bool]:
+    net: Stages, points: Tensor, judged: Tensor, distances: Tensor, last: int, steps: int, hard: float, batch: int,
+    end: float, generator: torch.Generator, advance: Callable[[int], object],
+) -> tuple[int, bool]:  # fmt: skip
     """Train a stage with those before it until the clock says `end`; the steps, and whether it was interrupted."""
     best, kept, made, interrupted = _judge(net, judged, distances, last), copy.deepcopy(net.state_dict()), 0, False
     weights = [w for one in net.stages[: last + 1] for w in one.parameters()]

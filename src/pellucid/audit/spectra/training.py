@@ -171,17 +171,9 @@ def _loss_and_slopes(
 
 
 def _shuffled(
-    net: SpectrumNet,
-    seen: _Seen,
-    labels: Tensor,
-    balance: Tensor,
-    at: Progress,
-    keep: Keep,
-    weight_decay: float,
-    rate: float,
-    batch: int,
-    seed: int,
-) -> float:
+    net: SpectrumNet, seen: _Seen, labels: Tensor, balance: Tensor, at: Progress, keep: Keep, weight_decay: float,
+    rate: float, batch: int, seed: int,
+) -> float:  # fmt: skip
     """One pass over shuffled batches with AdamW; their mean loss."""
     optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=weight_decay)
     put_back(optimizer, at.inside)
