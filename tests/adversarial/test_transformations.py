@@ -10,7 +10,8 @@ from torch import nn
 
 import pellucid
 from pellucid import Views
-from pellucid.adversarial.attack.transformations import blurred, homography
+from pellucid.adversarial.attack.transformations import homography
+from pellucid.display.gaussian import gaussian_blur
 
 from ..nets import some_images
 from .nets import small_model
@@ -72,13 +73,13 @@ def test_a_homography_takes_corners_where_they_belong():
 
 
 def test_blur_spreads_and_keeps_light():
-    spread = blurred(dot(), 1.5)
+    spread = gaussian_blur(dot(), 1.5)
     assert spread.sum() == pytest.approx(9.0, abs=0.02) and spread.max() < 0.7
     assert center(spread) == pytest.approx(center(dot()), abs=0.02)
     x = torch.arange(21, dtype=torch.float64) - 15
     variance = float((spread[0, 0].sum(0) / 9 * x**2).sum())
     assert variance == pytest.approx(1.5**2 + 2 / 3, rel=0.03)  # that of the spot is 2/3
-    assert torch.equal(blurred(dot(), 0.0), dot())
+    assert torch.equal(gaussian_blur(dot(), 0.0), dot())
 
 
 def test_light_and_noise():

@@ -6,7 +6,7 @@ import torch
 from pellucid import SpectrumClassifier
 from pellucid.audit import split, upsampled_photos
 from pellucid.audit.spectra import training
-from pellucid.audit.spectra.tensor_file import OtherWork
+from pellucid.files.tensors import OtherWork
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 import pellucid
 from pellucid import run
 from pellucid.checks import UnknownName
+from pellucid.display.gaussian import gaussian_blur
 from pellucid.synthesis import (
     Pixels,
     Sigmoid,
@@ -28,7 +29,7 @@ from pellucid.synthesis import (
 )
 from pellucid.synthesis.ascent.layers_by_scale import VGG19_CONTENT, VGG19_STYLE, content_layer, style_layers
 from pellucid.synthesis.ingredients.objectives import gram
-from pellucid.synthesis.ingredients.transforms import gaussian_blur, moved
+from pellucid.synthesis.ingredients.transforms import moved
 
 from ..methods.test_contract import same, state
 from ..nets import small_model, small_net, some_images

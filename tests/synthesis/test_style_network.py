@@ -19,7 +19,7 @@ from pellucid.checks import UnknownName
 from pellucid.files.images import write_image
 from pellucid.synthesis import StyleNetwork, content, style, train_style
 from pellucid.synthesis.style_network import Norm
-from pellucid.synthesis.training.training import Squares, read_tensors
+from pellucid.synthesis.training.training import Squares, steps_in
 
 from ..methods.test_contract import same, state
 from ..nets import small_net
@@ -133,7 +133,7 @@ def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
         process.kill()
         process.wait()
     assert file.exists() and process.returncode == -signal.SIGKILL
-    done = read_tensors(file, "checkpoint")[1]["steps"]
+    done = steps_in(file)
     assert 2 <= done < 80
     on = train_style(model(), photos(), {"stripes": STRIPES}, steps=80, checkpoint=file, **OPTIONS)
     whole = train_style(model(), photos(), {"stripes": STRIPES}, steps=80, **OPTIONS)

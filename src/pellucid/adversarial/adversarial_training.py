@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,9 +12,11 @@ from torch.nn import functional as F
 
 from ..checks import check_network
 from ..methods.verb import verb
-from ..model.batches import progress
 from ..model.classifier import Classifier, network
 from ..model.run import device_of
+from ..model.training import Kept, descend, resumed
+from ..runfolder import describe_model, hash_of
+from ..runfolder.identity import as_json
 from .attack.budgets import Norm, step_bounds, within
 from .attack.case import Case, as_outputs
 from .attack.decorator import check_budget, check_pixels
@@ -41,6 +44,7 @@ def adversarial_training(
     rate: float = 2e-3,
     weight_decay: float = 1e-4,
     seed: int = 0,
+    checkpoint: str | Path | None = None,
     each_epoch: Callable[[int, float, float], None] | None = None,
 ) -> nn.Module:
     """Train a network on the images that fool it most within a budget.
@@ -65,14 +69,16 @@ def adversarial_training(
         rate: the highest learning rate.
         weight_decay: of AdamW.
         seed: for the order of the images, random starts, and whatever is random in the network.
+        checkpoint: a .safetensors file to keep the training in, every few seconds; the same call goes on from there,
+            and ends as if it had never been stopped.
         each_epoch: called after each epoch with its number and the mean loss and accuracy on the attacked images.
 
     Returns:
         The trained copy, in evaluation mode.
 
     Raises:
-        ValueError: for images outside [0, 1], a budget that is 0 or allows everything, labels that do not fit, or
-            fewer than 1 step or epoch.
+        ValueError: for images outside [0, 1], a budget that is 0 or allows everything, labels that do not fit,
+            fewer than 1 step or epoch, or a checkpoint of another training.
 
     >>> import pellucid
     >>> scenes = pellucid.shapes.scenes(8)
@@ -92,34 +98,56 @@ def adversarial_training(
     device = device_of(robust) or images.device
     weights = [p for p in robust.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(weights, weight_decay=weight_decay)
-    total = epochs * -(-len(images) // batch)
+    each = -(-len(images) // batch)  # steps in an epoch
+    total = epochs * each
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=total + 1)
-    source, number = torch.Generator().manual_seed(seed), 0
-    with torch.random.fork_rng(), progress(total, "adversarial training", unit="batch") as advance:
+    source = torch.Generator().manual_seed(seed)
+    order, sums = torch.zeros(len(images), dtype=torch.long), torch.zeros(2, dtype=torch.float64)
+    kept = None
+    if checkpoint is not None:
+        recipe = hash_of(
+            [describe_model(model), as_json({"images": images, "labels": labels}), eps, norm, steps, step_size, epochs,
+             warm_up, batch, rate, weight_decay, seed]
+        )  # fmt: skip
+        state = {"order": order, "sums": sums}
+        generators = [source, torch.default_generator]
+        if device.type == "cuda":
+            generators.append(torch.cuda.default_generators[device.index or 0])
+        kept = Kept(Path(checkpoint), recipe, lambda: {**robust.state_dict(), **state}, generators)
+
+    def loss_of(number: int) -> Tensor:
+        place = number % each
+        if place == 0:
+            order.copy_(torch.randperm(len(images), generator=source))
+            sums.zero_()
+        rows = order.split(batch)[place]
+        x, y = images[rows].to(device), labels[rows].to(device)
+        now = eps * min(1.0, (number + 1) / max(1.0, warm_up * total))
+        size = (2.5 * now / steps) if step_size is None else step_size * now / eps
+        inner.eval()
+        hard = _attacked(robust, x, y, now, norm, steps, size, bounds, source)
+        inner.train()
+        outputs = as_outputs(robust(hard))
+        loss = F.cross_entropy(outputs, y)
+        sums.add_(torch.tensor([float(loss.detach()) * len(x), int((outputs.argmax(1) == y).sum())], dtype=sums.dtype))
+        return loss
+
+    def after(done: int, _: Tensor) -> None:
+        schedule.step()
+        if each_epoch and done % each == 0:
+            inner.eval()
+            each_epoch(done // each - 1, *(sums / len(images)).tolist())
+
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
-        for epoch in range(epochs):
-            losses, right = 0.0, 0
-            for rows in torch.randperm(len(images), generator=source).split(batch):
-                x, y = images[rows].to(device), labels[rows].to(device)
-                now = eps * min(1.0, (number + 1) / max(1.0, warm_up * total))
-                size = (2.5 * now / steps) if step_size is None else step_size * now / eps
-                hard = _attacked(robust, x, y, now, norm, steps, size, bounds, source)
-                inner.train()
-                try:
-                    outputs = as_outputs(robust(hard))
-                    loss = F.cross_entropy(outputs, y)
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
-                finally:
-                    inner.eval()
-                schedule.step()
-                losses, right = losses + float(loss.detach()) * len(x), right + int((outputs.argmax(1) == y).sum())
-                number += 1
-                advance(1)
-            if each_epoch:
-                each_epoch(epoch, losses / len(images), right / len(images))
-    optimizer.zero_grad(set_to_none=True)
+        schedule.last_epoch = done = resumed(kept, optimizer)
+        try:
+            descend(
+                loss_of, weights, optimizer, total, done=done, after=after, kept=kept,
+                label="adversarial training", unit="batch",
+            )  # fmt: skip
+        finally:
+            inner.eval()
     check_network(network(robust))
     return robust
 

@@ -14,6 +14,7 @@ from ..methods.verb import verb
 from ..model.batches import batched, progress
 from ..model.classifier import Classifier
 from ..model.run import Model, Passes, counted, device_of, run
+from ..model.training import descend
 from ..objectives import Target
 from .attack.batches import over_batches
 from .attack.budgets import Norm
@@ -186,20 +187,21 @@ def _stand_in(network: nn.Module | None, images: Tensor, count: int, seed: int) 
 
 def _learn(stand_in: nn.Module, images: Tensor, classes: Tensor, epochs: int, rate: float, seed: int) -> None:
     device, source = next(stand_in.parameters()).device, torch.Generator().manual_seed(seed)
-    optimizer = torch.optim.Adam(stand_in.parameters(), rate)
-    with torch.random.fork_rng(), torch.enable_grad():
+    weights = [weight for weight in stand_in.parameters() if weight.requires_grad]
+    orders = [torch.randperm(len(images), generator=source).split(64) for _ in range(epochs)]
+    batches = [rows for order in orders for rows in order]
+
+    def loss_of(number: int) -> Tensor:
+        rows = batches[number]
+        return F.cross_entropy(stand_in(images[rows].to(device)), classes[rows].to(device))
+
+    with torch.random.fork_rng():
         torch.manual_seed(seed)
         stand_in.train()
         try:
-            for _ in range(epochs):
-                for rows in torch.randperm(len(images), generator=source).split(64):
-                    loss = F.cross_entropy(stand_in(images[rows].to(device)), classes[rows].to(device))
-                    optimizer.zero_grad()
-                    loss.backward()
-                    optimizer.step()
+            descend(loss_of, weights, torch.optim.Adam(weights, rate), len(batches))
         finally:
             stand_in.eval()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def _further(stand_in: nn.Module, images: Tensor, classes: Tensor, spread: float) -> Tensor:

@@ -16,6 +16,7 @@ from ..checks import check_images
 from ..display.colors import colorize
 from ..display.figures import grid
 from ..files.images import Size
+from ..files.tensors import read_tensors, write_tensors
 from ..methods.result import Attribution, Call
 from ..model.classifier import Classifier, Preprocessing
 from ..model.settings import current
@@ -28,7 +29,6 @@ from .log_spectrum import check_eps, mirrored_sum, radii
 from .mean_spectra import PAPER
 from .spectra.checkpoint import Epoch, check_training, recipe
 from .spectra.network import Features, Head, SpectrumNet, Window, check_kind
-from .spectra.tensor_file import read_tensor_file, write_tensor_file
 from .spectra.training import train
 
 if TYPE_CHECKING:
@@ -374,7 +374,7 @@ class SpectrumClassifier(Classifier):
             "classes": self.labels, "reading": asdict(self.reading), "name": self.name, "best": self.best,
             "about": self.about, "history": [asdict(epoch) for epoch in self.history],
         }  # fmt: skip
-        return write_tensor_file(path, _KIND, net.state_dict(), about)
+        return write_tensors(path, _KIND, net.state_dict(), about)
 
     @classmethod
     def load(cls, path: str | Path) -> SpectrumClassifier:
@@ -384,7 +384,7 @@ class SpectrumClassifier(Classifier):
             FileNotFoundError: if there is none.
             ValueError: if the file is damaged or something else.
         """
-        tensors, about = read_tensor_file(path, _KIND)
+        tensors, about = read_tensors(path, _KIND)
         try:
             channels, height, width = about["shape"]
             with torch.random.fork_rng(devices=[]):

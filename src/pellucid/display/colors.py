@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .gaussian import gaussian_blur
+
 __all__ = ["color_range", "colorize", "enlarge", "overlay", "smooth", "threshold"]
 
 SIGNED = "seismic"
@@ -176,11 +178,7 @@ def smooth(values: Tensor, sigma: float) -> Tensor:
     _check_shape(values)
     if not (sigma >= 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma={sigma!r}: a number of pixels, 0 or more, was expected")
-    if sigma == 0:
-        return values
-    maps = _floats(values)
-    rows, columns = _gaussian(maps.shape[2], sigma), _gaussian(maps.shape[3], sigma)
-    return (rows.to(maps) @ maps @ columns.to(maps)).to(values.dtype)
+    return gaussian_blur(values, sigma, radius=int(4 * sigma + 0.5), border="mirror")
 
 
 def threshold(values: Tensor, *, fraction: float | None = None, quantile: float | None = None) -> Tensor:
@@ -271,18 +269,6 @@ def _weakest_of(strength: Tensor, count: int) -> Tensor:
 
 def _rank(share: float, count: int) -> int:
     return math.ceil(share * count - 1e-9)  # 0.07 * 100 is 7.000000000000001
-
-
-def _gaussian(size: int, sigma: float) -> Tensor:
-    """The size x size matrix that smooths a column, in float64; symmetric, each row adds up to 1."""
-    radius = int(4 * sigma + 0.5)
-    offsets = torch.arange(-radius, radius + 1)
-    weights = torch.softmax(-0.5 * (offsets.double() / sigma) ** 2, 0)
-    # Mirrored at both edges (c b a | a b c | c b a) a signal repeats after 2 * size, so the kernel folds.
-    period = 2 * size
-    folded = torch.zeros(period, dtype=torch.float64).index_add_(0, offsets % period, weights)
-    i = torch.arange(size)
-    return folded[(i[:, None] - i) % period] + folded[(i[:, None] + i + 1) % period]
 
 
 def _table(name: str, device: torch.device) -> Tensor:

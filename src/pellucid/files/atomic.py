@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @contextmanager
@@ -54,16 +49,6 @@ def whole(path: str | Path) -> Iterator[Path]:
     finally:
         if part is not None:
             part.unlink(missing_ok=True)
-
-
-def write_tensors(path: str | Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
-    """Tensors and what is to be known about them in one .safetensors file, whole or not at all."""
-    import safetensors.torch
-
-    held = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    data = safetensors.torch.save(held, {"pellucid": json.dumps(dict(about))})
-    with whole(path) as part:
-        part.write_bytes(data)
 
 
 def short_names(files: Sequence[str]) -> list[str]:

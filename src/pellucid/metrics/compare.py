@@ -20,17 +20,16 @@ from ..methods.options import checked, to_record
 from ..methods.result import Call
 from ..methods.verb import verb
 from ..model.batches import progress
-from ..model.classifier import Classifier
+from ..model.classifier import Classifier, ready
 from ..model.run import Model
 from ..objectives import as_objective, logit, probability
 from ..representation.sweeps.image_source import Images, Source, source_of
-from ..representation.sweeps.sweep import Say, read_ahead
+from ..representation.sweeps.sweep import Say, by_size, read_ahead
 from ..runfolder import RunFolder
 from .comparison import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
 from .fidelity import Changes
 from .inputs import asked, predicted
-from .inputs import checked as checked_input
 from .localization import mass_accuracy, pointing_game
 from .sensitivity import sensitivity_max
 
@@ -126,7 +125,7 @@ def compare(
                 _whole("steps", steps), _whole("samples", samples), _whole("around", around), seed)  # fmt: skip
     source = source_of(model, images, None)
     if source.images is not None:
-        checked_input(model, source.images)
+        ready(model, source.images)
     inside = _masks(model, source, masks)
     if folder is None:
         blocks = []
@@ -216,39 +215,25 @@ Block = tuple[list[Row], list[dict[str, Tensor]]]
 def _computed(race: Race, source: Source, masks: Mapping[int, Tensor], members: Sequence[int]) -> Block:
     """The rows of some images; one by one where a batch fails, or they differ in size."""
     read = read_ahead(source, members)
+    for place, number in enumerate(members):
+        if masks and number not in masks and isinstance(read[place], Tensor):
+            read[place] = "there is no mask for it"
     rows: list[Row] = [{**source.row(number), "methods": []} for number in members]
     maps: list[dict[str, Tensor]] = [{} for _ in members]
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(read):
-        if isinstance(image, str):
-            rows[place]["problem"] = image
-        elif masks and members[place] not in masks:
-            rows[place]["problem"] = "there is no mask for it"
-        else:
-            by_size.setdefault(tuple(image.shape), []).append(place)
 
-    def compute(places: list[int]) -> None:
-        batch = torch.stack([image for place in places if isinstance(image := read[place], Tensor)])
+    def compute(places: list[int], batch: Tensor) -> None:
         mask = torch.stack([masks[members[place]] for place in places]) if masks else None
-        try:
-            found, shown = compare_rows(race, batch, mask)
-        except (ValueError, TypeError, RuntimeError) as error:
-            if len(places) > 1:
-                for place in places:
-                    compute([place])
-            else:
-                rows[places[0]]["problem"] = " ".join(str(error).split()) or type(error).__name__
-            return
+        found, shown = compare_rows(race, batch, mask)
         if len(places) > 1 and any(one.get("problem") for row in found for one in row.values()):
-            for place in places:
-                compute([place])
-            return
+            raise ValueError("a method fails for one of them")
         for place, row, kept, image in zip(places, found, shown, batch, strict=True):
             rows[place]["methods"] = [{"name": name, **values} for name, values in row.items()]
             maps[place] = {**kept, "image": image.detach().float().cpu()}
 
-    for places in by_size.values():
-        compute(places)
+    def fail(place: int, why: str) -> None:
+        rows[place]["problem"] = why
+
+    by_size(read, compute, fail)
     return rows, maps
 
 

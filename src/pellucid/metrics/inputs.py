@@ -7,27 +7,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import check_images, check_network
 from ..methods.result import Attribution
 from ..model.batches import batched
-from ..model.classifier import Classifier, classifier, network
+from ..model.classifier import ready
 from ..model.run import Model, device_of, run
 from ..objectives import Bound, as_objective, logit, resolve
-
-
-def checked(model: Model, images: Tensor) -> Model:
-    """The model as it is to be used, after a look at both.
-
-    Raises:
-        ValueError, TypeError: for images that the model cannot take, or a network in training mode.
-    """
-    model = classifier(model) or model
-    check_network(network(model))
-    if isinstance(model, Classifier):
-        check_images(images, channels=model.preprocessing.channels, pixels=True)
-    else:
-        check_images(images)
-    return model
 
 
 def asked(model: Model, images: Tensor, objective: Any) -> tuple[Model, Bound]:
@@ -37,7 +21,7 @@ def asked(model: Model, images: Tensor, objective: Any) -> tuple[Model, Bound]:
         ValueError, TypeError: for images that the model cannot take, or a network in training mode.
         UnknownName: for a class or a layer that does not exist.
     """
-    model = checked(model, images)
+    model = ready(model, images)
     bound = as_objective(model, objective).bind(model, len(images))
     resolve(model, images, bound)
     return model, bound
@@ -96,5 +80,5 @@ def settled(model: Model, images: Tensor, objective: Any) -> Any:
     Raises:
         ValueError, TypeError: for images that the model cannot take, or a network that returns no N x K.
     """
-    model = checked(model, images)
+    model = ready(model, images)
     return logit(predicted(model, images)) if objective is None else objective

@@ -6,7 +6,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..display.colors import smooth
 from ..methods.verb import verb
@@ -87,14 +86,11 @@ def alike(one: Tensor, other: Tensor, similarity: Similarity, absolute: bool) ->
 
 
 def _ranks(values: Tensor) -> Tensor:
-    """Ranks from 0, equal values sharing the mean of theirs."""
-    ordered, order = values.double().sort(1)
-    places = torch.arange(values.shape[1], dtype=torch.float64, device=values.device).expand_as(ordered)
-    new = F.pad((ordered[:, 1:] != ordered[:, :-1]).long(), (1, 0)).cumsum(1)
-    total = torch.zeros_like(ordered).scatter_add_(1, new, places)
-    count = torch.zeros_like(ordered).scatter_add_(1, new, torch.ones_like(ordered))
-    shared = (total / count.clamp(min=1)).gather(1, new)
-    return torch.empty_like(shared).scatter_(1, order, shared)
+    """Ranks, equal values sharing the mean of theirs."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values.detach().double().cpu().numpy(), axis=1)
+    return torch.from_numpy(ranks).to(values.device)
 
 
 def _stretched(values: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ CPU_INPUT = 5 * 2**20  # bytes of images in one pass: 8 of 224 x 224, the fastes
 # The first slice takes a network's activations for this many times its input: with gradients they are 35 times in
 # resnet18, 210 in densenet121. A GPU that overflows fails, a CPU does not, hence the caution there.
 CPU_GUESS, GPU_GUESS = 100, 400
+LOOK = 10  # steps between two looks at values that lie on a GPU
 _watched: ContextVar[bool] = ContextVar("pellucid_progress", default=False)
 
 
@@ -93,8 +94,11 @@ def memory_budget(device: torch.device) -> int:
 
 
 @contextmanager
-def progress(total: int, label: str = "", unit: str = "image") -> Iterator[Callable[[int], Any]]:
-    """A bar with an estimate that appears after two seconds; only the outermost of nested ones shows."""
+def progress(total: int, label: str = "", unit: str = "image", word: str = "") -> Iterator[Callable[..., Any]]:
+    """A bar with an estimate that appears after two seconds; only the outermost of nested ones shows.
+
+    What it yields takes how many more are done and, where `word` says what they are, the values at the last of them.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a notebook without widgets has bars of text
         from tqdm.auto import tqdm
@@ -103,7 +107,13 @@ def progress(total: int, label: str = "", unit: str = "image") -> Iterator[Calla
     token = _watched.set(True)
     try:
         with tqdm(total=total, desc=label or None, unit=unit, delay=2, disable=hidden, leave=False) as bar:
-            yield bar.update
+
+            def advance(more: int, values: Tensor | None = None) -> None:
+                if values is not None and not hidden and (values.device.type == "cpu" or bar.n % LOOK == 0):
+                    bar.set_postfix_str(f"{word} {float(values.detach().mean()):.4g}", refresh=False)
+                bar.update(more)
+
+            yield advance
     finally:
         _watched.reset(token)
 

@@ -277,6 +277,30 @@ def name_of(model: Callable[[Tensor], Any]) -> str:
     return model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
 
 
+def ready(model: Callable[[Tensor], Any], images: Tensor) -> Callable[[Tensor], Any]:
+    """The model as it is to be used, after a look at it and at the images that it is to see.
+
+    Raises:
+        ValueError, TypeError: for images that the model cannot take, or a network in training mode.
+    """
+    model = classifier(model) or model
+    check_network(network(model))
+    check_input(model, images)
+    return model
+
+
+def check_input(model: Callable[[Tensor], Any], images: Tensor) -> None:
+    """Refuse images that a model cannot take.
+
+    Raises:
+        ValueError, TypeError: as `check_images`.
+    """
+    if isinstance(model, Classifier):
+        check_images(images, channels=model.preprocessing.channels, pixels=True)
+    else:
+        check_images(images)
+
+
 def normalized(model: Callable[[Tensor], Any], images: Tensor) -> Tensor:
     """Images as the network behind `network(model)` takes them: normalized by every Classifier on the way."""
     for inner in _unwrapped(model):

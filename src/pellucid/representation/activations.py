@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import check_images
 from ..display import figures
 from ..display.colors import colorize
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.batches import batched
-from ..model.classifier import Classifier
+from ..model.classifier import ready
 from ..model.run import Model, device_of, run
 from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
 from .sweeps.measures import kept_number
@@ -104,10 +103,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
     >>> pellucid.activations(model, scenes.images, "features.1")
     Activations(features.1: 1 x 24 x 48 x 48)
     """
-    if isinstance(model, Classifier):
-        check_images(images, channels=model.preprocessing.channels, pixels=True)
-    else:
-        check_images(images)
+    model = ready(model, images)
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..model.batches import memory_budget, progress
 from ..model.settings import current
+from ..model.training import descend
 from .projections.decorator import projection
 from .projections.deep_mds_network import Stages, axes_of, halving
 from .projections.embedding import Embedding, embedding_of
@@ -193,15 +194,9 @@ def deep_mds(
 
 
 def _train(
-    net: Stages,
-    points: Tensor,
-    judged: Tensor,
-    steps: int,
-    hard: float,
-    batch: int,
-    seconds: float | None,
+    net: Stages, points: Tensor, judged: Tensor, steps: int, hard: float, batch: int, seconds: float | None,
     generator: torch.Generator,
-) -> tuple[tuple[int, ...], bool]:
+) -> tuple[tuple[int, ...], bool]:  # fmt: skip
     """Train stage after stage; the steps made in each, and whether it was interrupted. The net is the best then."""
     stages, start, distances = len(net.stages), time.perf_counter(), net.distances(judged)
     done, interrupted = [0] * stages, False
@@ -213,38 +208,49 @@ def _train(
                 del before
             if interrupted:
                 continue  # the stages that are left have to be there
-            best, kept = _judge(net, judged, distances, last), copy.deepcopy(net.state_dict())
-            weights = [w for one in net.stages[: last + 1] for w in one.parameters()]
-            optimizer = torch.optim.Adam(weights, RATE)
-            slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, RATE / 100)
-            try:
-                for step in range(steps):
-                    if seconds is not None and time.perf_counter() - start > seconds * (last + 1) / stages:
-                        break
-                    chosen = torch.randperm(len(points), generator=generator)[:batch].to(points.device)
-                    x = points[chosen]
-                    true, loss = net.distances(x), x.new_zeros(())
-                    for at, y in enumerate(net.through(x, last)):
-                        errors = (net.distances(y) - true).square()
-                        worst = errors.topk(max(1, round(hard * len(errors))), sorted=False).values
-                        loss = loss + (1.0 if at == last else EARLIER) * worst.mean()
-                    gradients = torch.autograd.grad(loss, weights)
-                    for weight, gradient in zip(weights, gradients, strict=True):
-                        weight.grad = gradient
-                    optimizer.step()
-                    slower.step()
-                    done[last] = step + 1
-                    advance(1)
-                    if (step + 1) % CHECK == 0 or step + 1 == steps:
-                        found = _judge(net, judged, distances, last)
-                        if found < best:
-                            best, kept = found, copy.deepcopy(net.state_dict())
-            except KeyboardInterrupt:
-                interrupted = True
-            net.load_state_dict(kept)
+            end = math.inf if seconds is None else start + seconds * (last + 1) / stages
+            found = _learn(net, points, judged, distances, last, steps, hard, batch, end, generator, advance)
+            done[last], interrupted = found
             advance(steps - done[last])
-            optimizer.zero_grad()
     return tuple(done), interrupted
+
+
+def _learn(
+    net: Stages, points: Tensor, judged: Tensor, distances: Tensor, last: int, steps: int, hard: float, batch: int,
+    end: float, generator: torch.Generator, advance: Callable[[int], object],
+) -> tuple[int, bool]:  # fmt: skip
+    """Train a stage with those before it until the clock says `end`; the steps, and whether it was interrupted."""
+    best, kept, made, interrupted = _judge(net, judged, distances, last), copy.deepcopy(net.state_dict()), 0, False
+    weights = [w for one in net.stages[: last + 1] for w in one.parameters()]
+    optimizer = torch.optim.Adam(weights, RATE)
+    slower = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps, RATE / 100)
+
+    def loss_of(_: int) -> Tensor:
+        chosen = torch.randperm(len(points), generator=generator)[:batch].to(points.device)
+        x = points[chosen]
+        true, loss = net.distances(x), x.new_zeros(())
+        for at, y in enumerate(net.through(x, last)):
+            errors = (net.distances(y) - true).square()
+            worst = errors.topk(max(1, round(hard * len(errors))), sorted=False).values
+            loss = loss + (1.0 if at == last else EARLIER) * worst.mean()
+        return loss
+
+    def after(done: int, _: Tensor) -> None:
+        nonlocal best, kept, made
+        slower.step()
+        made = done
+        advance(1)
+        if done % CHECK == 0 or done == steps:
+            found = _judge(net, judged, distances, last)
+            if found < best:
+                best, kept = found, copy.deepcopy(net.state_dict())
+
+    try:
+        descend(loss_of, weights, optimizer, steps, go_on=lambda: time.perf_counter() <= end, after=after)
+    except KeyboardInterrupt:
+        interrupted = True
+    net.load_state_dict(kept)
+    return made, interrupted
 
 
 def _judge(net: Stages, judged: Tensor, distances: Tensor, last: int) -> float:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LOCK = "lock"
+LOCK, HOLDER = "lock", ".lock-holder"
 
 
 class FolderInUse(OSError):
@@ -33,37 +32,26 @@ def writing(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the folder's lock. It belongs to an open file, which the system closes when the process dies."""
+    """Hold the folder's lock, which the system frees when the process dies, however."""
+    from filelock import FileLock, Timeout
+
     with writing(path, "lock"):
-        file = (path / LOCK).open("a+b")
-    with file:
-        try:
-            _lock(file.fileno())
-        except (BlockingIOError, PermissionError) as error:
-            file.seek(0)
-            holder = file.read(200).decode(errors="replace").strip() or "another process"
-            raise FolderInUse(f"{path} is in use by {holder}: wait for it, end it, or choose another folder") from error
-        except OSError as error:
-            warnings.warn(f"{path} cannot be locked ({error}): see that no other run writes there", stacklevel=5)
-        file.truncate(0)
-        file.write(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}".encode())
-        file.flush()
-        try:
-            yield
-        finally:
-            with suppress(OSError):
-                file.truncate(0)
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _lock(handle: int) -> None:
-        os.lseek(handle, 1 << 30, os.SEEK_SET)  # beyond the text, which others may read
-        msvcrt.locking(handle, msvcrt.LK_NBLCK, 1)
-
-else:
-    import fcntl
-
-    def _lock(handle: int) -> None:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        (path / LOCK).touch()
+    lock, holder = FileLock(path / LOCK), path / HOLDER
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        who = "another process"
+        with suppress(OSError):
+            who = holder.read_text(encoding="utf-8")
+        raise FolderInUse(f"{path} is in use by {who}: wait for it, end it, or choose another folder") from error
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(f"{path} cannot be locked ({error}): see that no other run writes there", stacklevel=5)
+    try:
+        # Beside the lock, as another process that tries it may empty its file.
+        with writing(path, "lock"):
+            holder.write_text(f"process {os.getpid()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}", encoding="utf-8")
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()

@@ -11,12 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import UnknownName, check_images, nearest
-from ..files.atomic import write_tensors
+from ..files.tensors import read_tensors, write_tensors
 from ..model.batches import batched
-from .training.training import check_suffix, read_tensors
 
 Blend = int | str | Sequence[float]
-WHAT = "style network"
+WHAT = "a style network"
 DARKEST = 0.05  # of a photo, where it is handed on to the output, and as much from white: there a sigmoid still moves
 
 
@@ -175,10 +174,7 @@ class StyleNetwork(nn.Module):
         Raises:
             ValueError: for another ending.
         """
-        path = Path(path)
-        check_suffix(path, WHAT)
-        write_tensors(path, self.state_dict(), self.about())
-        return path
+        return write_tensors(path, WHAT, self.state_dict(), self.about())
 
     def about(self) -> dict[str, Any]:
         """What `load` builds the network by."""
@@ -192,11 +188,11 @@ class StyleNetwork(nn.Module):
             ValueError: if the file is no style network.
             FileNotFoundError: if there is none.
         """
-        tensors, about = read_tensors(Path(path), WHAT)
+        tensors, about = read_tensors(path, WHAT)
         try:
             with torch.random.fork_rng(devices=[]):
                 network = cls(about["styles"], width=about["width"], blocks=about["blocks"], channels=about["channels"])
-            network.load_state_dict({name: value for name, value in tensors.items() if not name.startswith("adam.")})
+            network.load_state_dict(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
             raise ValueError(f"{path} is no style network: {' '.join(str(error).split())[:200]}") from error
         return network.eval()

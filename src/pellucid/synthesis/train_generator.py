@@ -13,10 +13,12 @@ from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
 from ..model.settings import current
+from ..model.training import Kept
+from ..runfolder import hash_of
 from .ingredients.canvas import stream
-from .ingredients.decoder import WHAT, Decoder, Encoder
+from .ingredients.decoder import Decoder, Encoder
 from .ingredients.objectives import content
-from .training.training import Photos, Squares, descend, read_checkpoint, write_checkpoint
+from .training.training import Photos, Squares, train
 
 
 @torch.inference_mode(False)
@@ -101,15 +103,11 @@ def train_generator(
     decoder, encoder = decoder.to(place), encoder.to(place)
     trained = {f"decoder.{n}": p for n, p in decoder.named_parameters()}
     trained |= {f"encoder.{n}": p for n, p in encoder.named_parameters()}
-    optimizer = torch.optim.Adam(trained.values(), lr=step)
     looks = squares.draw(16, stream(seed, -1))
     variance = float(looks.var(0).mean()) or 1.0
-    about = {**decoder.about(), "recipe": repr([names, feature_weight, mirror, batch, step, steps, seed, variance])}
-    done = 0
-    if checkpoint is not None and Path(checkpoint).exists():
-        state, done = read_checkpoint(Path(checkpoint), WHAT, optimizer, trained, about)
-        for name, net in (("decoder.", decoder), ("encoder.", encoder)):
-            net.load_state_dict({key.removeprefix(name): v for key, v in state.items() if key.startswith(name)})
+    asked = [names, feature_weight, mirror, batch, step, steps, seed, variance]
+    recipe = hash_of(["decoder", decoder.about(), asked])
+    kept = None if checkpoint is None else Kept(Path(checkpoint), recipe, lambda: trained, every=every)
 
     def error(given: Tensor, drawn: Tensor) -> Tensor:
         found = (drawn - given).square().mean() / variance
@@ -127,14 +125,5 @@ def train_generator(
         loss: Tensor = error(given, decoder(codes)).clamp(min=1e-8).log() / 2 + apart / given[0].numel()
         return loss
 
-    def keep(done: int) -> None:
-        if checkpoint is not None:
-            state = {n: p.detach() for n, p in trained.items()}
-            write_checkpoint(Path(checkpoint), state, optimizer, trained, {**about, "steps": done})
-
-    descend(
-        loss_of, trained, optimizer,
-        done=done, steps=steps, every=every, step=step, bar="loss per number",
-        keep=keep, checkpoint=checkpoint,
-    )  # fmt: skip
+    train(loss_of, trained, steps=steps, step=step, kept=kept, word="loss per number")
     return decoder.eval()

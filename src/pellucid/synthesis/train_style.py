@@ -13,12 +13,14 @@ from ..checks import check_images, check_network
 from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
+from ..model.training import Kept
+from ..runfolder import hash_of
 from .ascent import layers_by_scale
 from .ingredients.canvas import stream
 from .ingredients.objectives import content, style
 from .ingredients.penalties import total_variation
-from .style_network import WHAT, StyleNetwork
-from .training.training import Photos, Squares, descend, read_checkpoint, write_checkpoint
+from .style_network import StyleNetwork
+from .training.training import Photos, Squares, train
 
 
 @torch.inference_mode(False)
@@ -104,14 +106,10 @@ def train_style(
     net = net.to(place)
     first = len(net.styles) - len(names)
     trained = {n: p for n, p in net.named_parameters() if not begin or ".norm." in n}
-    optimizer = torch.optim.Adam(trained.values(), lr=step)
-    done = 0
     asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, steps, seed]
     looks = [float(one.double().square().sum()) for one in styles.values()]
-    about = {**net.about(), "recipe": repr([asked, looks, first])}
-    if checkpoint is not None and Path(checkpoint).exists():
-        state, done = read_checkpoint(Path(checkpoint), WHAT, optimizer, trained, about)
-        net.load_state_dict(state)
+    recipe = hash_of(["style network", net.about(), asked, looks, first])
+    kept = None if checkpoint is None else Kept(Path(checkpoint), recipe, net.state_dict, every=every)
 
     samples = [_fitted(one, size) for one in styles.values()]
     example = torch.zeros(1, channels, size, size) + 0.5
@@ -140,15 +138,7 @@ def train_style(
             assert parameter.grad is not None
             parameter.grad[:first] = 0
 
-    def keep(done: int) -> None:
-        if checkpoint is not None:
-            told = {**about, "steps": done}
-            write_checkpoint(Path(checkpoint), net.state_dict(), optimizer, trained, told)
-
-    descend(
-        loss_of, trained, optimizer,
-        done=done, steps=steps, every=every, step=step, bar="loss", before=hold, keep=keep, checkpoint=checkpoint,
-    )  # fmt: skip
+    train(loss_of, trained, steps=steps, step=step, kept=kept, before=hold)
     return net.eval()
 
 

@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...model.batches import progress
 from ...model.run import Model, Passes, counted, device_of
 from ...model.settings import current
-from ...runfolder import begin, describe_model, pending, read_chunk, span, write_chunk
+from ...runfolder import begin, describe_model, finish, read_chunk, span, write_chunk
 from ...runfolder.identity import sha256
 
 MOST = 64  # images in a chunk
@@ -51,22 +50,23 @@ def in_folder(
     run = begin(folder, verb=verb, model=about, items=items, options=options, seed=seed, chunk=_chunk(model, images))
     parts: list[dict[str, Tensor]] = []
     total = Passes()
-    with run as kept, progress(len(items), verb.replace("_", " ")) as advance:
-        missing = set(pending(kept))
-        for number in range(kept.chunks):
+    with run as kept:
+
+        def do(number: int) -> None:
             members = span(kept, number)
-            if number in missing:
-                with counted() as passes:
-                    found = attack(slice(members.start, members.stop))
-                tensors = {name: _known(value.cpu()) for name, value in found.items() if isinstance(value, Tensor)}
-                rows = [{"forward": 0, "backward": 0} for _ in members]
-                rows[0] = {"forward": passes.forward, "backward": passes.backward}
-                write_chunk(kept, number, rows, {name: list(value) for name, value in tensors.items()})
+            with counted() as passes:
+                found = attack(slice(members.start, members.stop))
+            tensors = {name: _known(value.cpu()) for name, value in found.items() if isinstance(value, Tensor)}
+            rows = [{"forward": 0, "backward": 0} for _ in members]
+            rows[0] = {"forward": passes.forward, "backward": passes.backward}
+            write_chunk(kept, number, rows, {name: list(value) for name, value in tensors.items()})
+
+        finish(kept, do, verb.replace("_", " "), lambda _: None)
+        for number in range(kept.chunks):
             rows, values = read_chunk(kept, number)
             total.forward += sum(row["forward"] for row in rows)
             total.backward += sum(row["backward"] for row in rows)
             parts.append({name: torch.from_numpy(np.stack(value)) for name, value in values.items()})  # type: ignore[arg-type]
-            advance(len(members))
     fields: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     return {"targets": None, "through": None, **fields, "images": fields["images"].to(images)}, total
 

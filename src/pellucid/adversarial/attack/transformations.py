@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...display.gaussian import gaussian_blur
+
 
 @dataclass(frozen=True)
 class Views:
@@ -76,7 +78,7 @@ class Views:
                 align_corners=False,
             )  # fmt: skip
         if self.blur:
-            seen = blurred(seen, self.blur * float(torch.rand((), generator=source, dtype=torch.float64)))
+            seen = gaussian_blur(seen, self.blur * float(torch.rand((), generator=source, dtype=torch.float64)))
         seen = lit(
             seen, brightness=self.brightness * either[4], contrast=1 + self.contrast * either[5], low=low, high=high
         )
@@ -88,6 +90,9 @@ class Views:
 
 def homography(moves: Tensor) -> Tensor:
     """The 3 x 3 matrix, of places in [-1, 1], that takes each corner so far.
+
+    To be multiplied with turns and shifts, so that a view samples pixels once: torchvision's `perspective` would sample
+    them for itself, from corners at whole pixels, with black beyond the border.
 
     Args:
         moves: 4 x 2, of x and y, for the corners top left, top right, bottom right and bottom left.
@@ -116,22 +121,6 @@ def _places(images: Tensor, warp: Tensor, turn: float, scale: float, x: float, y
     grid = torch.stack([*torch.meshgrid(down, across, indexing="ij")[::-1], torch.ones(height, width).double()], -1)
     at = grid @ (similar @ warp).T
     return (at[..., :2] / at[..., 2:])[None].to(images)
-
-
-def blurred(images: Tensor, sigma: float) -> Tensor:
-    """Images under a Gaussian of that standard deviation in pixels; edges are repeated.
-
-    >>> blurred(torch.ones(1, 1, 4, 4), 0.8).sum().round()
-    tensor(16.)
-    """
-    reach = min(math.ceil(3 * sigma), min(images.shape[2:]) - 1)
-    if reach < 1 or sigma < 0.05:
-        return images
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, dtype=torch.float64) / sigma) ** 2)
-    weights = (weights / weights.sum()).to(images)
-    channels, seen = images.shape[1], F.pad(images, (reach, reach, reach, reach), mode="replicate")
-    seen = F.conv2d(seen, weights.view(1, 1, 1, -1).expand(channels, 1, 1, -1), groups=channels)
-    return F.conv2d(seen, weights.view(1, 1, -1, 1).expand(channels, 1, -1, 1), groups=channels)
 
 
 def placed(

@@ -9,11 +9,11 @@ from typing import Any
 
 from torch import Tensor
 
-from ...checks import check_images, nan_weights
+from ...checks import nan_weights
 from ...methods.catalogue import Traits
 from ...methods.result import Attribution, Call
 from ...methods.verb import made
-from ...model.classifier import Classifier, network
+from ...model.classifier import check_input, network
 from ...model.run import Model
 from ...objectives import as_objective, resolve
 
@@ -50,10 +50,7 @@ def attribution(
         ]
 
         def body(model: Model, images: Tensor, target: Any, **options: Any) -> Attribution:
-            if isinstance(model, Classifier):
-                check_images(images, channels=model.preprocessing.channels, pixels=True)
-            else:
-                check_images(images)
+            check_input(model, images)
             bound = as_objective(model, target).bind(model, len(images))
             if not one_pass:
                 resolve(model, images, bound)

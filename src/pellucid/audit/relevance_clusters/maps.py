@@ -19,7 +19,7 @@ from ...model.batches import batched, progress
 from ...model.classifier import Classifier
 from ...model.run import Model, device_of, run
 from ...representation.sweeps.image_source import Source
-from ...representation.sweeps.sweep import forget_changed, images_in_chunk, read_ahead
+from ...representation.sweeps.sweep import by_size, forget_changed, images_in_chunk, read_ahead
 from ...runfolder import DamagedChunk, RunFolder
 
 THUMB = 96  # pixels of the longer side of the images that are kept to be shown
@@ -204,34 +204,20 @@ def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folde
 
 
 def _computed(asked: Asked, source: Source, classes: Sequence[int | None], members: Sequence[int]) -> Block:
-    read = read_ahead(source, members)
     rows = [{**source.row(number), "class": -1, "prediction": -1, "score": float("nan")} for number in members]
     maps: list[Tensor | None] = [None] * len(rows)
     pictures: list[Tensor | None] = [None] * len(rows)
-    by_size: dict[tuple[int, ...], list[int]] = {}
-    for place, image in enumerate(read):
-        if isinstance(image, str):
-            rows[place]["problem"] = image
-        else:
-            by_size.setdefault(tuple(image.shape), []).append(place)
 
-    def compute(places: list[int]) -> None:
-        batch = torch.stack([image for place in places if isinstance(image := read[place], Tensor)])
-        try:
-            found, small, seen = map_rows(asked, batch, [classes[members[place]] for place in places])
-        except (ValueError, TypeError, RuntimeError, UnknownName) as error:
-            if len(places) > 1:
-                for place in places:
-                    compute([place])
-            else:
-                rows[places[0]]["problem"] = " ".join(str(error).split()) or type(error).__name__
-            return
+    def compute(places: list[int], batch: Tensor) -> None:
+        found, small, seen = map_rows(asked, batch, [classes[members[place]] for place in places])
         for place, row, one, picture in zip(places, found, small, seen, strict=True):
             rows[place].update(row)
             maps[place], pictures[place] = one, picture
 
-    for places in by_size.values():
-        compute(places)
+    def fail(place: int, why: str) -> None:
+        rows[place]["problem"] = why
+
+    by_size(read_ahead(source, members), compute, fail, (ValueError, TypeError, RuntimeError, UnknownName))
     return rows, maps, pictures
 
 

@@ -6,23 +6,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ...checks import check_images
+from ...files.atomic import state_of
 from ...files.images import list_images
+from ...files.tensors import read_work, write_tensors
 from ...model.batches import batched
+from ...model.training import EVERY
 from ...runfolder import hash_of
 from ..image_files.pixels import Reading, at_once, each_image
 from ..log_spectrum import EPS, azimuthal_average, check_eps, half_spectrum, row_average, whole_spectrum
 from .moments import Moments
-from .tensor_file import OtherWork, read_tensor_file, write_tensor_file
 
 Images = Tensor | str | Path | Sequence[str | Path]
 Read = tuple[int, Tensor | None, str]  # the number of a file, its image or the reason why there is none
-EVERY = 5.0  # seconds from one checkpoint to the next
 _ROWS = 32  # images whose spectra are held at once, at most
 _KIND = "the mean of spectra on its way"
 
@@ -142,18 +142,14 @@ class _Sums:
             moments = getattr(self, name)
             tensors |= {f"{name}.mean": moments.mean, f"{name}.squares": moments.squares}
         about = {"recipe": recipe, "seen": self.seen, "count": self.whole.count, "width": self.width}
-        write_tensor_file(path, _KIND, tensors, {**about, "failures": self.failures})
+        write_tensors(path, _KIND, tensors, {**about, "failures": self.failures})
 
 
 _SUMS = ("whole", "rows", "circles")
 
 
 def _resumed(path: Path, recipe: str) -> _Sums:
-    tensors, about = read_tensor_file(path, _KIND)
-    if about["recipe"] != recipe:
-        raise OtherWork(
-            f"{path} is of other files, or of another eps, crop or size: give another checkpoint, or remove it"
-        )
+    tensors, about = read_work(path, _KIND, recipe, "of other files, or of another eps, crop or size")
     sums = {}
     if count := about["count"]:
         sums = {name: Moments(count, tensors[f"{name}.mean"], tensors[f"{name}.squares"]) for name in _SUMS}
@@ -190,8 +186,4 @@ def _of_tensor(images: Tensor, eps: float, label: str) -> AverageSpectrum:
 
 
 def _recipe(files: Sequence[Path], eps: float, reading: Reading, size: tuple[int, int] | None) -> str:
-    known: list[Any] = [eps, str(reading), size]
-    for file in files:
-        about = file.stat()
-        known.append((str(file), about.st_size, about.st_mtime_ns))
-    return hash_of(known)
+    return hash_of([eps, str(reading), size, *[[str(file), *state_of(str(file))] for file in files]])

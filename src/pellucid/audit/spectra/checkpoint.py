@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from ...files.atomic import state_of
+from ...files.tensors import read_work, write_tensors
+from ...model.training import under
 from ...runfolder import hash_of
 from ...runfolder.identity import as_json
 from ..labeled_files import Split
-from .tensor_file import OtherWork, read_tensor_file, write_tensor_file
 
-EVERY = 5.0  # seconds from one writing to the next
 _KIND = "a training of spectra on its way"
+_OTHER = "of a training on other files or with other options"
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,8 @@ def check_training(path: Path, made_of: str) -> None:
         OtherWork: if it is another training.
         ValueError: if the file is damaged or something else.
     """
-    if path.exists() and read_tensor_file(path, _KIND)[1].get("recipe") != made_of:
-        raise OtherWork(
-            f"{path} is of a training on other files or with other options: give another checkpoint, or remove it"
-        )
+    if path.exists():
+        read_work(path, _KIND, made_of, _OTHER)
 
 
 def write_training(path: Path, made_of: str, at: Progress, weights: Mapping[str, Tensor]) -> None:
@@ -76,7 +75,7 @@ def write_training(path: Path, made_of: str, at: Progress, weights: Mapping[str,
         "recipe": made_of, "history": [asdict(epoch) for epoch in at.history], "best": at.best, "place": at.place,
         "total": at.total,
     }  # fmt: skip
-    write_tensor_file(path, _KIND, tensors, about)
+    write_tensors(path, _KIND, tensors, about)
 
 
 def read_training(path: Path, made_of: str) -> tuple[Progress, dict[str, Tensor]]:
@@ -85,13 +84,7 @@ def read_training(path: Path, made_of: str) -> tuple[Progress, dict[str, Tensor]
     Raises:
         OtherWork, ValueError: as `check_training`.
     """
-    check_training(path, made_of)
-    tensors, about = read_tensor_file(path, _KIND)
-    history = [Epoch(**epoch) for epoch in about["history"]]
-    inside = _under(tensors, "inside.")
-    at = Progress(_under(tensors, "kept."), history, about["best"], about["place"], about["total"], inside)
-    return at, _under(tensors, "now.")
-
-
-def _under(tensors: Mapping[str, Tensor], first: str) -> dict[str, Tensor]:
-    return {name.removeprefix(first): value for name, value in tensors.items() if name.startswith(first)}
+    tensors, about = read_work(path, _KIND, made_of, _OTHER)
+    history, inside = [Epoch(**epoch) for epoch in about["history"]], under(tensors, "inside.")
+    at = Progress(under(tensors, "kept."), history, about["best"], about["place"], about["total"], inside)
+    return at, under(tensors, "now.")

@@ -12,8 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...model.batches import progress
+from ...model.training import EVERY, descend, put_back, state_of
 from ..image_files.pixels import Pixels, at_once
-from .checkpoint import EVERY, Epoch, Progress, read_training, write_training
+from .checkpoint import Epoch, Progress, read_training, write_training
 from .moments import Moments
 from .network import SpectrumNet
 
@@ -170,36 +171,26 @@ def _loss_and_slopes(
 
 
 def _shuffled(
-    net: SpectrumNet,
-    seen: _Seen,
-    labels: Tensor,
-    balance: Tensor,
-    at: Progress,
-    keep: Keep,
-    weight_decay: float,
-    rate: float,
-    batch: int,
-    seed: int,
-) -> float:
+    net: SpectrumNet, seen: _Seen, labels: Tensor, balance: Tensor, at: Progress, keep: Keep, weight_decay: float,
+    rate: float, batch: int, seed: int,
+) -> float:  # fmt: skip
     """One pass over shuffled batches with AdamW; their mean loss."""
-    named = dict(net.named_parameters())
-    optimizer = torch.optim.AdamW(named.values(), lr=rate, weight_decay=weight_decay)
-    for name, parameter in named.items():
-        known = {key.removeprefix(f"{name}."): t for key, t in at.inside.items() if key.startswith(f"{name}.")}
-        if known:
-            optimizer.state[parameter] = {k: t if k == "step" else t.to(parameter.device) for k, t in known.items()}
+    optimizer = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=weight_decay)
+    put_back(optimizer, at.inside)
     # The order comes of the epoch's number alone: a training that was stopped goes on in it.
     draw = torch.Generator().manual_seed((seed * 1_000_003 + len(at.history)) % 2**63)
-    for rows in torch.randperm(len(labels), generator=draw).split(batch)[at.place :]:
-        loss = F.cross_entropy(net.head(seen.batch(rows)), labels[rows.to(labels.device)], balance)
-        slopes = torch.autograd.grad(loss, list(named.values()))
-        for parameter, slope in zip(named.values(), slopes, strict=True):
-            parameter.grad = slope
-        optimizer.step()
-        at.total += float(loss.detach()) * len(rows)
-        at.place += 1
-        at.inside = {f"{n}.{key}": t for n, p in named.items() for key, t in optimizer.state[p].items()}
+    batches = torch.randperm(len(labels), generator=draw).split(batch)
+
+    def loss_of(number: int) -> Tensor:
+        rows = batches[number]
+        return F.cross_entropy(net.head(seen.batch(rows)), labels[rows.to(labels.device)], balance)
+
+    def after(done: int, loss: Tensor) -> None:
+        at.total += float(loss) * len(batches[done - 1])
+        at.place, at.inside = done, state_of(optimizer)
         keep(net.state_dict())
+
+    descend(loss_of, net.parameters(), optimizer, len(batches), done=at.place, after=after)
     return at.total / len(labels)
 
 

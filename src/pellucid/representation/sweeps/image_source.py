@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...checks import UnknownName, check_images
+from ...checks import UnknownName
 from ...files.atomic import printable, short_names, state_of
 from ...files.images import list_images
-from ...model.classifier import Classifier
+from ...model.classifier import Classifier, check_input
 from ...model.run import Model
 from ...model.true_classes import Truth, true_names
 from .measures import kept_number
@@ -111,10 +111,7 @@ def source_of(model: Model, images: Images, truth: Labels = "folders") -> Source
 
 
 def _of_tensor(model: Model, images: Tensor, truth: Labels) -> Source:
-    if isinstance(model, Classifier):
-        check_images(images, channels=model.preprocessing.channels, pixels=True)
-    else:
-        check_images(images)
+    check_input(model, images)
     count = len(images)
     if truth is None or (isinstance(truth, str) and truth == "folders"):
         labels: list[str | None] = [None] * count

@@ -197,6 +197,41 @@ def read_ahead(source: Source, numbers: Sequence[int]) -> Read:
     return found
 
 
+def by_size(
+    read: Read,
+    compute: Callable[[list[int], Tensor], object],
+    fail: Callable[[int, str], object],
+    errors: tuple[type[Exception], ...] = (ValueError, TypeError, RuntimeError),
+) -> None:
+    """Compute with images that have one size at a time, and one by one where these fail.
+
+    Args:
+        read: of `read_ahead`.
+        compute: called with places in `read` and their images.
+        fail: called with the place of an image that cannot be read or computed with, and why.
+        errors: that say so of an image.
+    """
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for place, image in enumerate(read):
+        if isinstance(image, str):
+            fail(place, image)
+        else:
+            groups.setdefault(tuple(image.shape), []).append(place)
+
+    def attempt(places: list[int]) -> None:
+        try:
+            compute(places, torch.stack([image for place in places if isinstance(image := read[place], Tensor)]))
+        except errors as error:
+            if len(places) == 1:
+                fail(places[0], " ".join(str(error).split()) or type(error).__name__)
+                return
+            for place in places:
+                attempt([place])
+
+    for places in groups.values():
+        attempt(places)
+
+
 def record(
     method: str, model: Model, swept: Sweep, options: Mapping[str, Any], objective: str, paper: str = ""
 ) -> Call:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Adam, Optimizer
 
+from ...model.batches import LOOK, progress
 from ...model.run import Model, Score, Trace, count_backward, no_gradient, run
 from ...objectives.algebra import Bound
 from ..ingredients.canvas import Canvas, Parameters, along
@@ -16,7 +17,6 @@ from ..ingredients.penalties import CODE, Penalty
 from ..ingredients.transforms import Edit, view
 from .dead_starts import dead_rows, still
 from .plan import Plan
-from .progress import LOOK, climbing
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,7 @@ def climb(
 
         interrupted = False
         try:
-            with climbing(plan.steps, plan.label) as advance:
+            with progress(plan.steps, plan.label, "step", "objective") as advance:
                 _steps(canvas, parameters, plan, center, evaluate, log, advance)
         except KeyboardInterrupt:
             interrupted = True

@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ...files.atomic import write_tensors
-from ..training.training import check_suffix, read_tensors
+from ...files.tensors import read_tensors, write_tensors
 
-WHAT = "decoder"
+WHAT = "a decoder"
 
 
 class Decoder(nn.Module):
@@ -68,10 +67,7 @@ class Decoder(nn.Module):
         Raises:
             ValueError: for another ending.
         """
-        path = Path(path)
-        check_suffix(path, WHAT)
-        write_tensors(path, self.state_dict(), self.about())
-        return path
+        return write_tensors(path, WHAT, self.state_dict(), self.about())
 
     @classmethod
     def load(cls, path: str | Path) -> Decoder:
@@ -81,14 +77,14 @@ class Decoder(nn.Module):
             ValueError: if the file is no decoder.
             FileNotFoundError: if there is none.
         """
-        tensors, about = read_tensors(Path(path), WHAT)
+        tensors, about = read_tensors(path, WHAT)
         try:
             with torch.random.fork_rng(devices=[]):
                 known = {key: about[key] for key in ("size", "channels", "width")}
                 decoder = cls(about["length"], **known)
             decoder.load_state_dict(tensors)
         except (KeyError, TypeError, RuntimeError) as error:
-            raise ValueError(f"{path} is no {WHAT}: {' '.join(str(error).split())[:200]}") from error
+            raise ValueError(f"{path} is no decoder: {' '.join(str(error).split())[:200]}") from error
         return decoder.eval()
 
 

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...display.gaussian import gaussian_blur
+
 Move = Callable[[torch.Generator], Tensor]
 Change = Callable[[Tensor, Tensor], Tensor]
 
@@ -208,23 +210,6 @@ def moved(images: Tensor, matrix: Tensor) -> Tensor:
     x, y = (torch.linspace(1 / n - 1, 1 - 1 / n, n, dtype=torch.float64).to(images) for n in (width, height))
     grid = torch.stack([a * x + (b * y + c)[:, None], d * x + (e * y + f)[:, None]], -1).expand(len(images), -1, -1, -1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-
-
-def gaussian_blur(images: Tensor, sigma: float) -> Tensor:
-    """A Gaussian of `sigma` pixels over each channel; beyond the border the nearest pixel goes on.
-
-    >>> gaussian_blur(torch.ones(1, 1, 3, 3), 1.0).mean().round(decimals=4)
-    tensor(1.)
-    """
-    reach = max(1, math.ceil(3 * sigma))
-    kernel = torch.exp(-torch.arange(-reach, reach + 1, dtype=torch.float64).square() / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).to(images)
-    channels = images.shape[1]
-    for shape, border in (((1, 1, -1, 1), (0, 0, reach, reach)), ((1, 1, 1, -1), (reach, reach, 0, 0))):
-        padded = F.pad(images, border, mode="replicate")
-        weight = kernel.view(shape).expand(channels, 1, *kernel.view(shape).shape[2:])
-        images = F.conv2d(padded, weight, groups=channels)
-    return images
 
 
 def _percentile(values: Tensor, percentile: float) -> Tensor:

@@ -1,22 +1,20 @@
-"""What trainings of this family share: squares of photographs, files of weights, and going on after a kill."""
+"""What trainings of this family share: squares of photographs, and the way down the loss."""
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ...checks import check_images
-from ...files.atomic import write_tensors
 from ...files.images import list_images, read_image
-from ..ascent.progress import climbing
+from ...model.training import Kept, descend, resumed
+from ...model.training import steps_in as steps_in
 
 Photos = Tensor | str | Path | Sequence[str | Path]
 
@@ -66,140 +64,56 @@ class Squares:
         return image
 
 
-def read_tensors(path: Path, what: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """What `write_tensors` wrote.
-
-    Raises:
-        ValueError: if the file is something else than `what`.
-        FileNotFoundError: if there is none.
-    """
-    import safetensors
-
-    check_suffix(path, what)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: there is no such file")
-    try:
-        with safetensors.safe_open(path, "pt") as file:
-            about = json.loads((file.metadata() or {})["pellucid"])
-            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118
-    except (safetensors.SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{path} is no {what}: {error}") from error
-
-
-def check_suffix(path: Path, what: str) -> None:
-    """Refuse another ending than .safetensors."""
-    if path.suffix != ".safetensors":
-        raise ValueError(f"{path.name!r}: a {what} is kept in a file that ends in .safetensors")
-
-
-def write_checkpoint(
-    path: Path,
-    state: Mapping[str, Tensor],
-    optimizer: torch.optim.Adam,
-    trained: Mapping[str, Tensor],
-    about: Mapping[str, Any],
-) -> None:
-    """A training as it is: the state of its networks, and Adam's of each parameter that is trained."""
-    tensors = dict(state)
-    for name, parameter in trained.items():
-        for key in ("exp_avg", "exp_avg_sq"):
-            known = optimizer.state[parameter].get(key)
-            tensors[f"adam.{key}.{name}"] = torch.zeros_like(parameter) if known is None else known
-    write_tensors(path, tensors, about)
-
-
-def read_checkpoint(
-    path: Path, what: str, optimizer: torch.optim.Adam, trained: Mapping[str, Tensor], about: Mapping[str, Any]
-) -> tuple[dict[str, Tensor], int]:
-    """The state of the networks and the steps made; Adam's state is put back.
-
-    Raises:
-        ValueError: if the file is of another training than `about` says.
-    """
-    tensors, told = read_tensors(path, what)
-    if {key: told.get(key) for key in about} != dict(about) or "steps" not in told:
-        raise ValueError(
-            f"{path} is of another training (other images, layers, weights, sizes or seed): give another checkpoint, "
-            "or remove it"
-        )
-    done = int(told["steps"])
-    for name, parameter in trained.items() if done else ():
-        optimizer.state[parameter] = {
-            "step": torch.tensor(float(done)),
-            **{key: tensors[f"adam.{key}.{name}"].to(parameter.device) for key in ("exp_avg", "exp_avg_sq")},
-        }
-    return {name: value for name, value in tensors.items() if not name.startswith("adam.")}, done
-
-
-def steps_in(checkpoint: Path) -> int:
-    """How many steps a training had made when it wrote its checkpoint.
-
-    Raises:
-        ValueError: if the file is no checkpoint.
-        FileNotFoundError: if there is none.
-    """
-    told = read_tensors(checkpoint, "checkpoint")[1]
-    if not isinstance(told.get("steps"), int):
-        raise ValueError(f"{checkpoint} is no checkpoint: it does not say how many steps were made")
-    return int(told["steps"])
-
-
-def descend(
+def train(
     loss_of: Callable[[int], Tensor],
     trained: Mapping[str, Tensor],
-    optimizer: torch.optim.Adam,
     *,
-    done: int,
     steps: int,
-    every: int,
     step: float,
-    bar: str,
+    kept: Kept | None,
     before: Callable[[], None] = lambda: None,
-    keep: Callable[[int], None],
-    checkpoint: str | Path | None,
+    word: str = "loss",
 ) -> None:
-    """Go down a loss, from where a training is; Ctrl-C ends it and keeps what there is.
+    """Go down a loss with Adam, from where a training is; Ctrl-C ends it and keeps what there is.
 
     The learning rate rises over the first tenth of the steps, 100 at the most, and falls as a cosine to a hundredth at
     the last: a constant one leaves ripples in what is painted.
 
     Args:
-        loss_of: the loss of a step, by its number. trained: the parameters; their `.grad` is None afterwards.
-        optimizer: of these parameters. done: steps made. steps: all. every: after how many it is kept.
-        step: the highest learning rate. bar: what the progress bar calls the loss.
+        loss_of: the loss of a step, by its number.
+        trained: the parameters by name.
+        steps: all. step: the highest learning rate.
+        kept: where the training is kept.
         before: called between the gradients and the step itself.
-        keep: called with the steps made, to keep them. checkpoint: where, for the message.
+        word: what the progress bar calls the loss.
 
     Raises:
         ValueError: if the loss became NaN.
+        OtherWork: if what is kept there is another training.
 
     Warns:
         UserWarning: if it was interrupted.
     """
-    interrupted, rising = False, max(1, min(100, steps // 10))
+    optimizer = torch.optim.Adam(trained.values(), lr=step)
+    done, rising = resumed(kept, optimizer), max(1, min(100, steps // 10))
+
+    def finite(number: int) -> Tensor:
+        loss = loss_of(number)
+        if not loss.isfinite():
+            raise ValueError(f"the loss became NaN at step {number}: take a smaller step than {step:g}")
+        return loss
+
+    def rate(number: int) -> None:
+        before()
+        falling = 0.01 + 0.99 * (1 + math.cos(math.pi * number / steps)) / 2
+        optimizer.param_groups[0]["lr"] = step * min(1.0, (number + 1) / rising) * falling
+
+    def count(made: int, _: Tensor) -> None:
+        nonlocal done
+        done = made
+
     try:
-        with climbing(steps, "train", bar) as advance, torch.enable_grad():
-            advance(done, None)
-            while done < steps:
-                loss = loss_of(done)
-                if not loss.isfinite():
-                    raise ValueError(f"the loss became NaN at step {done}: take a smaller step than {step:g}")
-                slopes = torch.autograd.grad(loss, list(trained.values()))
-                for parameter, slope in zip(trained.values(), slopes, strict=True):
-                    parameter.grad = slope
-                before()
-                falling = 0.01 + 0.99 * (1 + math.cos(math.pi * done / steps)) / 2
-                optimizer.param_groups[0]["lr"] = step * min(1.0, (done + 1) / rising) * falling
-                optimizer.step()
-                done += 1
-                advance(1, loss)
-                if done % every == 0 or done == steps:
-                    keep(done)
+        descend(finite, trained.values(), optimizer, steps, done=done, before=rate, after=count, kept=kept, word=word)
     except KeyboardInterrupt:
-        interrupted = True
-        keep(done)
-    if interrupted:
-        kept = f"; the same again goes on from {checkpoint}" if checkpoint else ""
-        warnings.warn(f"stopped after {done} of {steps} steps{kept}", stacklevel=3)
-    for parameter in trained.values():
-        parameter.grad = None
+        goes_on = f"; the same again goes on from {kept.path}" if kept else ""
+        warnings.warn(f"stopped after {done} of {steps} steps{goes_on}", stacklevel=3)
