@@ -20,13 +20,13 @@ def ungroup(g: Graph) -> None:
         if not chain:
             continue
         *between, first = chain
-        told = []  # each step between, and the axes that it no longer has
+        dropped = []  # each step between, and the axes that it no longer has
         for one in between:
-            told.append((one, axes))
+            dropped.append((one, axes))
             axes = {one.args[1][axis] for axis in axes} if one.function is Tensor.permute else axes
         sizes = tuple(n for axis, n in enumerate(first.args[1]) if axis not in axes)
         new = [Step(Tensor.reshape, (first.args[0], sizes), scope=step.scope)]
-        for one, gone in reversed(told):
+        for one, gone in reversed(dropped):
             new.append(_without(one, gone, new[-1]))
         place = g.steps.index(step)
         g.steps[place:place] = new[:-1]

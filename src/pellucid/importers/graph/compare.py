@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .graph import Graph, ImportFailed, Step
 
+HALF_PRECISION = 5e-2  # how far outputs may differ where a source computes in half precision, of the largest
 Source = Callable[[Tensor], Tensor]
 Values = Callable[[Tensor], dict[Any, Tensor]]
 

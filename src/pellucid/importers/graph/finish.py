@@ -159,18 +159,18 @@ def random_like(images: Tensor) -> Tensor:
     return low + (high - low) * noise
 
 
-def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **told: Any) -> Classifier:
+def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **options: Any) -> Classifier:
     """An imported network for images of one size as a `Classifier`.
 
     Args:
         net: takes N x C x H x W.
         shape: of the example, as its source takes it.
         axes: those of N, C, H, W in that.
-        told: as for `wrap`.
+        options: as for `wrap`.
     """
     channels, height, width = (shape[axis] for axis in axes[1:])
     net.register_forward_pre_hook(partial(check_shape, (channels, height, width)))
-    return wrap(net.eval(), size=(height, width), channels=channels, **told)
+    return wrap(net.eval(), size=(height, width), channels=channels, **options)
 
 
 def image_shape(batch: Sequence[int | None] | None, size: int | tuple[int, int] | None) -> tuple[int, int, int]:

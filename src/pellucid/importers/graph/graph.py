@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ class ImagesMixed(ImportFailed):
 
 
 @dataclass(frozen=True)
-class Size:
-    """A length that depends on how many images there are: per * N + rest."""
+class BatchDim:
+    """A dimension that depends on the batch size N: per * N + rest."""
 
     per: int
     rest: int = 0
@@ -35,9 +35,16 @@ class Size:
     def at(self, count: int) -> int:
         return self.per * count + self.rest
 
+    def __add__(self, other: Dim) -> BatchDim:
+        if isinstance(other, BatchDim):
+            return BatchDim(self.per + other.per, self.rest + other.rest)
+        return BatchDim(self.per, self.rest + other)
 
-Length = int | Size
-Shape = tuple[Length, ...]
+    __radd__ = __add__
+
+
+Dim = int | BatchDim
+Shape = tuple[Dim, ...]
 
 
 @dataclass(eq=False)
@@ -93,15 +100,35 @@ class Value:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @classmethod
+    def of(cls, held: Held, shape: Shape | None = None) -> Value:
+        """A value whose axes torch has in the same order; the shape of a known one is its own by default."""
+        if shape is None:
+            assert isinstance(held, Tensor)
+            shape = tuple(held.shape)
+        return cls(held, shape, tuple(range(len(shape))))
+
     def axis(self, source: int) -> int:
         """Where an axis of the source is in what is held."""
         return self.order.index(source)
+
+    def transposed(self, axes: Sequence[int]) -> Value:
+        """The value whose axis i is axis axes[i] of this one; what torch holds stays as it is."""
+        shape = tuple(self.shape[axis] for axis in axes)
+        return Value(self.held, shape, tuple(list(axes).index(axis) for axis in self.order))
 
     def number(self) -> float | int | bool | None:
         """The number that it is; None if it is more than one, or not known."""
         number = self.held.item() if isinstance(self.held, Tensor) and self.held.numel() == 1 else None
         assert number is None or isinstance(number, (float, int, bool))
         return number
+
+
+class Permuted(NamedTuple):
+    """What a rule may give: what torch holds, whose axis i is axis order[i] in the source framework."""
+
+    held: Held
+    order: tuple[int, ...]
 
 
 class Graph:
@@ -130,6 +157,21 @@ class Graph:
         step = Step(function, plain, {key: _number(value) for key, value in kwargs.items()}, self.scope)
         self.steps.append(step)
         return step
+
+    def batch(self, axes: Sequence[int]) -> Value:
+        """The images as the source takes them; `axes` are those of N, C, H, W there."""
+        shape: list[Dim] = [0] * 4
+        for place, axis in enumerate(axes):
+            shape[axis] = self.shape[place - 1] if place else BatchDim(1)
+        return Value(self.images, tuple(shape), tuple(axes))
+
+    def end(self, value: Value) -> None:
+        """Take a value for the output."""
+        self.scope = ()
+        held = self.plain(value)
+        if not isinstance(held, Step):
+            raise ImportFailed("the function does not look at the images: it returns a constant")
+        self.output = held
 
     def constant(self, array: Tensor) -> Tensor:
         """A known tensor in the numbers of this network."""
@@ -167,13 +209,13 @@ class Graph:
 
     def expanded(self, value: Value) -> Value:
         """A known value that is the same for each image, once for each of them."""
-        if not value.known or not any(isinstance(length, Size) for length in value.shape):
+        if not value.known or not any(isinstance(length, BatchDim) for length in value.shape):
             return value
         lengths = [self.length(value.shape[axis]) for axis in value.order]
         held = self.call(Tensor.expand, value.held, tuple(lengths))
         return Value(held, value.shape, value.order)
 
-    def length(self, length: Length) -> Any:
+    def length(self, length: Dim) -> Any:
         """A number, or a step that computes it from how many images there are."""
         if isinstance(length, int):
             return length
@@ -183,11 +225,11 @@ class Graph:
 
     def reshaped(self, held: Held, shape: Shape) -> Held:
         """Another shape of the same numbers in the same order."""
-        open_axes = [i for i, length in enumerate(shape) if isinstance(length, Size)]
+        open_axes = [i for i, length in enumerate(shape) if isinstance(length, BatchDim)]
         if isinstance(held, Tensor):
-            sizes: list[Any] = [1 if isinstance(length, Size) else length for length in shape]
+            sizes: list[Any] = [1 if isinstance(length, BatchDim) else length for length in shape]
         elif len(open_axes) == 1:
-            sizes = [-1 if isinstance(length, Size) else length for length in shape]
+            sizes = [-1 if isinstance(length, BatchDim) else length for length in shape]
         else:
             sizes = [self.length(length) for length in shape]
         out: Held = self.call(Tensor.reshape, held, tuple(sizes))

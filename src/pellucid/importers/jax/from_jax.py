@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import Exact, check_apart
+from ..graph.compare import HALF_PRECISION, Exact, check_apart
 from ..graph.finish import COUNT, example_of, finish, random_like, wrapped
-from ..graph.graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from ..graph.graph import Graph, ImportFailed, Unknown, tensor
 from ..graph.layout import to_source
 from ..graph.optional_imports import library
 from . import layer_names
@@ -25,7 +25,6 @@ from .layout import layout_of
 from .reader import read
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
-COARSE = 5e-2  # where the source computes in half precision
 
 
 def from_jax(
@@ -120,12 +119,12 @@ def _imported(
         _source(jax.jit(function), axes, given),
         images,
         values=lambda few: _values(closed, to_source(few, axes, given)),
-        limit=tolerance or (COARSE if coarse else TOLERANCE[str(dtype).removeprefix("torch.")]),
+        limit=tolerance or (HALF_PRECISION if coarse else TOLERANCE[str(dtype).removeprefix("torch.")]),
         logits=logits,
         kinds={path: type(module).__name__ for module, path in found.values()},
         exact=None
         if dtype == torch.float64 and not coarse
-        else _exact(closed, axes, coarse and (tolerance or COARSE) <= COARSE),
+        else _exact(closed, axes, coarse and (tolerance or HALF_PRECISION) <= HALF_PRECISION),
     )
     return net, axes
 
@@ -208,19 +207,12 @@ def _anew(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _graph(program: Program, axes: tuple[int, ...], shape: Any, dtype: torch.dtype) -> Graph:
     """The steps of a program; `axes` takes the function's axes to N x C x H x W."""
     g = Graph(dtype, shape)
-    lengths: list[Any] = [0] * 4
-    for place, axis in enumerate(axes):
-        lengths[axis] = Size(1) if place == 0 else shape[place - 1]
-    (out,) = read(g, program, [Value(g.images, tuple(lengths), axes)])
+    (out,) = read(g, program, [g.batch(axes)])
     for step in g.steps:
         step.scope = layer_names.cleaned(step.scope)
-    g.scope = ()
     if isinstance(out, Unknown):
         raise ImportFailed(out.reason)
-    held = g.plain(out)
-    if not isinstance(held, Step):
-        raise ImportFailed("the function does not look at the images: it returns a constant")
-    g.output = held
+    g.end(out)
     return g
 
 

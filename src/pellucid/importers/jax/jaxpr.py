@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph.graph import ImportFailed, Length, Shape, Size, Unknown, tensor
+from ..graph.batch_dims import dim, shape_of_both
+from ..graph.graph import BatchDim, ImportFailed, Shape, Unknown, tensor
 from ..graph.optional_imports import library
 
 COUNTS = (3, 4)
@@ -28,7 +29,7 @@ class Known:
 class Equation:
     """One call of a primitive.
 
-    name, params: as in JAX; lengths that depend on the batch are `Size`, inner jaxprs are `Program`.
+    name, params: as in JAX; lengths that depend on the batch are `BatchDim`, inner jaxprs are `Program`.
     inputs: names of values, or constants; takes: their types. outputs: names of values; shapes, dtypes: of those.
     scope: names of the modules. source: JAX's own equation.
     """
@@ -121,7 +122,7 @@ def _common(a: Any, b: Any) -> Any:
     if isinstance(a, (bool, np.bool_)):
         return bool(a)
     if isinstance(a, (int, np.integer)):
-        return _length(int(a), int(b))
+        return dim(int(a), int(b), COUNTS)
     if hasattr(a, "eqns") or hasattr(a, "jaxpr"):
         return _program(a, b)
     if type(a) in (tuple, list) and type(b) is type(a) and len(a) == len(b):
@@ -129,16 +130,8 @@ def _common(a: Any, b: Any) -> Any:
     return a
 
 
-def _length(a: int, b: int) -> Length:
-    if a == b:
-        return a
-    per = (b - a) // (COUNTS[1] - COUNTS[0])
-    return Size(per, a - per * COUNTS[0])
-
-
 def _shape(a: Any, b: Any) -> Shape:
-    lengths = getattr(a.aval, "shape", ()), getattr(b.aval, "shape", ())
-    return tuple(_length(int(x), int(y)) for x, y in zip(*lengths, strict=True))
+    return shape_of_both(getattr(a.aval, "shape", ()), getattr(b.aval, "shape", ()), COUNTS)
 
 
 def _atom(a: Any, b: Any) -> Any:
@@ -158,9 +151,9 @@ def _constant(a: Any, b: Any) -> Known | Unknown:
     if "key<" in str(getattr(a, "dtype", "")):
         return Unknown(RANDOM)
     one, other = tensor(a), tensor(a if b is a else b)
-    shape = tuple(_length(x, y) for x, y in zip(one.shape, other.shape, strict=True))
+    shape = shape_of_both(one.shape, other.shape, COUNTS)
     for axis, length in enumerate(shape):
-        if isinstance(length, Size):
+        if isinstance(length, BatchDim):
             rows = one.narrow(axis, 0, 1), other.narrow(axis, 0, 1)
             if not torch.equal(rows[0].expand_as(one), one):
                 return Unknown("a constant of the function holds other numbers for each image of a batch")

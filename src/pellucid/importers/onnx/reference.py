@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph.graph import ImportFailed, Shape, Size, first_line, tensor
+from ..graph.graph import BatchDim, ImportFailed, Shape, first_line, tensor
 from ..graph.layout import to_source
 from ..graph.optional_imports import library
 from .file import Opened
@@ -50,10 +50,10 @@ class Source:
         runs = self._runs(runner(model.SerializeToString(), self.file.images.name, names), images)
         found: dict[Any, Tensor] = {}
         for name, parts in zip(names, zip(*runs, strict=True), strict=True):
-            axis = next((i for i, length in enumerate(shapes[name]) if isinstance(length, Size)), None)
+            axis = next((i for i, length in enumerate(shapes[name]) if isinstance(length, BatchDim)), None)
             if axis is not None:
                 length = shapes[name][axis]
-                assert isinstance(length, Size)
+                assert isinstance(length, BatchDim)
                 whole = torch.cat([tensor(part) for part in parts], axis)
                 found[name] = whole.narrow(axis, 0, min(length.at(len(images)), whole.shape[axis]))
         return found

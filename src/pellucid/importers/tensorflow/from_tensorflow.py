@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from ..graph.finish import example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, tensor
 from ..graph.layout import by_channels
 from ..graph.optional_imports import library
+from ..graph.optional_imports import without_triton as without_triton
 from .bridge import TensorFlowBridge
 from .reader import frozen, read
 
@@ -80,15 +80,6 @@ def from_tensorflow(
     else:
         net = _imported(function, batch, axes, tolerance or TOLERANCE[str(batch.dtype)], logits, layers)
     return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or "imported")
-
-
-def without_triton() -> None:
-    """Keep torch from loading Triton where TensorFlow is loaded.
-
-    Each brings LLVM, and a process that loads Triton second is ended by it without a word.
-    """
-    if "tensorflow" in sys.modules:
-        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
 
 
 def _imported(
