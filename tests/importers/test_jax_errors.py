@@ -35,7 +35,7 @@ def test_examples():
     refused(dense, "empty", example=X[:0], error=ValueError)
     refused(dense, "NaN", example=X * np.nan, error=ValueError)
     refused(3, "function", "int", error=TypeError)
-    refused(dense, "a str", "array of floating numbers", example="castle.jpg", error=TypeError)
+    refused(dense, "a str", "array of floating-point numbers", example="castle.jpg", error=TypeError)
     refused(dense, "a NoneType", example=None, error=TypeError)
     refused(dense, "'HWC'", "NHWC", layout="HWC", error=ValueError)
 

@@ -9,10 +9,10 @@ import torch
 
 from .graph import BatchDim, Dim, Graph, ImagesMixed, Shape, Step, Value, compute, without_numbers
 
-COUNTS = (2, 3)
+BATCH_SIZES = (2, 3)
 
 
-def dim(a: int, b: int, counts: tuple[int, int] = COUNTS) -> Dim:
+def dim(a: int, b: int, counts: tuple[int, int] = BATCH_SIZES) -> Dim:
     """The dimension that is a and b for batches of two sizes."""
     if a == b:
         return a
@@ -20,12 +20,12 @@ def dim(a: int, b: int, counts: tuple[int, int] = COUNTS) -> Dim:
     return BatchDim(per, a - per * counts[0])
 
 
-def shape_of_both(a: Sequence[int], b: Sequence[int], counts: tuple[int, int] = COUNTS) -> Shape:
+def shape_of_both(a: Sequence[int], b: Sequence[int], counts: tuple[int, int] = BATCH_SIZES) -> Shape:
     """The shape that is a and b for batches of two sizes."""
     return tuple(dim(int(x), int(y), counts) for x, y in zip(a, b, strict=True))
 
 
-def mixes_images(x: Value, axes: Sequence[int], name: str) -> None:
+def check_batch_axis(x: Value, axes: Sequence[int], name: str) -> None:
     """Refuse what makes one image's result depend on the others."""
     if any(isinstance(x.shape[axis], BatchDim) for axis in axes):
         raise ImagesMixed(
@@ -34,13 +34,13 @@ def mixes_images(x: Value, axes: Sequence[int], name: str) -> None:
         )
 
 
-class Measure:
-    """The shapes of what the steps of a graph return: each is run on the meta device, for COUNTS images."""
+class ShapeInference:
+    """The shapes of what the steps of a graph return: each is run on the meta device, for BATCH_SIZES images."""
 
     def __init__(self, g: Graph) -> None:
         self.g = g
         self.known: tuple[dict[Step, Any], ...] = tuple(
-            {g.images: torch.empty(count, *g.shape, device="meta", dtype=g.dtype)} for count in COUNTS
+            {g.images: torch.empty(count, *g.shape, device="meta", dtype=g.dtype)} for count in BATCH_SIZES
         )
 
     def shape(self, step: Step) -> Shape:

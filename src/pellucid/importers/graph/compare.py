@@ -55,7 +55,7 @@ def difference(net: Callable[[Tensor], Tensor], source: Source, batches: list[Te
     return worst
 
 
-def check_apart(source: Source, images: Tensor) -> None:
+def check_independent(source: Source, images: Tensor) -> None:
     """Refuse a source network that gives an image another output in a batch than alone, or when it is asked again.
 
     Args:

@@ -6,7 +6,7 @@ To add one that torch has, write one row: every importer reads its own column of
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from .graph import Graph, Shape, Value
 from .rules import Rule
-from .shapes import raised
+from .shapes import with_rank
 
 Function = Callable[..., Any]
 
@@ -40,7 +40,6 @@ UNARY = (
     Row(torch.expm1,        "",            "Expm1",          "expm1"),
     Row(torch.log,          "Log",         "Log",            "log"),
     Row(torch.log1p,        "",            "Log1p",          "log1p"),
-    Row(torch.log2,         "",            "",               ""),
     Row(torch.sqrt,         "Sqrt",        "Sqrt",           "sqrt"),
     Row(torch.rsqrt,        "",            "Rsqrt",          "rsqrt"),
     Row(torch.square,       "",            "Square",         "square"),
@@ -66,35 +65,20 @@ UNARY = (
     Row(torch.floor,        "Floor",       "Floor",          "floor"),
     Row(torch.ceil,         "Ceil",        "Ceil",           "ceil"),
     Row(torch.round,        "Round",       "Round Rint",     ""),
-    Row(torch.clamp,        "",            "",               ""),
     Row(torch.isfinite,     "",            "IsFinite",       "is_finite"),
     Row(torch.isnan,        "IsNaN",       "IsNan",          ""),
     Row(torch.isinf,        "IsInf",       "IsInf",          ""),
     Row(torch.logical_not,  "Not",         "LogicalNot",     ""),
     Row(torch.bitwise_not,  "",            "",               "not"),
     Row(Tensor.detach,      "",            "",               "stop_gradient"),
-)
-ACTIVATIONS = (
-    #   torch               ONNX           TensorFlow        JAX
     Row(F.relu,             "Relu",        "Relu",           ""),
     Row(F.relu6,            "",            "Relu6",          ""),
-    Row(F.leaky_relu,       "",            "",               ""),
     Row(F.elu,              "",            "Elu",            ""),
     Row(F.selu,             "",            "Selu",           ""),
-    Row(F.celu,             "",            "",               ""),
-    Row(F.silu,             "",            "",               ""),
-    Row(F.gelu,             "",            "",               ""),
     Row(F.mish,             "Mish",        "",               ""),
     Row(F.softplus,         "Softplus",    "Softplus",       ""),
     Row(F.softsign,         "Softsign",    "Softsign",       ""),
     Row(F.hardswish,        "HardSwish",   "",               ""),
-    Row(F.hardsigmoid,      "",            "",               ""),
-    Row(F.hardtanh,         "",            "",               ""),
-    Row(F.hardshrink,       "",            "",               ""),
-    Row(F.softshrink,       "",            "",               ""),
-    Row(F.tanhshrink,       "",            "",               ""),
-    Row(F.logsigmoid,       "",            "",               ""),
-    Row(F.threshold,        "",            "",               ""),
 )
 BROADCAST = (
     #   torch               ONNX              TensorFlow         JAX
@@ -107,8 +91,6 @@ BROADCAST = (
     Row(torch.fmod,         "",               "",                "rem"),
     Row(torch.pow,          "Pow",            "Pow",             "pow"),
     Row(torch.atan2,        "",               "Atan2",           "atan2"),
-    Row(torch.maximum,      "",               "",                ""),
-    Row(torch.minimum,      "",               "",                ""),
     Row(torch.gt,           "Greater",        "Greater",         "gt"),
     Row(torch.ge,           "GreaterOrEqual", "GreaterEqual",    "ge"),
     Row(torch.lt,           "Less",           "Less",            "lt"),
@@ -124,7 +106,23 @@ BROADCAST = (
     Row(torch.where,        "",               "Select SelectV2", ""),
 )
 # fmt: on
-TABLE = (*UNARY, *ACTIVATIONS, *BROADCAST)
+# What the others write with attributes, or in other words: only the reader of torch calls these by name.
+TORCH_ONLY = (
+    torch.log2,
+    torch.clamp,
+    F.leaky_relu,
+    F.celu,
+    F.silu,
+    F.gelu,
+    F.hardsigmoid,
+    F.hardtanh,
+    F.hardshrink,
+    F.softshrink,
+    F.tanhshrink,
+    F.logsigmoid,
+    F.threshold,
+)  # fmt: skip
+TABLE = (*UNARY, *BROADCAST)
 
 
 def named(framework: str, rows: Sequence[Row] = TABLE) -> dict[str, Function]:
@@ -132,9 +130,9 @@ def named(framework: str, rows: Sequence[Row] = TABLE) -> dict[str, Function]:
     return {name: row.function for row in rows for name in getattr(row, framework).split()}
 
 
-def by_name(rows: Sequence[Row]) -> dict[str, Function]:
-    """The functions of some rows by torch's names."""
-    return {row.function.__name__.strip("_"): row.function for row in rows}
+def by_name(functions: Iterable[Function]) -> dict[str, Function]:
+    """Functions by torch's names."""
+    return {function.__name__.strip("_"): function for function in functions}
 
 
 def elementwise(function: Function) -> Rule:
@@ -149,7 +147,7 @@ def elementwise(function: Function) -> Rule:
 def broadcast(g: Graph, function: Function, *values: Value) -> Value:
     """A function of each number, or of several at the same place."""
     rank = max(value.ndim for value in values)
-    wide = [raised(g, value, rank) for value in values]
+    wide = [with_rank(g, value, rank) for value in values]
     held, order = g.aligned(wide)
     return Value(g.call(function, *held), _shape(wide, rank), order)
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
-from .batch_dims import mixes_images
+from .batch_dims import check_batch_axis
 from .elementwise import Function, Row
 from .graph import Graph, Value
 from .shapes import order_without
@@ -47,7 +47,7 @@ def reduced(g: Graph, function: Function, x: Value, axes: Sequence[int], *, keep
     axes = sorted({axis % max(1, x.ndim) for axis in axes})
     if not axes or x.ndim == 0:
         return x
-    mixes_images(x, axes, name)
+    check_batch_axis(x, axes, name)
     places, held = tuple(sorted(x.axis(axis) for axis in axes)), x.held
     options = {"keepdim": True} if keep else {}
     if function in ONE_AXIS:
@@ -62,13 +62,13 @@ def reduced(g: Graph, function: Function, x: Value, axes: Sequence[int], *, keep
 
 def place_of_extreme(g: Graph, largest: bool, x: Value, axis: int, *, keep: bool = False, name: str) -> Any:
     """Where along an axis the largest or smallest number is."""
-    mixes_images(x, [axis], name)
+    check_batch_axis(x, [axis], name)
     return g.call(torch.argmax if largest else torch.argmin, g.plain(x), axis, keep)
 
 
 def cumulative(g: Graph, function: Function, x: Value, axis: int, *, reverse: bool, name: str) -> Value:
     """A running sum or product along an axis, from its end if `reverse`."""
-    mixes_images(x, [axis], name)
+    check_batch_axis(x, [axis], name)
     place, held = x.axis(axis), x.held
     held = g.call(torch.flip, held, (place,)) if reverse else held
     held = g.call(function, held, place)
@@ -77,6 +77,6 @@ def cumulative(g: Graph, function: Function, x: Value, axis: int, *, reverse: bo
 
 def softmax(g: Graph, x: Value, axis: int, *, logarithm: bool, name: str) -> Value:
     """Softmax, or its logarithm, along an axis."""
-    mixes_images(x, [axis % x.ndim], name)
+    check_batch_axis(x, [axis % x.ndim], name)
     function = F.log_softmax if logarithm else F.softmax
     return Value(g.call(function, x.held, x.axis(axis % x.ndim)), x.shape, x.order)

@@ -1,4 +1,4 @@
-"""Rules for the axes of values that the importers share: joining, cutting, padding, turning around."""
+"""Rules for the axes of values that the importers share: joining, cutting, padding, flipping."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .batch_dims import mixes_images
+from .batch_dims import check_batch_axis
 from .graph import BatchDim, Dim, Graph, Value
 
 
-def raised(g: Graph, value: Value, rank: int) -> Value:
+def with_rank(g: Graph, value: Value, rank: int) -> Value:
     """A value with axes of length 1 put in front; numbers stay numbers."""
     more = rank - value.ndim
     if more == 0 or value.ndim == 0:
@@ -54,7 +54,7 @@ def _once_each(g: Graph, values: Sequence[Value]) -> list[Value]:
 
 def flipped(g: Graph, x: Value, axes: Sequence[int], name: str) -> Value:
     """The numbers along some axes in reverse."""
-    mixes_images(x, axes, name)
+    check_batch_axis(x, axes, name)
     return Value(g.call(torch.flip, x.held, tuple(x.axis(axis) for axis in axes)), x.shape, x.order)
 
 
@@ -87,8 +87,8 @@ def padded(g: Graph, held: Any, ends: Iterable[Sequence[int]], value: float = 0.
     return g.call(F.pad, held, tuple(amounts), "constant", value) if amounts else held
 
 
-def spread(x: Tensor, axis: int, inner: int, value: float) -> Tensor:
-    """x with so many numbers put between its own."""
+def dilated(x: Tensor, axis: int, inner: int, value: float) -> Tensor:
+    """x with so many numbers put between neighbors along an axis."""
     length = x.shape[axis]
     shape = [*x.shape[:axis], (length - 1) * (inner + 1) + 1, *x.shape[axis + 1 :]]
     places = torch.arange(0, shape[axis], inner + 1, device=x.device)

@@ -65,7 +65,7 @@ def max_pool(
 
 
 def sum_pool(g: Graph, held: Held, kernel: Sides, stride: Sides, pads: Pads, ceil: bool = False) -> Any:
-    """The sums of windows of pictures: average pools with the divisor 1."""
+    """The sums of windows of feature maps: average pools with the divisor 1."""
     held, even = _split(g, held, pads, kernel, 0.0)
     return g.call(F.avg_pool2d, held, tuple(kernel), tuple(stride), even, ceil, True, 1)
 
@@ -86,7 +86,7 @@ def average_pool(
         held, even = _split(g, held, pads, kernel, 0.0)
         return g.call(AVERAGE_POOLS[len(pads) - 1], held, kernel, stride, even, ceil, padding_counts)
     if len(pads) != 2:
-        raise ImportFailed("an average pool padded on one side has a rule only for pictures")
+        raise ImportFailed("an average pool padded on one side has a rule only for feature maps")
     ones = F.pad(torch.ones(1, 1, *sides, dtype=g.dtype), (*pads[1], *pads[0]))
     counts = F.avg_pool2d(ones, kernel, stride, 0, ceil, True, 1)
     return g.call(torch.div, sum_pool(g, held, kernel, stride, pads, ceil), counts)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import HALF_PRECISION, Exact, check_apart
+from ..graph.compare import HALF_PRECISION, Exact, check_independent
 from ..graph.finish import COUNT, example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, ImportFailed, Unknown, tensor
 from ..graph.layout import to_source
@@ -20,7 +20,7 @@ from . import layer_names
 from .bridge import Bridge
 from .calls import evaluated, flattened, float64, in_float64
 from .errors import failed, untraceable
-from .jaxpr import COUNTS, Program, jaxpr, traced
+from .jaxpr import BATCH_SIZES, Program, jaxpr, traced
 from .layout import layout_of
 from .reader import read
 
@@ -142,7 +142,7 @@ def _bridged(
     with layer_names.scoped(found):
         program, closed = _traced(function, batch.shape[1:], given)
     axes = layout_of(program, batch.shape, layout)
-    known = dict(zip(COUNTS, closed, strict=True))
+    known = dict(zip(BATCH_SIZES, closed, strict=True))
 
     def at(count: int) -> Any:
         if count not in known:
@@ -152,7 +152,7 @@ def _bridged(
 
     net = Bridge(function, at, axes, getattr(torch, given.name))
     with torch.no_grad():
-        check_apart(net, random_like(tensor(batch).permute(axes)))
+        check_independent(net, random_like(tensor(batch).permute(axes)))
     net.difference = 0.0  # type: ignore[assignment] # it is the source itself
     return net, axes
 
@@ -179,7 +179,9 @@ def _traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) 
     aval = closed[0].out_avals[0]
     if aval.dtype.kind not in "fV":
         what = "take jnp.abs or jnp.real of it" if aval.dtype.kind == "c" else "leave out argmax and comparisons"
-        raise ImportFailed(f"the function returns {aval.dtype}, expected floating numbers, one for each class: {what}")
+        raise ImportFailed(
+            f"the function returns {aval.dtype}, expected floating-point numbers, one for each class: {what}"
+        )
     (out,) = program.shapes
     if len(out) != 2 or isinstance(out[0], int) or not isinstance(out[1], int):
         raise ImportFailed(

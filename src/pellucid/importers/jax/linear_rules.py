@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.batch_dims import mixes_images
+from ..graph.batch_dims import check_batch_axis
 from ..graph.graph import Dim, Graph, ImagesMixed, ImportFailed, Permuted, Shape, Value
 from ..graph.products import count_of
-from ..graph.shapes import spread, updated
+from ..graph.shapes import dilated, updated
 from ..graph.windows import convolution, max_pool, sum_pool
 from .jaxpr import Equation
 from .rules import rule
@@ -35,7 +35,7 @@ def conv(g: Graph, e: Equation, x: Value, w: Value) -> Permuted:
         raise ImportFailed(f"a convolution of {size} dimensions has no rule")
     for axis, step in enumerate(p["lhs_dilation"]):
         if step != 1:  # a transposed convolution
-            held = g.call(spread, held, axis + 2, step - 1, 0.0)
+            held = g.call(dilated, held, axis + 2, step - 1, 0.0)
     out = convolution(
         g, held, weight, None, p["window_strides"], [(int(a), int(b)) for a, b in p["padding"]], p["rhs_dilation"],
         p["feature_group_count"],
@@ -49,7 +49,7 @@ def dot_general(g: Graph, e: Equation, a: Value, b: Value) -> Any:
     over_a, over_b, each_a, each_b = ([int(i) for i in axes] for axes in (over_a, over_b, each_a, each_b))
     for value, axes in ((a, over_a), (b, over_b)):
         if not value.known:
-            mixes_images(value, axes, e.name)
+            check_batch_axis(value, axes, e.name)
     free_a = [i for i in range(a.ndim) if i not in over_a + each_a]
     free_b = [i for i in range(b.ndim) if i not in over_b + each_b]
     if not each_a and a.known != b.known:
@@ -83,7 +83,7 @@ def _dense(
     out = g.call(F.linear, held, weight, None)
     if len(across) != 1:
         out = g.reshaped(out, (*lengths, *across))
-    if picture:  # a dense layer at each place of a picture gives a picture
+    if picture:  # a dense layer at each place of a feature map gives a feature map
         out = g.call(Tensor.permute, out, (0, 3, 1, 2))
         order = [order[0], order[3], order[1], order[2]]
     return Permuted(out, tuple(order))
@@ -107,8 +107,8 @@ def window(g: Graph, e: Equation, x: Value) -> Any:
     axes = range(x.ndim)
     wide = [i for i in axes if (p["window_dimensions"][i], p["window_strides"][i]) != (1, 1) or any(p["padding"][i])]
     if any(p["base_dilation"][i] != 1 for i in axes) or len(wide) > 3:
-        raise ImportFailed(f"{e.name} over {len(wide)} dimensions, or with spread inputs, has no rule")
-    mixes_images(x, wide, e.name)
+        raise ImportFailed(f"{e.name} over {len(wide)} dimensions, or with base dilation, has no rule")
+    check_batch_axis(x, wide, e.name)
     if not wide:
         return x
     held_wide = tuple(sorted(wide))

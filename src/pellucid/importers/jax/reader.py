@@ -120,10 +120,10 @@ def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
         taken[p["num_consts"] + p["num_carry"] :],
     )
     collected: list[list[Any]] = []
-    turns = range(p["length"])
-    for turn in reversed(turns) if p["reverse"] else turns:
-        inside = (*scope, str(turn)) if len(turns) > 1 else scope
-        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, turn) for value in rows)], inside, None)
+    iterations = range(p["length"])
+    for iteration in reversed(iterations) if p["reverse"] else iterations:
+        inside = (*scope, str(iteration)) if len(iterations) > 1 else scope
+        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, iteration) for value in rows)], inside, None)
         carry = out[: p["num_carry"]]
         collected.append(out[p["num_carry"] :])
     g.scope = scope
@@ -133,11 +133,11 @@ def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
     return [*carry, *stacked]
 
 
-def _row(g: Graph, value: Any, turn: int) -> Any:
+def _row(g: Graph, value: Any, iteration: int) -> Any:
     if isinstance(value, Unknown):
         return value
     order = tuple(axis - 1 for axis in value.order if axis)
-    return Value(g.call(torch.select, value.held, value.axis(0), turn), value.shape[1:], order)
+    return Value(g.call(torch.select, value.held, value.axis(0), iteration), value.shape[1:], order)
 
 
 def _stack(g: Graph, parts: list[Any], shape: Any) -> Any:

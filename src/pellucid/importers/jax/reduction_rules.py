@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..graph.batch_dims import mixes_images
+from ..graph.batch_dims import check_batch_axis
 from ..graph.elementwise import named
 from ..graph.graph import Graph, ImportFailed, Value
 from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
@@ -36,7 +36,7 @@ def running(g: Graph, e: Equation, x: Value) -> Value:
 def sort(g: Graph, e: Equation, x: Value, *more: Value) -> Any:
     if more:
         raise ImportFailed("sort of several arrays by the first has no rule")
-    mixes_images(x, [e.params["dimension"]], e.name)
+    check_batch_axis(x, [e.params["dimension"]], e.name)
     return g.call(_sorted, g.plain(x), e.params["dimension"])
 
 

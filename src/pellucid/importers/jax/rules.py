@@ -17,11 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph.batch_dims import mixes_images
+from ..graph.batch_dims import check_batch_axis
 from ..graph.elementwise import applied, broadcast, cast, elementwise, extreme, named
 from ..graph.graph import BatchDim, Dim, Graph, ImagesMixed, ImportFailed, Permuted, Value
 from ..graph.rules import Rules
-from ..graph.shapes import concatenated, cut, flipped, spread, stacked, updated, with_padding, without_batch
+from ..graph.shapes import concatenated, cut, dilated, flipped, stacked, updated, with_padding, without_batch
 from .jaxpr import Equation
 
 RULES = Rules()
@@ -170,7 +170,7 @@ def stack(g: Graph, e: Equation, *values: Value) -> Any:
 @rule("tile")
 def tile(g: Graph, e: Equation, x: Value) -> Any:
     times = e.params["reps"]
-    mixes_images(x, [axis for axis, count in enumerate(times) if count != 1], e.name)
+    check_batch_axis(x, [axis for axis, count in enumerate(times) if count != 1], e.name)
     if x.known and all(n == 1 for n, count in zip(x.shape, times, strict=True) if isinstance(count, BatchDim)):
         once = tuple(
             1 if isinstance(count, BatchDim) else count for count in times
@@ -255,7 +255,7 @@ def pad(g: Graph, e: Equation, x: Value, value: Value) -> Value:
     held = x.held
     for axis, (_, _, inner) in enumerate(e.params["padding_config"]):
         if inner:
-            held = g.call(spread, held, x.axis(axis), inner, number)
+            held = g.call(dilated, held, x.axis(axis), inner, number)
     return with_padding(g, Value(held, x.shape, x.order), [pair[:2] for pair in e.params["padding_config"]], number)
 
 

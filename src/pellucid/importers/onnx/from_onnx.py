@@ -144,8 +144,8 @@ def _batch(
     port = file.images
     if str(port.dtype) not in TOLERANCE:
         raise ImportFailed(
-            f"the input {port.name!r} takes {port.dtype or 'no numbers'}, expected floating numbers, through which "
-            "gradients go: export the network without the step that makes them"
+            f"the input {port.name!r} takes {port.dtype or 'no numbers'}, expected floating-point numbers, through "
+            "which gradients go: export the network without the step that makes them"
         )
     batch = None if example is None else example_of(example)
     declared = port.lengths or (None if batch is None else (None,) * 4)

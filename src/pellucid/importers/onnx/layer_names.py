@@ -21,8 +21,8 @@ ACTIVE = frozenset({
 })  # fmt: skip
 NEVER = frozenset({"MatMul", "Softmax"})  # layers only where they have weights, or a name
 TAILS = frozenset({"Add", "Sub", "Mul", "Div"})
-TURNS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"})
-BESIDE = TURNS | {"Add", "Mul", "Div", "Pad", "Identity", "Constant", "Shape", "Gather", "Slice", "Concat",
+RESHAPES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"})
+BESIDE = RESHAPES | {"Add", "Mul", "Div", "Pad", "Identity", "Constant", "Shape", "Gather", "Slice", "Concat",
                   "QuantizeLinear", "DequantizeLinear"}  # fmt: skip
 CURVES = frozenset({
     "Add", "Sub", "Mul", "Div", "Pow", "Exp", "Log", "Erf", "Reciprocal", "Neg", "Cast", "Min", "Max", "Softplus",
@@ -98,7 +98,7 @@ class Names:
             return self._own(named)
         before = next((self.linear[name] for name in node.input if name in self.linear), None)
         known = [name for name in node.input if name in self.constant]
-        if before is not None and (kind in TURNS or (kind in TAILS and known)):
+        if before is not None and (kind in RESHAPES or (kind in TAILS and known)):
             self.linear[node.output[0]] = before
             return before if kind in TAILS else ()
         weighted = any(name in self.constant for name in node.input[1:])

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..graph import windows
-from ..graph.batch_dims import mixes_images
+from ..graph.batch_dims import check_batch_axis
 from ..graph.elementwise import applied
 from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Value
 from ..graph.products import contracted, count_of, matmul, matrix_transposed
@@ -97,7 +97,7 @@ def gemm(g: Graph, node: Node, a: Value, b: Value, c: Value | None = None) -> An
     alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
     left = g.plain(matrix_transposed(a) if node.get("transA") else a)
     right = g.plain(matrix_transposed(b) if node.get("transB") else b)
-    mixes_images(a, [0 if node.get("transA") else 1], node.kind)
+    check_batch_axis(a, [0 if node.get("transA") else 1], node.kind)
     bias = None if c is None else c.held
     if isinstance(right, Tensor) and (
         bias is None or (isinstance(bias, Tensor) and bias.numel() == bias.shape[-1:].numel())
@@ -113,8 +113,8 @@ def gemm(g: Graph, node: Node, a: Value, b: Value, c: Value | None = None) -> An
 
 @rule("MatMul")
 def product(g: Graph, node: Node, a: Value, b: Value) -> Any:
-    mixes_images(a, [a.ndim - 1], node.kind)
-    mixes_images(b, [max(0, b.ndim - 2)], node.kind)
+    check_batch_axis(a, [a.ndim - 1], node.kind)
+    check_batch_axis(b, [max(0, b.ndim - 2)], node.kind)
     return matmul(g, g.plain(a), g.plain(b))
 
 
@@ -195,7 +195,7 @@ def local_response_norm(g: Graph, node: Node, x: Value) -> Any:
 @rule("LpNormalization")
 def lp_norm(g: Graph, node: Node, x: Value) -> Value:
     axis = node.get("axis", -1) % x.ndim
-    mixes_images(x, [axis], node.kind)
+    check_batch_axis(x, [axis], node.kind)
     return applied(g, F.normalize, x, float(node.get("p", 2)), x.axis(axis))
 
 
@@ -231,16 +231,16 @@ def resize(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) ->
     held = g.plain(x)
     _, scales, shape = (None, *given, None, None)[:3] if node.version < 11 else (*given, None, None, None)[:3]
     if x.ndim != 4 or node.get("axes") is not None:
-        raise ImportFailed("resizing of other than pictures has no rule")
+        raise ImportFailed("resizing of other than feature maps has no rule")
     if shape is not None:
         to = dims(shape)
     else:
         factors = known(scales, "the factors") if isinstance(scales, Value) else torch.tensor(node.get("scales", ()))
         if factors is None or factors.numel() != 4 or factors[:2].tolist() != [1, 1]:
-            raise ImportFailed("resizing of other than the sides of pictures has no rule")
+            raise ImportFailed("resizing of other than the sides of feature maps has no rule")
         to = [*x.shape[:2], *(int(n * f) for n, f in zip(x.shape[2:], factors[2:].tolist(), strict=True))]
     if to[1:2] != [x.shape[1]] or not all(isinstance(n, int) for n in to[2:]):
-        raise ImportFailed("resizing of other than the sides of pictures has no rule")
+        raise ImportFailed("resizing of other than the sides of feature maps has no rule")
     usual = "half_pixel" if node.version >= 11 else "asymmetric"
     where, mode = node.get("coordinate_transformation_mode", usual), node.get("mode", "nearest")
     return g.call(F.interpolate, held, tuple(to[2:]), **_interpolation(node, where, mode, x, to))

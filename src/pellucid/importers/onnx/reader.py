@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..graph.batch_dims import COUNTS, Measure, shape_of_both
+from ..graph.batch_dims import BATCH_SIZES, ShapeInference, shape_of_both
 from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Step, Unknown, Value, first_line, tensor
 from ..graph.optional_imports import library
 from ..graph.rules import location, remedy
@@ -46,7 +46,7 @@ class Reader:
     names: Names
 
     def __post_init__(self) -> None:
-        self.measure = Measure(self.g)
+        self.shapes = ShapeInference(self.g)
 
     def read(self, graph: Any, known: dict[str, Any]) -> None:
         """Add to `known` what each name of a graph of ONNX stands for: a `Value`, `DynamicDim` or `Unknown`."""
@@ -109,10 +109,10 @@ class Reader:
         if isinstance(held, Tensor):
             return _constant(self.g, _plain(made))
         if held.function is Tensor.to and isinstance(held.args[0], Step):
-            self.measure.shape(held)
-            kinds = {self.measure.known[0][step].dtype for step in (held, held.args[0])}
+            self.shapes.shape(held)
+            kinds = {self.shapes.known[0][step].dtype for step in (held, held.args[0])}
             held = held.args[0] if len(kinds) == 1 else held  # numbers that are of this kind already
-        return self.measure.value(held, order)
+        return self.shapes.value(held, order)
 
     def branch(self, node: Node, taken: list[Any], known: dict[str, Any]) -> list[Any]:
         """The outputs of the branch that is taken, if that is known."""
@@ -131,7 +131,9 @@ class Reader:
         """The outputs of a node that takes nothing that depends on the images, though perhaps on how many there are."""
         if not any(_open(value) for value in taken):
             return [_constant(self.g, t) for t in self.computed(node, proto, [_at(value, 0) for value in taken])]
-        pairs = [self.computed(node, proto, [_at(value, place) for value in taken]) for place in range(len(COUNTS))]
+        pairs = [
+            self.computed(node, proto, [_at(value, place) for value in taken]) for place in range(len(BATCH_SIZES))
+        ]
         return [_common(self.g, *pair) for pair in zip(*pairs, strict=True)]
 
     def computed(self, node: Node, proto: Any, taken: list[Tensor | None]) -> list[Tensor]:
@@ -185,18 +187,18 @@ def _open(value: Any) -> bool:
 
 
 def _at(value: Any, place: int) -> Tensor | None:
-    """What is known, for one of COUNTS."""
+    """What is known, for one of BATCH_SIZES."""
     if value is None:
         return None
     if isinstance(value, DynamicDim):
         return value.tensors[place]
     held: Tensor = value.held
-    lengths = [n.at(COUNTS[place]) if isinstance(n, BatchDim) else n for n in value.shape]
+    lengths = [n.at(BATCH_SIZES[place]) if isinstance(n, BatchDim) else n for n in value.shape]
     return held.expand(lengths)
 
 
 def _common(g: Graph, a: Tensor, b: Tensor) -> Any:
-    """What is a and b for COUNTS images."""
+    """What is a and b for BATCH_SIZES images."""
     if a.shape == b.shape:
         return _constant(g, a) if _equal(a, b) else DynamicDim((a, b))
     shape = shape_of_both(a.shape, b.shape)

@@ -21,11 +21,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..graph import reductions
-from ..graph.batch_dims import dim, mixes_images
+from ..graph.batch_dims import check_batch_axis, dim
 from ..graph.elementwise import applied, broadcast, cast, extreme, named
 from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Shape, Step, Value
 from ..graph.rules import Rule, Rules
-from ..graph.shapes import raised
+from ..graph.shapes import with_rank
 
 RULES = Rules()
 rule = RULES.rule
@@ -52,13 +52,13 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class DynamicDim:
-    """Whole numbers that depend on the batch size, such as dimensions: what they are for COUNTS images."""
+    """Integers that depend on the batch size, such as dimensions: what they are for BATCH_SIZES images."""
 
     tensors: tuple[Tensor, Tensor]
 
 
 def dims(value: Value | DynamicDim) -> list[Dim]:
-    """A vector of whole numbers, which may depend on the batch size."""
+    """A vector of integers, which may depend on the batch size."""
     if isinstance(value, DynamicDim):
         a, b = (t.reshape(-1).tolist() for t in value.tensors)
         return [dim(int(x), int(y)) for x, y in zip(a, b, strict=True)]
@@ -66,14 +66,14 @@ def dims(value: Value | DynamicDim) -> list[Dim]:
 
 
 def ints(value: Any) -> list[int]:
-    """A vector of whole numbers that is known at import."""
+    """A vector of integers that is known at import."""
     if isinstance(value, Value) and isinstance(value.held, Tensor):
         return [int(n) for n in value.held.reshape(-1).tolist()]
     raise ImportFailed("its shape, axes or indices depend on the images")
 
 
 def static_ints(node: Node, name: str, value: Any) -> list[int] | None:
-    """Whole numbers known at import: an attribute in older operator sets, an input in newer ones."""
+    """Integers known at import: an attribute in older operator sets, an input in newer ones."""
     if value is not None:
         return ints(value)
     found = node.get(name)
@@ -94,7 +94,7 @@ def elementwise(function: Callable[..., Any]) -> Rule:
     """The rule of a function that torch has too; shapes are broadcast."""
 
     def of(g: Graph, node: Node, *values: Value) -> Value:
-        return broadcast(g, function, *same_count(g, node, values))
+        return broadcast(g, function, *with_free_batch(g, node, values))
 
     return of
 
@@ -102,10 +102,10 @@ def elementwise(function: Callable[..., Any]) -> Rule:
 RULES.update({name: elementwise(function) for name, function in named("onnx").items()})
 
 
-def same_count(g: Graph, node: Node, values: Sequence[Value]) -> list[Value]:
-    """Values of one rank; known ones that were written once for each image of a batch of one size, once for all."""
+def with_free_batch(g: Graph, node: Node, values: Sequence[Value]) -> list[Value]:
+    """Values of one rank; known ones that were written once for each image of a fixed batch, once for all."""
     rank = max(value.ndim for value in values)
-    values = [raised(g, value, rank) for value in values]
+    values = [with_rank(g, value, rank) for value in values]
     moving = [value for value in values if not value.known and value.ndim == rank]
     result = []
     for value in values:
@@ -134,7 +134,7 @@ def where(g: Graph, node: Node, condition: Value, a: Value, b: Value) -> Value:
     taken, other = (a, b) if known else (b, a)
     if known is not None and all(_inside(value.shape, taken.shape) for value in (condition, other)):
         return taken
-    return broadcast(g, torch.where, *same_count(g, node, (condition, a, b)))
+    return broadcast(g, torch.where, *with_free_batch(g, node, (condition, a, b)))
 
 
 def _inside(shape: Shape, whole: Shape) -> bool:
@@ -150,7 +150,7 @@ def div(g: Graph, node: Node, a: Value, b: Value) -> Value:
         return applied(g, F.normalize, a, 2.0, place, eps)
     whole = all(isinstance(v.held, Tensor) and not v.held.is_floating_point() for v in (a, b))
     function = functools.partial(torch.div, rounding_mode="trunc") if whole else torch.div
-    return broadcast(g, function, *same_count(g, node, (a, b)))
+    return broadcast(g, function, *with_free_batch(g, node, (a, b)))
 
 
 def _length(a: Value, b: Value) -> tuple[int | None, float]:
@@ -173,18 +173,18 @@ def _length(a: Value, b: Value) -> tuple[int | None, float]:
 
 @rule("Mod")
 def mod(g: Graph, node: Node, a: Value, b: Value) -> Value:
-    return broadcast(g, torch.fmod if node.get("fmod") else torch.remainder, *same_count(g, node, (a, b)))
+    return broadcast(g, torch.fmod if node.get("fmod") else torch.remainder, *with_free_batch(g, node, (a, b)))
 
 
 @rule("Sum", "Mean")
 def total(g: Graph, node: Node, *values: Value) -> Value:
-    out = functools.reduce(lambda a, b: broadcast(g, torch.add, a, b), same_count(g, node, values))
+    out = functools.reduce(lambda a, b: broadcast(g, torch.add, a, b), with_free_batch(g, node, values))
     return applied(g, torch.div, out, len(values)) if node.kind == "Mean" else out
 
 
 @rule("Max", "Min")
 def max_or_min(g: Graph, node: Node, *values: Value) -> Value:
-    return extreme(g, node.kind == "Max", *same_count(g, node, values))
+    return extreme(g, node.kind == "Max", *with_free_batch(g, node, values))
 
 
 def activation(function: Callable[..., Any], **options: tuple[str, float]) -> Rule:
@@ -236,7 +236,7 @@ def prelu(g: Graph, node: Node, x: Value, slope: Value) -> Any:
     known = slope.held
     if isinstance(known, Tensor) and (not channel or slope.ndim - channel[0] == x.ndim - 1) and len(channel) <= 1:
         return g.call(F.prelu, g.plain(x), known.reshape(-1))
-    bent = broadcast(g, torch.mul, *same_count(g, node, (x, slope)))
+    bent = broadcast(g, torch.mul, *with_free_batch(g, node, (x, slope)))
     return broadcast(g, torch.where, applied(g, torch.ge, x, 0.0), x, bent)
 
 
@@ -256,7 +256,7 @@ def clip(g: Graph, node: Node, x: Value, *ends: Value | None) -> Value:
 
 @rule("Identity", "Dropout", "Cast", "CastLike")
 def same(g: Graph, node: Node, x: Value, *more: Value | None) -> Any:
-    """Floating numbers stay of one kind throughout: the one of the weights."""
+    """Floating-point numbers stay of one kind throughout: the one of the weights."""
     if node.kind == "Dropout":
         training = more[1].number() if len(more) > 1 and more[1] is not None else node.get("is_test", 1) == 0
         if training is not False and training != 0:
@@ -278,6 +278,6 @@ def softmax(g: Graph, node: Node, x: Value) -> Any:
     axis, logarithm = axis_of(x, node.get("axis", -1 if node.version >= 13 else 1)), node.kind == "LogSoftmax"
     if node.version >= 13 or all(n == 1 for n in x.shape[axis + 1 :]):
         return reductions.softmax(g, x, axis, logarithm=logarithm, name=node.kind)
-    mixes_images(x, range(axis, x.ndim), node.kind)  # over all the axes from this one on, as if they were one
+    check_batch_axis(x, range(axis, x.ndim), node.kind)  # over all the axes from this one on, as if they were one
     flat = g.call(torch.flatten, g.plain(x), axis)
     return g.reshaped(g.call(F.log_softmax if logarithm else F.softmax, flat, axis), x.shape)

@@ -12,13 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.batch_dims import COUNTS, mixes_images
+from ..graph.batch_dims import BATCH_SIZES, check_batch_axis
 from ..graph.elementwise import applied, named
 from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Permuted, Shape, Value
 from ..graph.products import count_of
 from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
-from ..graph.shapes import concatenated, cut, gathered, order_without, raised, with_padding
-from .rules import DynamicDim, Node, axis_of, dims, ints, rule, same_count, static_ints
+from ..graph.shapes import concatenated, cut, gathered, order_without, with_padding, with_rank
+from .rules import DynamicDim, Node, axis_of, dims, ints, rule, static_ints, with_free_batch
 
 DYNAMIC = frozenset({"Reshape", "Expand", "Slice", "Resize"})  # take dimensions that depend on the batch size
 
@@ -43,7 +43,7 @@ def shape(g: Graph, node: Node, x: Value) -> Any:
     if isinstance(x, DynamicDim):
         return torch.tensor(x.tensors[0].shape)
     wanted = x.shape[slice(node.get("start", 0), node.get("end"))]
-    found = [torch.tensor([n.at(count) if isinstance(n, BatchDim) else n for n in wanted]) for count in COUNTS]
+    found = [torch.tensor([n.at(count) if isinstance(n, BatchDim) else n for n in wanted]) for count in BATCH_SIZES]
     if node.kind == "Size":
         found = [t.prod() for t in found]
     return found[0] if torch.equal(*found) else DynamicDim((found[0], found[1]))
@@ -100,7 +100,7 @@ def _of_images(to: list[int], before: int, each: int, count: int | None) -> int:
 def squeeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
     places = static_ints(node, "axes", axes)
     gone = [i for i, n in enumerate(x.shape) if n == 1] if places is None else [axis_of(x, axis) for axis in places]
-    mixes_images(x, gone, node.kind)
+    check_batch_axis(x, gone, node.kind)
     return Permuted(g.reshaped(x.held, tuple(x.shape[axis] for axis in x.order if axis not in gone)),
                     order_without(x, gone))  # fmt: skip
 
@@ -112,7 +112,7 @@ def unsqueeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
     new = {axis % rank for axis in places}
     old = [axis for axis in range(rank) if axis not in new]
     order = [old[axis] for axis in x.order]
-    for axis in sorted(new):  # each beside the one before it, so that a picture keeps its sides last
+    for axis in sorted(new):  # each beside the one before it, so that a feature map keeps its sides last
         order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
     return Permuted(g.reshaped(x.held, tuple(1 if a in new else x.shape[old.index(a)] for a in order)), tuple(order))
 
@@ -122,21 +122,21 @@ def transpose(g: Graph, node: Node, x: Value) -> Any:
     moves = list(node.get("perm", range(x.ndim)[::-1]))
     out = x.transposed(moves)
     if out.order == (0, x.ndim - 1, *range(1, x.ndim - 1)) and x.ndim >= 4:
-        return out  # a picture with its channels last is held with its channels second
+        return out  # a feature map with its channels last is held with its channels second
     return g.plain(out)
 
 
 @rule("Concat")
 def concat(g: Graph, node: Node, *values: Value) -> Value:
     axis = axis_of(values[0], node.get("axis", 1))
-    mixes_images(next((v for v in values if not v.known), values[0]), [axis], node.kind)
-    return concatenated(g, same_count(g, node, values), axis)
+    check_batch_axis(next((v for v in values if not v.known), values[0]), [axis], node.kind)
+    return concatenated(g, with_free_batch(g, node, values), axis)
 
 
 @rule("Split")
 def split(g: Graph, node: Node, x: Value, lengths: Value | None = None) -> list[Permuted]:
     axis = axis_of(x, node.get("axis", 0))
-    mixes_images(x, [axis], node.kind)
+    check_batch_axis(x, [axis], node.kind)
     whole, parts = x.shape[axis], len(node.outputs)
     assert isinstance(whole, int)
     each = math.ceil(whole / parts)
@@ -162,7 +162,7 @@ def slice_(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) ->
                 continue
             raise ImportFailed("it takes a part of the images: each must be computed by itself")
         if not isinstance(start, int) or not isinstance(end, int):
-            raise ImportFailed("it takes a part that depends on how many images there are")
+            raise ImportFailed("it takes a part that depends on the batch size")
         places = range(whole)[start:end:stride]
         if places == range(whole):
             continue
@@ -177,7 +177,7 @@ def slice_(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) ->
 @rule("Gather")
 def gather(g: Graph, node: Node, x: Value, indices: Value | DynamicDim) -> Any:
     axis = axis_of(x, node.get("axis", 0))
-    mixes_images(x, [axis], node.kind)
+    check_batch_axis(x, [axis], node.kind)
     at, whole = ints(indices), x.shape[axis]
     assert isinstance(whole, int) and isinstance(indices, Value) and isinstance(indices.held, Tensor)
     if indices.ndim == 0:
@@ -192,7 +192,7 @@ def gather_places(g: Graph, node: Node, x: Value, indices: Value) -> Any:
         raise ImportFailed("it has a rule only for known places along the first axes")
     *places, depth = indices.held.shape
     first = [n for n in x.shape[:depth] if isinstance(n, int)]
-    mixes_images(x, range(depth), node.kind)
+    check_batch_axis(x, range(depth), node.kind)
     strides = torch.tensor([math.prod(first[axis + 1 :]) for axis in range(len(first))])
     at = (indices.held % torch.tensor(first) * strides).sum(-1)
     flat = g.reshaped(g.plain(x), (math.prod(first), *x.shape[len(first) :]))
@@ -202,7 +202,7 @@ def gather_places(g: Graph, node: Node, x: Value, indices: Value) -> Any:
 @rule("Expand")
 def expand(g: Graph, node: Node, x: Value, to: Value | DynamicDim) -> Any:
     rank = max(x.ndim, len(dims(to)))
-    x = raised(g, x, rank) if x.ndim else Value(g.reshaped(x.held, (1,) * rank), (1,) * rank, tuple(range(rank)))
+    x = with_rank(g, x, rank) if x.ndim else Value(g.reshaped(x.held, (1,) * rank), (1,) * rank, tuple(range(rank)))
     wanted = [1] * (rank - len(dims(to))) + dims(to)
     grow = [
         -1 if isinstance(n, BatchDim) or new in (1, n) else g.length(new)
@@ -216,7 +216,7 @@ def expand(g: Graph, node: Node, x: Value, to: Value | DynamicDim) -> Any:
 @rule("Tile")
 def tile(g: Graph, node: Node, x: Value, times: Value) -> Any:
     counts = ints(times)
-    mixes_images(x, [axis for axis, n in enumerate(counts) if n != 1], node.kind)
+    check_batch_axis(x, [axis for axis, n in enumerate(counts) if n != 1], node.kind)
     return g.call(Tensor.repeat, g.plain(x), tuple(counts))
 
 
@@ -227,13 +227,13 @@ def pad(g: Graph, node: Node, x: Value, *given: Value | None) -> Any:
     number = value.number() if isinstance(value, Value) else node.get("value", 0.0)
     over = [axis_of(x, axis) for axis in ints(axes)] if axes is not None else list(range(x.ndim))
     ends = {axis: (amounts[i], amounts[i + len(over)]) for i, axis in enumerate(over)}
-    mixes_images(x, [axis for axis, pair in ends.items() if any(pair)], node.kind)
+    check_batch_axis(x, [axis for axis, pair in ends.items() if any(pair)], node.kind)
     mode, pairs = node.get("mode", "constant"), [ends.get(axis, (0, 0)) for axis in range(x.ndim)]
     if mode == "constant":
         return with_padding(g, x, pairs, float(number or 0.0))
     high, wide = (pairs[axis] for axis in x.order[-2:])
     if x.ndim != 4 or any(any(pairs[axis]) for axis in x.order[:2]):
-        raise ImportFailed(f"padding of mode {mode!r} of other than the sides of pictures has no rule")
+        raise ImportFailed(f"padding of mode {mode!r} of other than the sides of feature maps has no rule")
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     return applied(g, F.pad, x, (*wide, *high), modes[mode])
 

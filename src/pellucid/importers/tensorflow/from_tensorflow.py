@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import check_apart
+from ..graph.compare import check_independent
 from ..graph.finish import example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, tensor
 from ..graph.layout import by_channels
@@ -117,6 +117,6 @@ def _bridged(
     """The function behind autograd functions."""
     net = TensorFlowBridge(frozen(function, example), axes, layers)
     with torch.no_grad():
-        check_apart(net, random_like(tensor(example).permute(axes)))
+        check_independent(net, random_like(tensor(example).permute(axes)))
     net.difference = 0.0  # type: ignore[assignment] # it is the source itself
     return net

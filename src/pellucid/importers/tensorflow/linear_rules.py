@@ -20,7 +20,7 @@ def convolution(g: Graph, op: Any, x: Value, w: Value) -> Permuted:
     kernel = w.held
     if not isinstance(kernel, Tensor):
         raise ImportFailed("a convolution whose weights depend on the images has no rule")
-    order, stride, dilation = _picture(op)
+    order, stride, dilation = _layout(op)
     channels = x.shape[order[1]]
     assert isinstance(channels, int)
     if op.type == "Conv2D":
@@ -34,7 +34,7 @@ def convolution(g: Graph, op: Any, x: Value, w: Value) -> Permuted:
 
 @rule("MaxPool", "AvgPool")
 def pool(g: Graph, op: Any, x: Value) -> Permuted:
-    order, stride, _ = _picture(op)
+    order, stride, _ = _layout(op)
     high, wide = order[2:]
     kernel = [int(op.get_attr("ksize")[axis]) for axis in (high, wide)]
     held, pads = g.ordered(x, order), _pads(op, x, order, kernel, stride, (1, 1))
@@ -43,7 +43,7 @@ def pool(g: Graph, op: Any, x: Value) -> Permuted:
     return Permuted(windows.average_pool(g, held, kernel, stride, pads, (x.shape[high], x.shape[wide])), order)
 
 
-def _picture(op: Any) -> tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int]]:
+def _layout(op: Any) -> tuple[tuple[int, int, int, int], tuple[int, int], tuple[int, int]]:
     """The order that gives N x C x H x W, strides and dilations of the sides."""
     order = (0, 1, 2, 3) if op.get_attr("data_format") == b"NCHW" else (0, 3, 1, 2)
     strides = op.get_attr("strides")
@@ -97,7 +97,7 @@ def product(g: Graph, op: Any, a: Value, b: Value) -> Any:
         return matmul(g, left, right)
     x, weight = a.unflattened, right.T.contiguous()  # a dense layer at each place
     out, order = g.call(F.linear, g.plain(x), weight, None), tuple(range(x.ndim))
-    if x.order == (0, 3, 1, 2):  # of a picture, and it stays one
+    if x.order == (0, 3, 1, 2):  # of a feature map, and it stays one
         out, order = g.call(Tensor.permute, out, x.order), x.order
     whole = Value(out, (*x.shape[:-1], len(weight)), order)
     shape = (a.shape[0], len(weight))

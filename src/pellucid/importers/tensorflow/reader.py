@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..graph.batch_dims import Measure
+from ..graph.batch_dims import ShapeInference
 from ..graph.graph import Graph, ImportFailed, Permuted, Step, Value, first_line, tensor
 from ..graph.optional_imports import library
 from ..graph.rules import BRIDGE, location, remedy
@@ -86,7 +86,7 @@ class _Reader:
     def __init__(self, g: Graph, layers: Collection[str]) -> None:
         self.g = g
         self.layers = layers
-        self.measure = Measure(g)
+        self.shapes = ShapeInference(g)
 
     def operations(self, graph: Any, known: dict[str, Any], outer: Scope | None = None) -> None:
         """Read a graph; `known` has its inputs, and its values afterwards: why there is none where there is none."""
@@ -155,7 +155,7 @@ class _Reader:
         order = value.order if isinstance(value, (Value, Permuted)) else None
         held = value.held if isinstance(value, (Value, Permuted)) else value
         if isinstance(held, Step):
-            measured = self.measure.value(held, order)
+            measured = self.shapes.value(held, order)
             return replace(value, shape=measured.shape) if isinstance(value, Rows) else measured
         if isinstance(value, Value) and value.ndim == held.ndim:
             return value

@@ -27,7 +27,7 @@ from ..graph.elementwise import applied, broadcast, cast, elementwise, extreme, 
 from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Shape, Value
 from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
 from ..graph.rules import Rules
-from ..graph.shapes import concatenated, cut, flipped, gathered, raised, stacked, with_padding, without_batch
+from ..graph.shapes import concatenated, cut, flipped, gathered, stacked, with_padding, with_rank, without_batch
 
 RULES = Rules()
 rule = RULES.rule
@@ -52,7 +52,7 @@ def shape_of(tensor: Any, needed: bool = False) -> Shape:
 
 
 def ints(value: Value) -> list[int]:
-    """A vector of whole numbers that is known at import."""
+    """A vector of integers that is known at import."""
     if not isinstance(value.held, Tensor):
         raise ImportFailed("its shape or axes depend on the images")
     return [int(n) for n in value.held.reshape(-1).tolist()]
@@ -230,7 +230,7 @@ def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value | P
     if op.type == "MirrorPad":
         ends = [pairs[axis] for axis in x.order]
         if x.ndim != 4 or any(ends[0]) or any(ends[1]) or op.get_attr("mode") != b"REFLECT":
-            raise ImportFailed("MirrorPad of other than the sides of pictures has no rule")
+            raise ImportFailed("MirrorPad of other than the sides of feature maps has no rule")
         return Permuted(g.call(F.pad, x.held, (*ends[3], *ends[2]), "reflect"), x.order)
     return with_padding(g, x, pairs, float(value[0].number() or 0.0) if value else 0.0)
 
@@ -239,7 +239,7 @@ def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value | P
 def fill(g: Graph, op: Any, a: Value, b: Value) -> Any:
     lengths, x = (a, b) if op.type == "Fill" else (b, a)
     shape = tuple(BatchDim(1) if n == -1 else n for n in ints(lengths))
-    x = raised(g, x, len(shape))
+    x = with_rank(g, x, len(shape))
     if isinstance(x.held, Tensor):
         return Value.of(x.held.expand(without_batch(shape)), shape)
     return g.call(Tensor.expand, g.plain(x), tuple(-1 if isinstance(n, BatchDim) else n for n in shape))

@@ -1,7 +1,7 @@
 """What a network computes in torch, read from the functions that it calls, whatever its modules are.
 
 The network is run twice, on two and on three images, with every call noted; a number that differs between the two
-runs depends on how many images there are.
+runs depends on the batch size.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ..graph.batch_dims import COUNTS, dim, shape_of_both
-from ..graph.compare import HALF_PRECISION, check_apart
+from ..graph.batch_dims import BATCH_SIZES, dim, shape_of_both
+from ..graph.compare import HALF_PRECISION, check_independent
 from ..graph.finish import finish, random_like
 from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Value, first_line, flat
 from ..graph.rules import location
@@ -113,9 +113,9 @@ def network(
         return run(batch)[1].detach().cpu()
 
     noise = random_like(images)
-    check_apart(source, noise)
-    few = run(noise[: COUNTS[0]])
-    _read(g, few, run(noise[: COUNTS[1]]), axes)
+    check_independent(source, noise)
+    few = run(noise[: BATCH_SIZES[0]])
+    _read(g, few, run(noise[: BATCH_SIZES[1]]), axes)
     computed = {tensor.dtype for call in few[2] for tensor in _tensors(call.out) if tensor.is_floating_point()}
     limit = limit or max(LIMITS[kind] for kind in computed)
 

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..graph import reductions
-from ..graph.batch_dims import mixes_images
-from ..graph.elementwise import ACTIVATIONS, BROADCAST, UNARY, applied, by_name, cast, extreme
+from ..graph.batch_dims import check_batch_axis
+from ..graph.elementwise import BROADCAST, TORCH_ONLY, UNARY, applied, by_name, cast, extreme
 from ..graph.graph import BatchDim, Graph, ImportFailed, Shape, Value
 from ..graph.products import contracted, matmul
 from ..graph.rules import Rule, Rules
-from ..graph.shapes import concatenated, flipped, raised, with_padding
+from ..graph.shapes import concatenated, flipped, with_padding, with_rank
 
 
 @dataclass(eq=False)
@@ -44,7 +44,8 @@ class Call:
 
 RULES = Rules()
 rule = RULES.rule
-CURVES, PAIRS = by_name((*UNARY, *ACTIVATIONS)), by_name(BROADCAST)
+CURVES = by_name([*(row.function for row in UNARY), *TORCH_ONLY])
+PAIRS = by_name([*(row.function for row in BROADCAST), torch.maximum, torch.minimum])
 OTHER_NAMES = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "truediv": "div", "negative": "neg",
     "absolute": "abs", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
@@ -118,7 +119,7 @@ def curve(g: Graph, call: Call) -> Value:
 
 
 def pair(g: Graph, call: Call) -> Value:
-    """A function of tensors that are spread over each other."""
+    """A function of tensors that are broadcast to each other."""
     name = plain_name(call.function)
     args = list(call.args)
     if name in SWAPPED:
@@ -126,7 +127,7 @@ def pair(g: Graph, call: Call) -> Value:
     if call.kwargs or isinstance(call.out[0], list):
         return as_it_was(g, call)  # type: ignore[no-any-return]
     rank = len(call.out[0])
-    values = [raised(g, value, rank) for value in args if isinstance(value, Value)]
+    values = [with_rank(g, value, rank) for value in args if isinstance(value, Value)]
     if name in ("maximum", "minimum"):
         return extreme(g, name == "maximum", *values)
     held, order = g.aligned(values)
@@ -236,7 +237,7 @@ def reduction(g: Graph, call: Call) -> Any:
         if name in ("max", "min") and isinstance(axes, Value):
             return pair(g, Call(getattr(torch, f"{name}imum"), call.args, {}, call.out))
         over = range(x.ndim) if axes is None else [axes] if isinstance(axes, int) else ()
-        mixes_images(x, [axis % x.ndim for axis in over], name)
+        check_batch_axis(x, [axis % x.ndim for axis in over], name)
         return as_it_was(g, call)
     over = [axis % x.ndim for axis in (axes if isinstance(axes, (tuple, list)) else [axes])]
     return reductions.reduced(g, getattr(torch, name), x, over, keep=bool(keep), name=name)
@@ -293,7 +294,7 @@ def ordered(g: Graph, call: Call) -> Any:
 
 
 def _as_before(g: Graph, made: Value, x: Value) -> Value:
-    """What takes its channels last, with its axes as what it was made of has them: a picture stays one."""
+    """What takes its channels last, with its axes as what it was made of has them: a feature map stays one."""
     if made.ndim != x.ndim or made.order == x.order:
         return made
     return Value(g.ordered(made, x.order), made.shape, x.order)
