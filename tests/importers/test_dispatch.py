@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import pellucid.importers
+from pellucid.importers.graph import elementwise, reductions
 
 ROOT = Path(pellucid.importers.__file__).parent
 READERS = ("jax", "onnx", "tensorflow", "torch")
@@ -62,3 +63,20 @@ def test_the_test_can_fail():
     assert targets("onnx", "def f():\n    import pellucid.importers.tensorflow.reader") == {"tensorflow"}
     assert targets("keras", "def f():\n    from ..jax.reader import read", lazy=False) == set()
     assert targets("onnx", "from .rules import RULES\nfrom ...model.classifier import wrap") == set()
+
+
+def test_the_tables_name_each_operation_once():
+    for framework in ("onnx", "tensorflow", "jax"):
+        rows = (*elementwise.TABLE, *reductions.REDUCTIONS, *reductions.CUMULATIVE)
+        names = [name for row in rows for name in getattr(row, framework).split()]
+        assert len(names) == len(set(names)) > 20
+        assert elementwise.named(framework, rows).keys() == set(names)
+
+
+def test_a_row_of_the_table_is_all_that_torch_and_onnx_need():
+    from pellucid.importers.onnx.rules import RULES
+    from pellucid.importers.torch.rules import CURVES, PAIRS
+
+    assert elementwise.named("onnx").keys() <= RULES.keys()
+    for row in elementwise.TABLE:
+        assert row.function in (*CURVES.values(), *PAIRS.values())

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batch_dims import check_batch_axis
-from .graph import BatchDim, Dim, Graph, Value
+from .graph import BatchDim, Dim, Graph, ImagesMixed, Value
 
 
 def with_rank(g: Graph, value: Value, rank: int) -> Value:
@@ -66,7 +66,8 @@ def cut(g: Graph, x: Value, axis: int, part: slice | int) -> Any:
 def gathered(g: Graph, x: Value, indices: Tensor, axis: int) -> Value:
     """Parts along an axis at known places, which may count from the end."""
     whole = x.shape[axis]
-    assert isinstance(whole, int)
+    if isinstance(whole, BatchDim):
+        raise ImagesMixed("it takes a part of the images: each must be computed by itself")
     held = g.call(torch.index_select, g.plain(x), axis, indices.reshape(-1).long() % whole)
     shape = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
     return Value.of(held if indices.ndim == 1 else g.reshaped(held, shape), shape)

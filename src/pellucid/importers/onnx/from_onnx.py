@@ -205,8 +205,8 @@ def _read(g: Graph, file: Opened, axes: tuple[int, ...]) -> tuple[dict[str, Any]
     """What each name of the model stands for; the graph is filled."""
     known: dict[str, Any] = {file.images.name: g.batch(axes)}
     names = Names(file.model.graph)
-    count = file.images.lengths[axes[0]] if file.images.lengths else None
-    Reader(g, file.version, count, names).read(file.model.graph, known)
+    batch_size = file.images.lengths[axes[0]] if file.images.lengths else None
+    Reader(g, file.version, batch_size, names).read(file.model.graph, known)
     g.scope = ()
     return known, names
 

@@ -231,16 +231,16 @@ def resize(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) ->
     held = g.plain(x)
     _, scales, shape = (None, *given, None, None)[:3] if node.version < 11 else (*given, None, None, None)[:3]
     if x.ndim != 4 or node.get("axes") is not None:
-        raise ImportFailed("resizing of other than feature maps has no rule")
+        raise ImportFailed("a resize has a rule only for N x C x H x W")
     if shape is not None:
         to = dims(shape)
     else:
         factors = known(scales, "the factors") if isinstance(scales, Value) else torch.tensor(node.get("scales", ()))
         if factors is None or factors.numel() != 4 or factors[:2].tolist() != [1, 1]:
-            raise ImportFailed("resizing of other than the sides of feature maps has no rule")
+            raise ImportFailed("a resize has a rule only for H and W of N x C x H x W")
         to = [*x.shape[:2], *(int(n * f) for n, f in zip(x.shape[2:], factors[2:].tolist(), strict=True))]
     if to[1:2] != [x.shape[1]] or not all(isinstance(n, int) for n in to[2:]):
-        raise ImportFailed("resizing of other than the sides of feature maps has no rule")
+        raise ImportFailed("a resize has a rule only for H and W of N x C x H x W")
     usual = "half_pixel" if node.version >= 11 else "asymmetric"
     where, mode = node.get("coordinate_transformation_mode", usual), node.get("mode", "nearest")
     return g.call(F.interpolate, held, tuple(to[2:]), **_interpolation(node, where, mode, x, to))

@@ -37,12 +37,12 @@ RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLik
 class Reader:
     """Puts the nodes of an ONNX graph into a graph.
 
-    version: of the set of operators. count: how many images the model takes at once, where it says so.
+    version: of the set of operators. batch_size: of the images that the model takes, where it is fixed.
     """
 
     g: Graph
     version: int
-    count: int | None
+    batch_size: int | None
     names: Names
 
     def __post_init__(self) -> None:
@@ -162,7 +162,7 @@ def _node(reader: Reader, proto: Any) -> Node:
         attributes[attribute.name] = value
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     kind = proto.op_type if not domain else f"{domain}.{proto.op_type}"
-    return Node(kind, proto.name, attributes, list(proto.output), reader.version, reader.count)
+    return Node(kind, proto.name, attributes, list(proto.output), reader.version, reader.batch_size)
 
 
 def _constant(g: Graph, array: Tensor) -> Value:

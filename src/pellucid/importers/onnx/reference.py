@@ -30,7 +30,7 @@ class Source:
     def __init__(self, file: Opened, output: str, axes: tuple[int, ...]) -> None:
         self.file = file
         self.axes = axes
-        self.count = file.images.lengths[axes[0]] if file.images.lengths else None
+        self.batch_size = file.images.lengths[axes[0]] if file.images.lengths else None
         self.run = runner(file.content, file.images.name, [output])
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -60,10 +60,10 @@ class Source:
 
     def _runs(self, run: Callable[[np.ndarray[Any, Any]], Arrays], images: Tensor) -> list[Arrays]:
         """The outputs for so many images at a time as the model takes."""
-        count = self.count or len(images)
-        missing = -len(images) % count
+        size = self.batch_size or len(images)
+        missing = -len(images) % size
         images = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-        return [run(to_source(part, self.axes, self.file.images.dtype)) for part in images.split(count)]
+        return [run(to_source(part, self.axes, self.file.images.dtype)) for part in images.split(size)]
 
 
 def runner(model: bytes, name: str, outputs: Sequence[str]) -> Callable[[np.ndarray[Any, Any]], Arrays]:

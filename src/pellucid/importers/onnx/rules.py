@@ -35,8 +35,8 @@ rule = RULES.rule
 class Node:
     """One call of an operator.
 
-    kind: of the operator, with its domain where that is another than ONNX's. outputs: names. version: of the set of
-    operators. count: how many images the model takes at once, where it says so.
+    kind: of the operator, with its domain unless that is ONNX's own. outputs: names. version: of the set of
+    operators. batch_size: of the images that the model takes, where it is fixed.
     """
 
     kind: str
@@ -44,7 +44,7 @@ class Node:
     attributes: dict[str, Any]
     outputs: list[str]
     version: int
-    count: int | None
+    batch_size: int | None
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
@@ -111,12 +111,12 @@ def with_free_batch(g: Graph, node: Node, values: Sequence[Value]) -> list[Value
     for value in values:
         for axis in range(value.ndim if value.ndim == rank else 0):
             each = any(isinstance(other.shape[axis], BatchDim) for other in moving)
-            if value.known and each and node.count is None and value.shape[axis] not in (1, BatchDim(1)):
+            if value.known and each and node.batch_size is None and value.shape[axis] not in (1, BatchDim(1)):
                 raise ImportFailed(
                     f"the file says that it takes any number of images, but holds a constant for {value.shape[axis]} "
                     "of them: export it with x.shape[0] in place of len(x), or with a fixed number"
                 )
-            if value.known and each and value.shape[axis] == node.count:
+            if value.known and each and value.shape[axis] == node.batch_size:
                 assert isinstance(value.held, Tensor)
                 row = value.held.narrow(value.axis(axis), 0, 1)
                 if not torch.equal(row.expand_as(value.held), value.held):

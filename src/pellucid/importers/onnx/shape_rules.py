@@ -56,39 +56,40 @@ def reshape(g: Graph, node: Node, x: Value, to: Value | DynamicDim | None = None
         to_ = [count_of(x.shape[:axis]), count_of(x.shape[axis:])]
     else:
         to_ = [x.shape[i] if n == 0 and not node.get("allowzero") else n for i, n in enumerate(dims(to))]
-    return g.reshaped(g.plain(x), target(x.shape, to_, node.count))
+    return g.reshaped(g.plain(x), target(x.shape, to_, node.batch_size))
 
 
-def target(shape: Shape, to: Sequence[Dim], count: int | None) -> Shape:
-    """The lengths that a reshape asks for; those that were written for `count` images are open again."""
+def target(shape: Shape, to: Sequence[Dim], batch_size: int | None) -> Shape:
+    """The shape that a reshape asks for; a dimension that was written for `batch_size` images is open again."""
     wanted, whole = list(to), count_of(shape)
     if isinstance(whole, BatchDim) and not any(isinstance(n, BatchDim) for n in wanted):
         axis, each = next((i, n.per) for i, n in enumerate(shape) if isinstance(n, BatchDim))
         before = math.prod(n for n in shape[:axis] if isinstance(n, int))
         plain = [n for n in wanted if isinstance(n, int)]
-        place = _of_images(plain, before, each, count)
+        place = _of_images(plain, before, each, batch_size)
         known = math.prod(n for n in plain if n != -1)
         written = plain[place]
-        wanted[place] = BatchDim(whole.per // known if written == -1 else written // (count or 1))
+        wanted[place] = BatchDim(whole.per // known if written == -1 else written // (batch_size or 1))
     if -1 in wanted:
         known = math.prod(n.per if isinstance(n, BatchDim) else n for n in wanted if n != -1)
         wanted[wanted.index(-1)] = (whole.per if isinstance(whole, BatchDim) else whole) // max(1, known)
     return tuple(wanted)
 
 
-def _of_images(to: list[int], before: int, each: int, count: int | None) -> int:
-    """Which of the lengths that a reshape asks for grows with the batch.
+def _of_images(to: list[int], before: int, each: int, batch_size: int | None) -> int:
+    """Which of the dimensions that a reshape asks for grows with the batch.
 
-    It is one that is the count itself, one that begins where the images' axis does, or one that joins that axis with
-    what is before it; the last is of features. Before the images' axis are so many numbers, and in it `each` a image.
+    It is one that is the batch size itself, one that begins where the images' axis does, or one that joins that axis
+    with what is before it; the last is of features. Before the images' axis are so many numbers, and in it `each` an
+    image.
     """
     done = [math.prod(to[:place]) for place in range(len(to))]
-    places = range(len(to) - 1) if count else [place for place, n in enumerate(to) if n == -1]
-    count = count or 1
+    places = range(len(to) - 1) if batch_size else [place for place, n in enumerate(to) if n == -1]
+    batch_size = batch_size or 1
     for fits in (
-        lambda at, n: n == count and done[at] % before == 0 and before * each % done[at] == 0,
-        lambda at, n: done[at] == before and (n == -1 or n % count == 0),
-        lambda at, n: n == -1 or (before % done[at] == 0 and n % (before // done[at] * count) == 0),
+        lambda at, n: n == batch_size and done[at] % before == 0 and before * each % done[at] == 0,
+        lambda at, n: done[at] == before and (n == -1 or n % batch_size == 0),
+        lambda at, n: n == -1 or (before % done[at] == 0 and n % (before // done[at] * batch_size) == 0),
     ):
         found = [place for place in places if fits(place, to[place])]
         if found:
@@ -233,7 +234,7 @@ def pad(g: Graph, node: Node, x: Value, *given: Value | None) -> Any:
         return with_padding(g, x, pairs, float(number or 0.0))
     high, wide = (pairs[axis] for axis in x.order[-2:])
     if x.ndim != 4 or any(any(pairs[axis]) for axis in x.order[:2]):
-        raise ImportFailed(f"padding of mode {mode!r} of other than the sides of feature maps has no rule")
+        raise ImportFailed(f"padding of mode {mode!r} has a rule only for the sides of N x C x H x W")
     modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
     return applied(g, F.pad, x, (*wide, *high), modes[mode])
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..graph.batch_dims import ShapeInference
-from ..graph.graph import Graph, ImportFailed, Permuted, Step, Value, first_line, tensor
+from ..graph.graph import Graph, ImagesMixed, ImportFailed, Permuted, Step, Value, first_line, tensor
 from ..graph.optional_imports import library
 from ..graph.rules import BRIDGE, location, remedy
 from . import linear_rules  # noqa: F401 - it adds its rules
@@ -132,7 +132,9 @@ class _Reader:
             if str(error).startswith("the TensorFlow operation"):  # said further inside
                 return str(error)
             said = f"the TensorFlow operation {op.type!r} {where} cannot be imported: {error}"
-            return f"{said}. {remedy('tensorflow', BRIDGE)}"
+            if isinstance(error, ImagesMixed) or "as it predicts" in said:
+                return said  # neither a rule nor a bridge would help
+            return f"{said}. {remedy('tensorflow', BRIDGE) if 'rule' in str(error) else BRIDGE}"
 
     def inner(self, graph: Any, name: str, taken: list[Any]) -> list[Any]:
         """What an inner function gives; an error where it has no value."""

@@ -230,7 +230,7 @@ def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value | P
     if op.type == "MirrorPad":
         ends = [pairs[axis] for axis in x.order]
         if x.ndim != 4 or any(ends[0]) or any(ends[1]) or op.get_attr("mode") != b"REFLECT":
-            raise ImportFailed("MirrorPad of other than the sides of feature maps has no rule")
+            raise ImportFailed("it has a rule only for mode REFLECT on the sides of a feature map")
         return Permuted(g.call(F.pad, x.held, (*ends[3], *ends[2]), "reflect"), x.order)
     return with_padding(g, x, pairs, float(value[0].number() or 0.0) if value else 0.0)
 
@@ -260,8 +260,6 @@ def gather(g: Graph, op: Any, x: Value, indices: Value, axis: Value) -> Any:
     if not isinstance(indices.held, Tensor) or op.get_attr("batch_dims"):
         raise ImportFailed("it gathers at places that depend on the images")
     place = ints(axis)[0] % x.ndim
-    if isinstance(x.shape[place], BatchDim) and not x.known:
-        raise ImportFailed("it takes a part of the images: each must be computed by itself")
     return gathered(g, x, indices.held, place)
 
 

@@ -18,10 +18,11 @@ from ..graph.batch_dims import BATCH_SIZES, dim, shape_of_both
 from ..graph.compare import HALF_PRECISION, check_independent
 from ..graph.finish import finish, random_like
 from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Value, first_line, flat
-from ..graph.rules import location
+from ..graph.rules import location, remedy
 from .rules import IN_PLACE, LEAVES_TORCH, Call, rule_of
 
 LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: HALF_PRECISION, torch.bfloat16: HALF_PRECISION}
+ANOTHER_BACKEND = "Load the model on another backend of Keras (KERAS_BACKEND=jax), where it is read in another way"
 
 
 class Recorder(TorchFunctionMode):
@@ -165,6 +166,7 @@ def _read(g: Graph, few: Run, more: Run, axes: tuple[int, ...]) -> None:
             made = rule_of(one.function)(g, Call(one.function, args, kwargs, shapes, one.scope, kind))
         except ImportFailed as error:
             said = f"{resolve_name(one.function)} {location(g.scope)} cannot be imported: {error}"
+            said += f". {remedy('torch', ANOTHER_BACKEND)}" if "rule" in str(error) else ""
             raise ImportFailed(said) from error
         for tensor, value in zip(_tensors(one.out), made if isinstance(made, list) else [made], strict=True):
             known[id(tensor)] = value
