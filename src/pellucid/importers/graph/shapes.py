@@ -11,7 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from .batch_dims import check_batch_axis
-from .graph import BatchDim, Dim, Graph, ImagesMixed, Value
+from .graph import BatchDim, Dim, Graph, ImagesMixed, ImportFailed, Value
+
+
+def ints(value: Any) -> list[int]:
+    """A vector of integers that is known at import."""
+    if isinstance(value, Value) and isinstance(value.held, Tensor):
+        return [int(n) for n in value.held.reshape(-1).tolist()]
+    raise ImportFailed("its shape, axes or indices depend on the images")
 
 
 def with_rank(g: Graph, value: Value, rank: int) -> Value:

@@ -25,7 +25,7 @@ from ..graph.batch_dims import check_batch_axis, dim
 from ..graph.elementwise import applied, broadcast, cast, extreme, named
 from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Shape, Step, Value
 from ..graph.rules import Rule, Rules
-from ..graph.shapes import with_rank
+from ..graph.shapes import ints, with_rank
 
 RULES = Rules()
 rule = RULES.rule
@@ -63,13 +63,6 @@ def dims(value: Value | DynamicDim) -> list[Dim]:
         a, b = (t.reshape(-1).tolist() for t in value.tensors)
         return [dim(int(x), int(y)) for x, y in zip(a, b, strict=True)]
     return list(ints(value))
-
-
-def ints(value: Any) -> list[int]:
-    """A vector of integers that is known at import."""
-    if isinstance(value, Value) and isinstance(value.held, Tensor):
-        return [int(n) for n in value.held.reshape(-1).tolist()]
-    raise ImportFailed("its shape, axes or indices depend on the images")
 
 
 def static_ints(node: Node, name: str, value: Any) -> list[int] | None:

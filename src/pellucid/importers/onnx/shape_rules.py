@@ -17,8 +17,8 @@ from ..graph.elementwise import applied, named
 from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Permuted, Shape, Value
 from ..graph.products import count_of
 from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
-from ..graph.shapes import concatenated, cut, gathered, order_without, with_padding, with_rank
-from .rules import DynamicDim, Node, axis_of, dims, ints, rule, static_ints, with_free_batch
+from ..graph.shapes import concatenated, cut, gathered, ints, order_without, with_padding, with_rank
+from .rules import DynamicDim, Node, axis_of, dims, rule, static_ints, with_free_batch
 
 DYNAMIC = frozenset({"Reshape", "Expand", "Slice", "Resize"})  # take dimensions that depend on the batch size
 

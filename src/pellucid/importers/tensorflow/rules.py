@@ -27,7 +27,7 @@ from ..graph.elementwise import applied, broadcast, cast, elementwise, extreme, 
 from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Shape, Value
 from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
 from ..graph.rules import Rules
-from ..graph.shapes import concatenated, cut, flipped, gathered, stacked, with_padding, with_rank, without_batch
+from ..graph.shapes import concatenated, cut, flipped, gathered, ints, stacked, with_padding, with_rank, without_batch
 
 RULES = Rules()
 rule = RULES.rule
@@ -49,13 +49,6 @@ def shape_of(tensor: Any, needed: bool = False) -> Shape:
             raise ImportFailed(f"TensorFlow does not say how many axes {tensor.name!r} has")
         return ()
     return tuple(BatchDim(1) if length is None else int(length) for length in tensor.shape)
-
-
-def ints(value: Value) -> list[int]:
-    """A vector of integers that is known at import."""
-    if not isinstance(value.held, Tensor):
-        raise ImportFailed("its shape or axes depend on the images")
-    return [int(n) for n in value.held.reshape(-1).tolist()]
 
 
 @rule("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "EnsureShape", "ReadVariableOp")
