@@ -35,7 +35,7 @@ def test_examples():
     refused(dense, "empty", example=X[:0], error=ValueError)
     refused(dense, "NaN", example=X * np.nan, error=ValueError)
     refused(3, "function", "int", error=TypeError)
-    refused(dense, "a str", "array of floating numbers", example="castle.jpg", error=TypeError)
+    refused(dense, "a str", "array of floating-point numbers", example="castle.jpg", error=TypeError)
     refused(dense, "a NoneType", example=None, error=TypeError)
     refused(dense, "'HWC'", "NHWC", layout="HWC", error=ValueError)
 
@@ -120,7 +120,15 @@ def test_an_unsupported_primitive_is_named_with_its_layer_and_where_a_rule_belon
         with jax.named_scope("body"), jax.named_scope("spectrum"):
             return jnp.abs(jnp.fft.fft(dense(x)))
 
-    refused(network, "'fft'", "layer 'body.spectrum'", "jax_rules.py", "bridge=True")
+    refused(
+        network,
+        "'fft'",
+        "layer 'body.spectrum'",
+        "importers/jax/rules.py",
+        "see CONTRIBUTING",
+        "open an issue",
+        "bridge=True",
+    )
 
 
 def test_a_value_that_cannot_be_had_is_no_error_where_it_is_not_needed():

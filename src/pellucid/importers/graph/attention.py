@@ -12,7 +12,7 @@ from .fuse import affine
 from .graph import Graph, Step
 
 
-def ungroup(g: Graph) -> None:
+def drop_unit_axes(g: Graph) -> None:
     """Drop axes of length 1 that are put in and taken out again around a softmax, as for groups of heads; in place."""
     for step in list(g.steps):
         axes = _dropped(step)
@@ -20,19 +20,19 @@ def ungroup(g: Graph) -> None:
         if not chain:
             continue
         *between, first = chain
-        told = []  # each step between, and the axes that it no longer has
+        dropped = []  # each step between, and the axes that it no longer has
         for one in between:
-            told.append((one, axes))
+            dropped.append((one, axes))
             axes = {one.args[1][axis] for axis in axes} if one.function is Tensor.permute else axes
-        sizes = tuple(n for axis, n in enumerate(first.args[1]) if axis not in axes)
-        new = [Step(Tensor.reshape, (first.args[0], sizes), scope=step.scope)]
-        for one, gone in reversed(told):
+        shape = tuple(n for axis, n in enumerate(first.args[1]) if axis not in axes)
+        new = [Step(Tensor.reshape, (first.args[0], shape), scope=step.scope)]
+        for one, gone in reversed(dropped):
             new.append(_without(one, gone, new[-1]))
         place = g.steps.index(step)
         g.steps[place:place] = new[:-1]
         g.replace(step, new[-1])
         g.prune()
-        g.measure()
+        g.infer_shapes()
 
 
 def _without(step: Step, gone: set[int], x: Step) -> Step:
@@ -91,15 +91,15 @@ def attention(g: Graph) -> None:
         scores = _scores(softmax, users)
         if ends is None or scores is None:
             continue
-        (end, v, turned), (q, k, scale, mask) = ends, scores
+        (end, v, transposed), (q, k, scale, mask) = ends, scores
         if not end.scope == softmax.scope == q[1].scope:
             continue
         new: list[Step] = []
         key = _swapped(k, new) if isinstance(k, Step) else k.mT
-        value = _swapped(v, new) if turned else v
+        value = _swapped(v, new) if transposed else v
         options: dict[str, Any] = {"scale": scale} if mask is None else {"attn_mask": mask, "scale": scale}
         new.append(Step(F.scaled_dot_product_attention, (q[0], key, value), options))
-        if turned:
+        if transposed:
             _swapped(new[-1], new)
         for step in new:
             step.scope = end.scope
@@ -110,7 +110,7 @@ def attention(g: Graph) -> None:
 
 
 def _end(softmax: Step, users: dict[Step, list[Step]]) -> tuple[Step, Any, bool] | None:
-    """The product of the weights with the values, those, and whether it is turned: (weights v)' = v' weights'."""
+    """The product of the weights with the values, those, and whether it is transposed: (weights v)' = v' weights'."""
     if softmax.args[1] not in (-1, len(softmax.shape) - 1) or len(users[softmax]) != 1:
         return None
     (user,) = users[softmax]
@@ -145,7 +145,7 @@ def _scores(softmax: Step, users: dict[Step, list[Step]]) -> tuple[tuple[Any, St
 
 
 def _swaps(step: Step) -> bool:
-    """Whether a step turns the last two axes."""
+    """Whether a step swaps the last two axes."""
     if step.function is not Tensor.permute:
         return False
     axes = list(range(len(step.shape)))
@@ -153,7 +153,7 @@ def _swaps(step: Step) -> bool:
 
 
 def _swapped(step: Step, new: list[Step]) -> Step:
-    """A value with its last two axes turned; what was turned before is turned once."""
+    """A value with its last two axes swapped; a permute before it is joined with that."""
     x: Step = step
     axes = list(range(len(step.shape) or len(step.args[0].shape)))
     axes = [*axes[:-2], axes[-1], axes[-2]]

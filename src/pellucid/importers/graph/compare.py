@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .graph import Graph, ImportFailed, Step
 
+HALF_PRECISION = 5e-2  # how far outputs may differ where a source computes in half precision, of the largest
 Source = Callable[[Tensor], Tensor]
 Values = Callable[[Tensor], dict[Any, Tensor]]
 
@@ -54,7 +55,7 @@ def difference(net: Callable[[Tensor], Tensor], source: Source, batches: list[Te
     return worst
 
 
-def check_apart(source: Source, images: Tensor) -> None:
+def check_independent(source: Source, images: Tensor) -> None:
     """Refuse a source network that gives an image another output in a batch than alone, or when it is asked again.
 
     Args:

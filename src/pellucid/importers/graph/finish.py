@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...model.classifier import Classifier, wrap
-from .attention import attention, ungroup
+from .attention import attention, drop_unit_axes
 from .compare import Exact, Values, difference, first_difference
-from .fuse import fuse, straighten
+from .fuse import fuse, simplify_reshapes
 from .graph import Graph, ImportFailed
 from .modules import modules
 from .recognize import recognize
@@ -50,13 +50,13 @@ def finish(
     Raises:
         ImportFailed: if the network differs from its source; the message names the first layer that does.
     """
-    straighten(g)
+    simplify_reshapes(g)
     recognize(g)
     fuse(g)
-    ungroup(g)
-    straighten(g)
+    drop_unit_axes(g)
+    simplify_reshapes(g)
     attention(g)
-    straighten(g)
+    simplify_reshapes(g)
     net: nn.Module = modules(g, kinds).eval()
     noise = random_like(images)
     worst = difference(net, source, [images, noise])
@@ -136,9 +136,11 @@ def example_of(example: Any) -> np.ndarray[Any, Any]:
     shape = " x ".join(map(str, batch.shape))
     if batch.dtype.kind in "OUSc":
         kind = "complex" if batch.dtype.kind == "c" else f"a {type(example).__name__}"
-        raise TypeError(f"the example is {kind}, expected a batch of images as an array of floating numbers")
+        raise TypeError(f"the example is {kind}, expected a batch of images as an array of floating-point numbers")
     if batch.dtype.kind not in "fV":
-        raise TypeError(f"the example is {batch.dtype}, expected a batch of images in floating numbers: divide by 255")
+        raise TypeError(
+            f"the example is {batch.dtype}, expected a batch of images in floating-point numbers: divide by 255"
+        )
     if batch.ndim != 4:
         hint = ": give example[None]" if batch.ndim == 3 else ""
         raise ValueError(f"the example has the shape {shape}, expected a batch, N x H x W x C or N x C x H x W{hint}")
@@ -159,18 +161,18 @@ def random_like(images: Tensor) -> Tensor:
     return low + (high - low) * noise
 
 
-def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **told: Any) -> Classifier:
+def wrapped(net: nn.Module, shape: tuple[int, ...], axes: tuple[int, ...], **options: Any) -> Classifier:
     """An imported network for images of one size as a `Classifier`.
 
     Args:
         net: takes N x C x H x W.
         shape: of the example, as its source takes it.
         axes: those of N, C, H, W in that.
-        told: as for `wrap`.
+        options: as for `wrap`.
     """
     channels, height, width = (shape[axis] for axis in axes[1:])
     net.register_forward_pre_hook(partial(check_shape, (channels, height, width)))
-    return wrap(net.eval(), size=(height, width), channels=channels, **told)
+    return wrap(net.eval(), size=(height, width), channels=channels, **options)
 
 
 def image_shape(batch: Sequence[int | None] | None, size: int | tuple[int, int] | None) -> tuple[int, int, int]:

@@ -15,7 +15,7 @@ from .graph import Graph, Step
 CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
 LINEAR = (*CONVOLUTIONS, F.linear)
 AFFINE = (torch.add, torch.sub, torch.mul, torch.div)
-TURNS = (Tensor.permute, Tensor.reshape)
+RESHAPES = (Tensor.permute, Tensor.reshape)
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,12 @@ class Affine:
     shift: Tensor | float
 
 
-def straighten(g: Graph) -> None:
-    """Reshapes and turns that follow each other as one, or none; in place."""
+def simplify_reshapes(g: Graph) -> None:
+    """Reshapes and permutes that follow each other as one, or none; in place."""
     g.prune()
-    g.measure()
+    g.infer_shapes()
     for step in list(g.steps):
-        if step.function not in TURNS:
+        if step.function not in RESHAPES:
             continue
         x = step.args[0]
         if x.function is step.function and x.scope == step.scope:  # what a layer ends with stays
@@ -50,7 +50,7 @@ def straighten(g: Graph) -> None:
 def fuse(g: Graph) -> None:
     """Join steps in place. Layers of their own stay: a batch norm is joined only to what its own layer computes."""
     g.prune()
-    g.measure()
+    g.infer_shapes()
     averages(g)
     while biases(g):
         pass
@@ -85,14 +85,18 @@ def biases(g: Graph) -> bool:
         found = affine(step)
         if found is None:
             continue
-        turns: list[Step] = []
+        reshapes: list[Step] = []
         base = found.x
-        while base.function in TURNS and users[base] == [turns[-1] if turns else step]:
-            turns.append(base)
+        while base.function in RESHAPES and users[base] == [reshapes[-1] if reshapes else step]:
+            reshapes.append(base)
             base = base.args[0]
-        if base.function not in LINEAR or base.scope != step.scope or users[base] != [turns[-1] if turns else step]:
+        if (
+            base.function not in LINEAR
+            or base.scope != step.scope
+            or users[base] != [reshapes[-1] if reshapes else step]
+        ):
             continue
-        parts = [_of_channels(base, turns, value, step) for value in (found.scale, found.shift)]
+        parts = [_of_channels(base, reshapes, value, step) for value in (found.scale, found.shift)]
         if parts[0] is None or parts[1] is None:
             continue
         scale, shift = parts
@@ -103,10 +107,10 @@ def biases(g: Graph) -> bool:
         if not _is(found.shift, 0.0):
             bias = shift if bias is None else bias + shift
         new = Step(base.function, (base.args[0], weight, bias, *base.args[3:]), base.kwargs, base.scope, base.shape)
-        if turns:
+        if reshapes:
             g.replace(base, new)
-            new.origin, turns[0].origin = None, step.origin
-            g.replace(step, turns[0])
+            new.origin, reshapes[0].origin = None, step.origin
+            g.replace(step, reshapes[0])
         else:
             g.replace(step, new)
         g.prune()
@@ -114,7 +118,7 @@ def biases(g: Graph) -> bool:
     return False
 
 
-def _of_channels(base: Step, turns: list[Step], value: Tensor | float, step: Step) -> Any:
+def _of_channels(base: Step, reshapes: list[Step], value: Tensor | float, step: Step) -> Any:
     """A constant of a step as one number for each output channel of the layer before it; None if it is none."""
     channels = len(base.args[1])
     like = base.args[1]
@@ -123,17 +127,17 @@ def _of_channels(base: Step, turns: list[Step], value: Tensor | float, step: Ste
         return torch.full((channels,), number, dtype=like.dtype, device=like.device)
     if value.ndim > len(step.shape):
         return None
-    spread = value.reshape((1,) * (len(step.shape) - value.ndim) + tuple(value.shape))
-    if any(a not in (1, b) for a, b in zip(spread.shape, step.shape, strict=True)):
+    wide = value.reshape((1,) * (len(step.shape) - value.ndim) + tuple(value.shape))
+    if any(a not in (1, b) for a, b in zip(wide.shape, step.shape, strict=True)):
         return None
-    if spread.shape[0] != 1:
+    if wide.shape[0] != 1:
         return None
-    whole = spread.expand(1, *step.shape[1:])
-    for turn in turns:
-        before = turn.args[0]
-        if turn.function is Tensor.permute:
-            whole = whole.permute([turn.args[1].index(i) for i in range(whole.ndim)])
-        elif before.shape[0] == turn.shape[0]:
+    whole = wide.expand(1, *step.shape[1:])
+    for reshape in reshapes:
+        before = reshape.args[0]
+        if reshape.function is Tensor.permute:
+            whole = whole.permute([reshape.args[1].index(i) for i in range(whole.ndim)])
+        elif before.shape[0] == reshape.shape[0]:
             whole = whole.reshape(1, *before.shape[1:])
         else:
             return None
@@ -202,8 +206,8 @@ def _batch_norm(chain: list[Step]) -> Step | None:
 def _per_channel(value: Tensor | float, shape: tuple[int, ...], like: Tensor) -> Tensor | None:
     if not isinstance(value, Tensor) or value.numel() == 1:
         return torch.full((shape[1],), float(value), dtype=like.dtype)
-    spread = value.reshape((1,) * (len(shape) - value.ndim) + tuple(value.shape))
-    return _along(spread, 1) if spread.shape[:2] == (1, shape[1]) else None
+    wide = value.reshape((1,) * (len(shape) - value.ndim) + tuple(value.shape))
+    return _along(wide, 1) if wide.shape[:2] == (1, shape[1]) else None
 
 
 def averages(g: Graph) -> None:

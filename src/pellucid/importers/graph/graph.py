@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,8 +26,8 @@ class ImagesMixed(ImportFailed):
 
 
 @dataclass(frozen=True)
-class Size:
-    """A length that depends on how many images there are: per * N + rest."""
+class BatchDim:
+    """A dimension that depends on the batch size N: per * N + rest."""
 
     per: int
     rest: int = 0
@@ -35,9 +35,16 @@ class Size:
     def at(self, count: int) -> int:
         return self.per * count + self.rest
 
+    def __add__(self, other: Dim) -> BatchDim:
+        if isinstance(other, BatchDim):
+            return BatchDim(self.per + other.per, self.rest + other.rest)
+        return BatchDim(self.per, self.rest + other)
 
-Length = int | Size
-Shape = tuple[Length, ...]
+    __radd__ = __add__
+
+
+Dim = int | BatchDim
+Shape = tuple[Dim, ...]
 
 
 @dataclass(eq=False)
@@ -45,8 +52,8 @@ class Step:
     """One call of a torch function in the network.
 
     function: None for the images themselves. args, kwargs: steps, tensors, numbers. scope: the layer that calls it.
-    shape: of what it returns for TWO images, once `measure` was called. origin: what it is in the source framework, to
-    be compared with.
+    shape: of what it returns for TWO images, once `infer_shapes` was called. origin: what it is in the source
+    framework, to be compared with.
     """
 
     function: Callable[..., Any] | None
@@ -76,7 +83,7 @@ class Unknown:
 class Value:
     """A value of the source framework, and how torch holds it.
 
-    shape: in the source framework. order: axis i of what is held is axis order[i] of the source. A picture stays
+    shape: in the source framework. order: axis i of what is held is axis order[i] of the source. A feature map stays
     N x C x H x W while its source has its channels last, and a transposition costs nothing. A known value that is
     the same for each image is held with length 1 where its shape has N.
     """
@@ -93,9 +100,22 @@ class Value:
     def ndim(self) -> int:
         return len(self.shape)
 
+    @classmethod
+    def of(cls, held: Held, shape: Shape | None = None) -> Value:
+        """A value whose axes torch has in the same order; the shape of a known one is its own by default."""
+        if shape is None:
+            assert isinstance(held, Tensor)
+            shape = tuple(held.shape)
+        return cls(held, shape, tuple(range(len(shape))))
+
     def axis(self, source: int) -> int:
         """Where an axis of the source is in what is held."""
         return self.order.index(source)
+
+    def transposed(self, axes: Sequence[int]) -> Value:
+        """The value whose axis i is axis axes[i] of this one; what torch holds stays as it is."""
+        shape = tuple(self.shape[axis] for axis in axes)
+        return Value(self.held, shape, tuple(list(axes).index(axis) for axis in self.order))
 
     def number(self) -> float | int | bool | None:
         """The number that it is; None if it is more than one, or not known."""
@@ -104,11 +124,18 @@ class Value:
         return number
 
 
+class Permuted(NamedTuple):
+    """What a rule may give: what torch holds, whose axis i is axis order[i] in the source framework."""
+
+    held: Held
+    order: tuple[int, ...]
+
+
 class Graph:
     """The steps of a network in the making.
 
     Args:
-        dtype: what all floating numbers are computed in.
+        dtype: what all floating-point numbers are computed in.
         shape: of the images, C x H x W.
     """
 
@@ -119,7 +146,7 @@ class Graph:
         self.steps: list[Step] = [self.images]
         self.output = self.images
         self.scope: tuple[str, ...] = ()
-        self.measured: dict[Step, Any] = {}  # what steps return, without numbers
+        self.inferred: dict[Step, Any] = {}  # what steps return, without numbers
 
     def call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         """Call a torch function, now if all is known, else when the network runs."""
@@ -130,6 +157,21 @@ class Graph:
         step = Step(function, plain, {key: _number(value) for key, value in kwargs.items()}, self.scope)
         self.steps.append(step)
         return step
+
+    def batch(self, axes: Sequence[int]) -> Value:
+        """The images as the source takes them; `axes` are those of N, C, H, W there."""
+        shape: list[Dim] = [0] * 4
+        for place, axis in enumerate(axes):
+            shape[axis] = self.shape[place - 1] if place else BatchDim(1)
+        return Value(self.images, tuple(shape), tuple(axes))
+
+    def end(self, value: Value) -> None:
+        """Take a value for the output."""
+        self.scope = ()
+        held = self.plain(value)
+        if not isinstance(held, Step):
+            raise ImportFailed("the function does not look at the images: it returns a constant")
+        self.output = held
 
     def constant(self, array: Tensor) -> Tensor:
         """A known tensor in the numbers of this network."""
@@ -145,8 +187,8 @@ class Graph:
         if moves == tuple(range(len(moves))):
             return value.held
         held = value.held
-        if isinstance(held, Step) and held.function is Tensor.permute and held.scope == self.scope:  # two turns are one
-            held, first = held.args
+        if isinstance(held, Step) and held.function is Tensor.permute and held.scope == self.scope:
+            held, first = held.args  # two permutes are one
             moves = tuple(first[move] for move in moves)
             if moves == tuple(range(len(moves))):
                 return held  # type: ignore[no-any-return]
@@ -158,7 +200,7 @@ class Graph:
         rank = max(value.ndim for value in values)
         full = [value for value in values if value.ndim == rank]
         moving = [value.order for value in full if not value.known] or [full[0].order]
-        order = next((order for order in moving if order != tuple(range(rank))), moving[0])  # a picture stays one
+        order = next((order for order in moving if order != tuple(range(rank))), moving[0])  # a feature map stays one
         shapes = [value.shape for value in full if not value.known]
         return [
             self.ordered(value, order) if value.ndim == rank and not _uniform(value, shapes) else _one(value)
@@ -167,14 +209,14 @@ class Graph:
 
     def expanded(self, value: Value) -> Value:
         """A known value that is the same for each image, once for each of them."""
-        if not value.known or not any(isinstance(length, Size) for length in value.shape):
+        if not value.known or not any(isinstance(length, BatchDim) for length in value.shape):
             return value
         lengths = [self.length(value.shape[axis]) for axis in value.order]
         held = self.call(Tensor.expand, value.held, tuple(lengths))
         return Value(held, value.shape, value.order)
 
-    def length(self, length: Length) -> Any:
-        """A number, or a step that computes it from how many images there are."""
+    def length(self, length: Dim) -> Any:
+        """A number, or a step that computes it from the batch size."""
         if isinstance(length, int):
             return length
         out = self.call(Tensor.size, self.images, 0)
@@ -183,14 +225,14 @@ class Graph:
 
     def reshaped(self, held: Held, shape: Shape) -> Held:
         """Another shape of the same numbers in the same order."""
-        open_axes = [i for i, length in enumerate(shape) if isinstance(length, Size)]
+        open_axes = [i for i, length in enumerate(shape) if isinstance(length, BatchDim)]
         if isinstance(held, Tensor):
-            sizes: list[Any] = [1 if isinstance(length, Size) else length for length in shape]
+            to: list[Any] = [1 if isinstance(length, BatchDim) else length for length in shape]
         elif len(open_axes) == 1:
-            sizes = [-1 if isinstance(length, Size) else length for length in shape]
+            to = [-1 if isinstance(length, BatchDim) else length for length in shape]
         else:
-            sizes = [self.length(length) for length in shape]
-        out: Held = self.call(Tensor.reshape, held, tuple(sizes))
+            to = [self.length(length) for length in shape]
+        out: Held = self.call(Tensor.reshape, held, tuple(to))
         return out
 
     def users(self) -> dict[Step, list[Step]]:
@@ -223,9 +265,9 @@ class Graph:
                 known[step] = compute(step, known, change)
         return known
 
-    def measure(self) -> None:
+    def infer_shapes(self) -> None:
         """Note the shapes of all values, for TWO images; nothing is computed for it, and no step is looked at twice."""
-        known = {step: self.measured[step] for step in self.steps if step in self.measured}
+        known = {step: self.inferred[step] for step in self.steps if step in self.inferred}
         known[self.images] = torch.empty(TWO, *self.shape, dtype=self.dtype, device="meta")
         for step in self.steps[1:]:
             if step not in known:
@@ -233,7 +275,7 @@ class Graph:
                     known[step] = compute(step, known, without_numbers)
             step.shape = tuple(known[step].shape) if isinstance(known[step], Tensor) else ()
         self.images.shape = tuple(known[self.images].shape)
-        self.measured = known
+        self.inferred = known
 
     def prune(self) -> None:
         """Drop what does not lead to the output."""
@@ -295,7 +337,7 @@ def swapped(value: Any, old: Step, new: Any) -> Any:
 
 
 def _uniform(value: Value, shapes: list[Shape]) -> bool:
-    """Whether a value is one number, spread over a shape that others have without it."""
+    """Whether a value is one number, expanded to a shape that others have without it."""
     held = value.held
     if not isinstance(held, Tensor) or not held.numel():
         return False

@@ -218,12 +218,12 @@ def attribute(name: str) -> str:
 
 
 def _signature(step: Step, order: dict[Step, int]) -> Any:
-    def told(value: Any) -> Any:
+    def plain(value: Any) -> Any:
         if isinstance(value, Step):
             return ("step", order.get(value))
-        return tuple(map(told, value)) if isinstance(value, (tuple, list)) else value
+        return tuple(map(plain, value)) if isinstance(value, (tuple, list)) else value
 
-    return (step.function, told(step.args), told(tuple(sorted(step.kwargs.items()))))
+    return (step.function, plain(step.args), plain(tuple(sorted(step.kwargs.items()))))
 
 
 def _equal(a: Any, b: Any) -> bool:

@@ -27,3 +27,12 @@ def library(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError as error:
         raise ImportError(f"this needs {name.partition('.')[0]}: pip install 'pellucid[{extra}]' ({error})") from error
+
+
+def without_triton() -> None:
+    """Keep torch from loading Triton where TensorFlow is loaded.
+
+    Each brings LLVM, and a process that loads Triton second is ended by it without a word.
+    """
+    if "tensorflow" in sys.modules:
+        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]

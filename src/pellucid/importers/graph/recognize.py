@@ -42,7 +42,7 @@ ACTIVATIONS: list[tuple[Callable[..., Tensor], dict[str, Any]]] = [
 def recognize(g: Graph) -> None:
     """Put one call in the place of stretches of steps, in place."""
     g.prune()
-    g.measure()
+    g.infer_shapes()
     done: set[Step] = set()
     again = True
     while again:
@@ -148,11 +148,11 @@ def _activation(entry: Step, end: Step, steps: list[Step]) -> list[Step] | None:
     return None
 
 
-def _samples(entry: Step, spread: bool) -> Tensor:
+def _samples(entry: Step, scaled: bool) -> Tensor:
     """Random rows, some of them with little variance, so that an epsilon counts."""
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(ROWS, *entry.shape[1:], dtype=torch.float64, generator=generator)
-    if spread:
+    if scaled:
         x = x * torch.logspace(-2.5, 0.5, ROWS, dtype=torch.float64).view(-1, *(1,) * (x.ndim - 1)) + 0.1
     return x
 
@@ -202,9 +202,9 @@ def _layer_norm(entry: Step, end: Step, steps: list[Step], x: Tensor, y: Tensor,
     if over is None or 0 in over:
         return None
     rest = [axis for axis in range(x.ndim) if axis not in over]
-    turn = tuple(rest + over)
+    order = tuple(rest + over)
     shape = tuple(x.shape[axis] for axis in over)
-    x, y = x.permute(turn), y.permute(turn)
+    x, y = x.permute(order), y.permute(order)
     for kind in (F.layer_norm, F.rms_norm):
         z = F.layer_norm(x, shape, None, None, eps) if kind is F.layer_norm else F.rms_norm(x, shape, None, eps)
         fitted = _fit(y.reshape(-1, *shape), z.reshape(-1, *shape))
@@ -214,11 +214,11 @@ def _layer_norm(entry: Step, end: Step, steps: list[Step], x: Tensor, y: Tensor,
         if kind is F.rms_norm and bias is not None:
             continue
         args = (shape, weight, bias, eps) if kind is F.layer_norm else (shape, weight, eps)
-        if turn == tuple(range(x.ndim)):
+        if order == tuple(range(x.ndim)):
             return [Step(kind, (entry, *args), shape=end.shape)]
-        before = Step(Tensor.permute, (entry, turn))
+        before = Step(Tensor.permute, (entry, order))
         norm = Step(kind, (before, *args))
-        return [before, norm, Step(Tensor.permute, (norm, tuple(turn.index(i) for i in range(x.ndim))))]
+        return [before, norm, Step(Tensor.permute, (norm, tuple(order.index(i) for i in range(x.ndim))))]
     return None
 
 
@@ -229,8 +229,8 @@ def _group_norm(entry: Step, end: Step, steps: list[Step], x: Tensor, y: Tensor,
     groups |= {channels} if any(step.function in REDUCING for step in steps) and x.ndim > 2 else set()
     for count in sorted(groups):
         z = F.group_norm(x, count, None, None, eps)
-        turned = [t.movedim(1, -1).reshape(-1, channels) for t in (y, z)]
-        fitted = _fit(*turned)
+        rows = [t.movedim(1, -1).reshape(-1, channels) for t in (y, z)]
+        fitted = _fit(*rows)
         if fitted is not None:
             weight, bias = fitted
             return [Step(F.group_norm, (entry, count, weight, bias, eps), shape=end.shape)]

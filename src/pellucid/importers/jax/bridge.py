@@ -13,9 +13,10 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor, nn
 
+from ..graph.bridge import add_layers, watched
 from ..graph.optional_imports import library
 from .calls import Name, flattened, float64
-from .jaxpr import COUNTS
+from .jaxpr import BATCH_SIZES
 from .layer_cuts import END, Cut, Row, again, cuts, piece
 
 
@@ -41,19 +42,14 @@ class Bridge(nn.Module):
         self.wide = bool(library("jax", "jax").config.jax_enable_x64)
         self.whole = Piece(lambda values: [function(values[0])], self.wide)
         self.rows: dict[int, Row] = {}
-        self.cuts = {COUNTS[0]: cuts(self.row(COUNTS[0]), self.row(COUNTS[1]))}
+        self.cuts = {BATCH_SIZES[0]: cuts(self.row(BATCH_SIZES[0]), self.row(BATCH_SIZES[1]))}
         self.pieces: dict[Any, tuple[Piece, list[Name], list[Name]]] = {}
-        for name in dict.fromkeys(cut.layer for cut in self.cuts[COUNTS[0]]):
-            holder: nn.Module = self
-            for part in name.split("."):
-                if part not in holder._modules:
-                    holder.add_module(part, Layer())
-                holder = holder._modules[part]  # type: ignore[assignment]
+        add_layers(self, (cut.layer for cut in self.cuts[BATCH_SIZES[0]]))
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(_inverse(self.axes)).to(self.device or images.device, self.dtype)
         with float64(self.wide):
-            looked_at = [n for n, cut in enumerate(self.cuts[COUNTS[0]]) if _watched(self.get_submodule(cut.layer))]
+            looked_at = [n for n, cut in enumerate(self.cuts[BATCH_SIZES[0]]) if watched(self.get_submodule(cut.layer))]
             if looked_at:
                 return self.in_parts(x, looked_at).to(images)
             out: Tensor = self.whole([_padded(x, _size(len(x)))])[0]
@@ -89,8 +85,8 @@ class Bridge(nn.Module):
 
     def shown(self, cut: Cut, value: Tensor) -> Tensor:
         """What the hooks of a layer make of its value."""
-        made: Tensor = self.get_submodule(cut.layer)(value.permute(cut.turns))
-        return made.permute(_inverse(cut.turns)).to(value)
+        made: Tensor = self.get_submodule(cut.layer)(value.permute(cut.order))
+        return made.permute(_inverse(cut.order)).to(value)
 
     def between(
         self, size: int, start: int, stop: int, values: Mapping[Name, Any], wanted: Sequence[int]
@@ -126,7 +122,7 @@ class Bridge(nn.Module):
     def layers(self, count: int) -> list[Cut]:
         """Where layers end in these calls; none where they are not found in them."""
         if count not in self.cuts:
-            self.cuts[count] = again(self.cuts[COUNTS[0]], self.row(COUNTS[0]), self.row(count), count)
+            self.cuts[count] = again(self.cuts[BATCH_SIZES[0]], self.row(BATCH_SIZES[0]), self.row(count), count)
         return self.cuts[count]
 
     def fitting(self, count: int) -> int:
@@ -136,15 +132,8 @@ class Bridge(nn.Module):
         """
         size = next((s for s in (_size(count) << more for more in range(4)) if self.layers(s)), None)
         if size is None:
-            raise ValueError(f"the function computes something else for {count} images than for {COUNTS[0]}")
+            raise ValueError(f"the function computes something else for {count} images than for {BATCH_SIZES[0]}")
         return size
-
-
-class Layer(nn.Module):
-    """A layer of a bridged network: gives what it is given, so that hooks can look and change."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 class Piece:
@@ -168,7 +157,7 @@ class Piece:
         self.backwards = jax.jit(lambda pull, slopes: pull(slopes)[0])
 
     def __call__(self, values: Sequence[Any]) -> list[Any]:
-        """Tensors for tensors. What has no gradient, such as whole numbers, stays an array of JAX."""
+        """Tensors for tensors. What has no gradient, such as integers, stays an array of JAX."""
         moving = {n: v for n, v in enumerate(values) if isinstance(v, Tensor) and v.requires_grad}
         rest = {n: _jax(v) for n, v in enumerate(values) if n not in moving}
         if moving and torch.is_grad_enabled():
@@ -207,12 +196,8 @@ def _differentiable(array: Any) -> bool:
     return bool(numpy.issubdtype(array.dtype, numpy.inexact))
 
 
-def _watched(layer: nn.Module) -> bool:
-    return bool(layer._forward_hooks or layer._forward_pre_hooks)
-
-
-def _inverse(turns: Sequence[int]) -> tuple[int, ...]:
-    return tuple(map(list(turns).index, range(len(turns))))
+def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
+    return tuple(map(list(axes).index, range(len(axes))))
 
 
 def _size(count: int) -> int:

@@ -111,10 +111,10 @@ def float64(on: bool) -> Any:
 
 
 def in_float64(closed: Any, arrays: Sequence[Any], known: dict[Name, Any] | None = None) -> list[Any]:
-    """The outputs of a jaxpr that computes all its floating numbers in float64. Call it where JAX has float64.
+    """The outputs of a jaxpr that computes all its floating-point numbers in float64. Call it where JAX has float64.
 
     Args:
-        closed: JAX's, in any floating numbers.
+        closed: JAX's, in any floating-point numbers.
         arrays: its inputs.
         known: takes all values, by name.
     """
@@ -140,20 +140,20 @@ def _wide_call(equation: Any, taken: list[Any]) -> list[Any]:
         case "scan":
             first, second = p["num_consts"], p["num_consts"] + p["num_carry"]
 
-            def turn(carry: list[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:
+            def body(carry: list[Any], rows: list[Any]) -> tuple[list[Any], list[Any]]:
                 out = in_float64(p["jaxpr"], [*arrays[:first], *carry, *rows])
                 return out[: p["num_carry"]], out[p["num_carry"] :]
 
-            carry, rows = lax.scan(turn, arrays[first:second], arrays[second:], p["length"], p["reverse"])
+            carry, rows = lax.scan(body, arrays[first:second], arrays[second:], p["length"], p["reverse"])
             return [*carry, *rows]
         case "while":
             first, second = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-            turned: list[Any] = lax.while_loop(
+            out: list[Any] = lax.while_loop(
                 lambda carry: in_float64(p["cond_jaxpr"], [*arrays[:first], *carry])[0],
                 lambda carry: in_float64(p["body_jaxpr"], [*arrays[first:second], *carry]),
                 arrays[second:],
             )
-            return turned
+            return out
         case "cond":
             branches = [lambda *a, b=branch: in_float64(b, a) for branch in p["branches"]]
             chosen: list[Any] = lax.switch(arrays[0], branches, *arrays[1:])
@@ -162,7 +162,7 @@ def _wide_call(equation: Any, taken: list[Any]) -> list[Any]:
 
 
 def _wide(array: Any) -> Any:
-    """Floating numbers in float64, all else as it is."""
+    """Floating-point numbers in float64, all else as it is."""
     dtype = getattr(array, "dtype", None)
     if isinstance(array, float) or (dtype is not None and _floating(dtype)):
         return library("jax.numpy", "jax").asarray(array, np.float64)

@@ -11,21 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import Exact, check_apart
+from ..graph.compare import HALF_PRECISION, Exact, check_independent
 from ..graph.finish import COUNT, example_of, finish, random_like, wrapped
-from ..graph.graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from ..graph.graph import Graph, ImportFailed, Unknown, tensor
 from ..graph.layout import to_source
 from ..graph.optional_imports import library
 from . import layer_names
 from .bridge import Bridge
 from .calls import evaluated, flattened, float64, in_float64
 from .errors import failed, untraceable
-from .jaxpr import COUNTS, Program, jaxpr, traced
+from .jaxpr import BATCH_SIZES, Program, jaxpr, traced
 from .layout import layout_of
 from .reader import read
 
 TOLERANCE = {"float32": 1e-4, "float64": 1e-7}
-COARSE = 5e-2  # where the source computes in half precision
 
 
 def from_jax(
@@ -120,12 +119,12 @@ def _imported(
         _source(jax.jit(function), axes, given),
         images,
         values=lambda few: _values(closed, to_source(few, axes, given)),
-        limit=tolerance or (COARSE if coarse else TOLERANCE[str(dtype).removeprefix("torch.")]),
+        limit=tolerance or (HALF_PRECISION if coarse else TOLERANCE[str(dtype).removeprefix("torch.")]),
         logits=logits,
         kinds={path: type(module).__name__ for module, path in found.values()},
         exact=None
         if dtype == torch.float64 and not coarse
-        else _exact(closed, axes, coarse and (tolerance or COARSE) <= COARSE),
+        else _exact(closed, axes, coarse and (tolerance or HALF_PRECISION) <= HALF_PRECISION),
     )
     return net, axes
 
@@ -143,7 +142,7 @@ def _bridged(
     with layer_names.scoped(found):
         program, closed = _traced(function, batch.shape[1:], given)
     axes = layout_of(program, batch.shape, layout)
-    known = dict(zip(COUNTS, closed, strict=True))
+    known = dict(zip(BATCH_SIZES, closed, strict=True))
 
     def at(count: int) -> Any:
         if count not in known:
@@ -153,7 +152,7 @@ def _bridged(
 
     net = Bridge(function, at, axes, getattr(torch, given.name))
     with torch.no_grad():
-        check_apart(net, random_like(tensor(batch).permute(axes)))
+        check_independent(net, random_like(tensor(batch).permute(axes)))
     net.difference = 0.0  # type: ignore[assignment] # it is the source itself
     return net, axes
 
@@ -180,7 +179,9 @@ def _traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) 
     aval = closed[0].out_avals[0]
     if aval.dtype.kind not in "fV":
         what = "take jnp.abs or jnp.real of it" if aval.dtype.kind == "c" else "leave out argmax and comparisons"
-        raise ImportFailed(f"the function returns {aval.dtype}, expected floating numbers, one for each class: {what}")
+        raise ImportFailed(
+            f"the function returns {aval.dtype}, expected floating-point numbers, one for each class: {what}"
+        )
     (out,) = program.shapes
     if len(out) != 2 or isinstance(out[0], int) or not isinstance(out[1], int):
         raise ImportFailed(
@@ -208,19 +209,12 @@ def _anew(function: Callable[[Any], Any]) -> Callable[[Any], Any]:
 def _graph(program: Program, axes: tuple[int, ...], shape: Any, dtype: torch.dtype) -> Graph:
     """The steps of a program; `axes` takes the function's axes to N x C x H x W."""
     g = Graph(dtype, shape)
-    lengths: list[Any] = [0] * 4
-    for place, axis in enumerate(axes):
-        lengths[axis] = Size(1) if place == 0 else shape[place - 1]
-    (out,) = read(g, program, [Value(g.images, tuple(lengths), axes)])
+    (out,) = read(g, program, [g.batch(axes)])
     for step in g.steps:
         step.scope = layer_names.cleaned(step.scope)
-    g.scope = ()
     if isinstance(out, Unknown):
         raise ImportFailed(out.reason)
-    held = g.plain(out)
-    if not isinstance(held, Step):
-        raise ImportFailed("the function does not look at the images: it returns a constant")
-    g.output = held
+    g.end(out)
     return g
 
 

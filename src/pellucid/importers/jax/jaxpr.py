@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph.graph import ImportFailed, Length, Shape, Size, Unknown, tensor
+from ..graph.batch_dims import dim, shape_of_both
+from ..graph.graph import BatchDim, ImportFailed, Shape, Unknown, tensor
 from ..graph.optional_imports import library
 
-COUNTS = (3, 4)
+BATCH_SIZES = (3, 4)
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Known:
 class Equation:
     """One call of a primitive.
 
-    name, params: as in JAX; lengths that depend on the batch are `Size`, inner jaxprs are `Program`.
+    name, params: as in JAX; lengths that depend on the batch are `BatchDim`, inner jaxprs are `Program`.
     inputs: names of values, or constants; takes: their types. outputs: names of values; shapes, dtypes: of those.
     scope: names of the modules. source: JAX's own equation.
     """
@@ -56,8 +57,8 @@ class Program:
 
 
 def traced(function: Callable[[Any], Any], shape: tuple[int, ...], dtype: Any) -> tuple[Program, list[Any]]:
-    """The program of a function of arrays N x shape, and its jaxprs for COUNTS of them."""
-    closed = [jaxpr(function, (count, *shape), dtype) for count in COUNTS]
+    """The program of a function of arrays N x shape, and its jaxprs for BATCH_SIZES of them."""
+    closed = [jaxpr(function, (count, *shape), dtype) for count in BATCH_SIZES]
     return _program(*closed), closed
 
 
@@ -77,13 +78,13 @@ def computed(equation: Any, arrays: list[Any]) -> list[Any]:
 
 
 def _program(first: Any, second: Any) -> Program:
-    """Two jaxprs of one function, for COUNTS images, as one."""
+    """Two jaxprs of one function, for BATCH_SIZES images, as one."""
     a, b = getattr(first, "jaxpr", first), getattr(second, "jaxpr", second)
     names = [equation.primitive.name for equation in a.eqns]
     if names != [equation.primitive.name for equation in b.eqns]:
         raise ImportFailed(
-            f"the function computes something else for {COUNTS[0]} images than for {COUNTS[1]}: its steps must not "
-            "depend on the size of the batch. Give the function of one image under jax.vmap"
+            f"the function computes something else for {BATCH_SIZES[0]} images than for {BATCH_SIZES[1]}: its steps "
+            "must not depend on the size of the batch. Give the function of one image under jax.vmap"
         )
     constants = {
         name: _constant(one, other)
@@ -121,7 +122,7 @@ def _common(a: Any, b: Any) -> Any:
     if isinstance(a, (bool, np.bool_)):
         return bool(a)
     if isinstance(a, (int, np.integer)):
-        return _length(int(a), int(b))
+        return dim(int(a), int(b), BATCH_SIZES)
     if hasattr(a, "eqns") or hasattr(a, "jaxpr"):
         return _program(a, b)
     if type(a) in (tuple, list) and type(b) is type(a) and len(a) == len(b):
@@ -129,16 +130,8 @@ def _common(a: Any, b: Any) -> Any:
     return a
 
 
-def _length(a: int, b: int) -> Length:
-    if a == b:
-        return a
-    per = (b - a) // (COUNTS[1] - COUNTS[0])
-    return Size(per, a - per * COUNTS[0])
-
-
 def _shape(a: Any, b: Any) -> Shape:
-    lengths = getattr(a.aval, "shape", ()), getattr(b.aval, "shape", ())
-    return tuple(_length(int(x), int(y)) for x, y in zip(*lengths, strict=True))
+    return shape_of_both(getattr(a.aval, "shape", ()), getattr(b.aval, "shape", ()), BATCH_SIZES)
 
 
 def _atom(a: Any, b: Any) -> Any:
@@ -147,7 +140,7 @@ def _atom(a: Any, b: Any) -> Any:
 
 RANDOM = "the function draws random numbers: import the network as it predicts (train=False, deterministic=True)"
 MIXED = (
-    "a constant of the function depends on how many images there are, as where a batch norm takes the statistics "
+    "a constant of the function depends on the batch size, as where a batch norm takes the statistics "
     "of the batch: import the network as it predicts (train=False, use_running_average=True, model.eval())"
 )
 
@@ -158,9 +151,9 @@ def _constant(a: Any, b: Any) -> Known | Unknown:
     if "key<" in str(getattr(a, "dtype", "")):
         return Unknown(RANDOM)
     one, other = tensor(a), tensor(a if b is a else b)
-    shape = tuple(_length(x, y) for x, y in zip(one.shape, other.shape, strict=True))
+    shape = shape_of_both(one.shape, other.shape, BATCH_SIZES)
     for axis, length in enumerate(shape):
-        if isinstance(length, Size):
+        if isinstance(length, BatchDim):
             rows = one.narrow(axis, 0, 1), other.narrow(axis, 0, 1)
             if not torch.equal(rows[0].expand_as(one), one):
                 return Unknown("a constant of the function holds other numbers for each image of a batch")

@@ -13,7 +13,7 @@ import numpy as np
 from ..graph.modules import Scope, attribute, common, containers, way
 from ..graph.optional_imports import library
 from .calls import Call, Calls, Constant, Name, evaluated
-from .jaxpr import COUNTS
+from .jaxpr import BATCH_SIZES
 from .layer_names import cleaned
 
 END = -1  # no cut: the output
@@ -23,13 +23,13 @@ END = -1  # no cut: the output
 class Cut:
     """A layer as it is called: its name, the place of the call that its output comes from, and what it is.
 
-    turns: the axes of N, C, H, W among those of a picture, else all axes in order. tail: its shape without N.
+    order: the axes of N, C, H, W among those of a feature map, else all axes in order. tail: its shape without N.
     """
 
     layer: str
     place: int
     value: Name
-    turns: tuple[int, ...]
+    order: tuple[int, ...]
     tail: tuple[int, ...]
 
 
@@ -58,7 +58,7 @@ class Row:
         for place, call in enumerate(self.calls):
             self.last.update((name, place) for name in call.inputs if not isinstance(name, Constant))
         self.last[self.output] = math.inf
-        self.turns = _pictures(self.calls, self.images, axes)
+        self.order = _feature_maps(self.calls, self.images, axes)
 
     def layers(self) -> Iterator[tuple[str, list[Name]]]:
         """Each layer as often as it is called, with those of its values that others take, in order."""
@@ -82,7 +82,7 @@ class Row:
 
     def cut(self, layer: str, value: Name) -> Cut:
         shape = value[1].aval.shape
-        return Cut(layer, self.made[value], value, self.turns.get(value, tuple(range(len(shape)))), shape[1:])
+        return Cut(layer, self.made[value], value, self.order.get(value, tuple(range(len(shape)))), shape[1:])
 
     def between(self, start: int, stop: int, wanted: Sequence[Name]) -> tuple[list[Call], list[Name], list[Name]]:
         """A piece: what is called after one place up to another, what that takes, and what it gives: what is wanted
@@ -100,13 +100,13 @@ class Row:
 
 
 def cuts(first: Row, second: Row) -> list[Cut]:
-    """The layers of a function, in the order in which they end: their last value of floating numbers with a row for
-    each image. The rows are for COUNTS."""
+    """The layers of a function, in the order in which they end: their last value of floating-point numbers with a row
+    for each image. The rows are for BATCH_SIZES."""
     found = []
     for (layer, values), (_, others) in zip(first.layers(), second.layers(), strict=True):
         fitting = [
             a for a, b in zip(values, others, strict=True)
-            if a[1].aval.ndim > 1 and (a[1].aval.shape[0], b[1].aval.shape[0]) == COUNTS and floating(a)
+            if a[1].aval.ndim > 1 and (a[1].aval.shape[0], b[1].aval.shape[0]) == BATCH_SIZES and floating(a)
         ]  # fmt: skip
         if fitting:
             found.append(first.cut(layer, fitting[-1]))
@@ -123,7 +123,7 @@ def again(found: Sequence[Cut], base: Row, row: Row, count: int) -> list[Cut]:
     for layer, values in row.layers():
         listed.setdefault(layer, []).append(values)
     here = []
-    for cut in found:  # for one image, JAX leaves out what spreads constants over images
+    for cut in found:  # for one image, JAX leaves out the broadcast of constants
         calls = listed.get(cut.layer, [])
         fitting = [n for n in (calls.pop(0) if calls else []) if n[1].aval.shape == (count, *cut.tail) and floating(n)]
         if not fitting:
@@ -147,31 +147,31 @@ def piece(called: Sequence[Call], taken: Sequence[Name], given: Sequence[Any]) -
     return compute
 
 
-def _pictures(calls: Sequence[Call], images: Name, axes: tuple[int, ...]) -> dict[Name, tuple[int, ...]]:
-    """Where N, C, H, W are among the axes of pictures: the images, and what keeps their four axes."""
+def _feature_maps(calls: Sequence[Call], images: Name, axes: tuple[int, ...]) -> dict[Name, tuple[int, ...]]:
+    """Where N, C, H, W are among the axes of feature maps: the images, and what keeps their four axes."""
     found = {images: axes}
     for call in calls:
         before = next((found[n] for n in call.inputs if not isinstance(n, Constant) and n in found), None)
         p, name = call.equation.params, call.equation.primitive.name
         for out in call.outputs:
-            turns = before
+            order = before
             if out[1].aval.ndim != 4:
                 continue
             if name == "conv_general_dilated":
-                turns = tuple(p["dimension_numbers"].out_spec)
+                order = tuple(p["dimension_numbers"].out_spec)
             elif name == "transpose" and before is not None:
-                turns = tuple(map(p["permutation"].index, before))
+                order = tuple(map(p["permutation"].index, before))
             elif name == "dot_general" and before is not None:
-                turns = _dense(call, before)
+                order = _dense(call, before)
             elif name == "reshape":
-                turns = before if before is not None and call.inputs[0][1].aval.shape == out[1].aval.shape else None
-            if turns is not None:
-                found[out] = turns
+                order = before if before is not None and call.inputs[0][1].aval.shape == out[1].aval.shape else None
+            if order is not None:
+                found[out] = order
     return found
 
 
 def _dense(call: Call, before: tuple[int, ...]) -> tuple[int, ...] | None:
-    """A dense layer at each place of a picture: its channels come last."""
+    """A dense layer at each place of a feature map: its channels come last."""
     ((left, right), batch), ndims = (
         call.equation.params["dimension_numbers"],
         [v.aval.ndim for v in call.equation.invars],

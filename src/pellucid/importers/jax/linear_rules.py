@@ -10,18 +10,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImagesMixed, ImportFailed, Length, Shape, Size, Value
-from ..graph.rule_parts import mixes_images, padded, spread, updated
+from ..graph.batch_dims import check_batch_axis
+from ..graph.graph import Dim, Graph, ImagesMixed, ImportFailed, Permuted, Shape, Value
+from ..graph.products import count_of
+from ..graph.shapes import dilated, updated
+from ..graph.windows import convolution, max_pool, sum_pool
 from .jaxpr import Equation
 from .rules import rule
 
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-SUMS = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
-
 
 @rule("conv_general_dilated")
-def convolution(g: Graph, e: Equation, x: Value, w: Value) -> Any:
+def conv(g: Graph, e: Equation, x: Value, w: Value) -> Permuted:
     p = e.params
     if p["batch_group_count"] != 1:
         raise ImportFailed("conv_general_dilated with batch_group_count has no rule")
@@ -36,17 +35,12 @@ def convolution(g: Graph, e: Equation, x: Value, w: Value) -> Any:
         raise ImportFailed(f"a convolution of {size} dimensions has no rule")
     for axis, step in enumerate(p["lhs_dilation"]):
         if step != 1:  # a transposed convolution
-            held = g.call(spread, held, axis + 2, step - 1, 0.0)
-    padding = [tuple(pair) for pair in p["padding"]]
-    even: Any = [before for before, _ in padding]
-    if any(before != after or before < 0 for before, after in padding):
-        held, even = padded(g, held, [(0, 0), (0, 0), *padding]), [0] * size
-    order = axes.out_spec
-    out = g.call(
-        CONVOLUTIONS[size - 1], held, weight.contiguous(), None, tuple(p["window_strides"]), tuple(even),
-        tuple(p["rhs_dilation"]), p["feature_group_count"],
+            held = g.call(dilated, held, axis + 2, step - 1, 0.0)
+    out = convolution(
+        g, held, weight, None, p["window_strides"], [(int(a), int(b)) for a, b in p["padding"]], p["rhs_dilation"],
+        p["feature_group_count"],
     )  # fmt: skip
-    return Value(out, e.shapes[0], tuple(order))
+    return Permuted(out, tuple(axes.out_spec))
 
 
 @rule("dot_general")
@@ -55,14 +49,14 @@ def dot_general(g: Graph, e: Equation, a: Value, b: Value) -> Any:
     over_a, over_b, each_a, each_b = ([int(i) for i in axes] for axes in (over_a, over_b, each_a, each_b))
     for value, axes in ((a, over_a), (b, over_b)):
         if not value.known:
-            mixes_images(value, axes, e.name)
+            check_batch_axis(value, axes, e.name)
     free_a = [i for i in range(a.ndim) if i not in over_a + each_a]
     free_b = [i for i in range(b.ndim) if i not in over_b + each_b]
     if not each_a and a.known != b.known:
         if b.known:
-            return _dense(g, e, a, b, free_a, free_b, over_a, over_b, list(range(len(e.shapes[0]))))
+            return _dense(g, a, b, free_a, free_b, over_a, over_b, list(range(len(e.shapes[0]))))
         order = [*range(len(free_a), len(e.shapes[0])), *range(len(free_a))]
-        return _dense(g, e, b, a, free_b, free_a, over_b, over_a, order)
+        return _dense(g, b, a, free_b, free_a, over_b, over_a, order)
     a, b = g.expanded(a), g.expanded(b)
     left = _matrices(g, a, each_a, free_a, over_a)
     right = _matrices(g, b, each_b, over_b, free_b)
@@ -72,9 +66,9 @@ def dot_general(g: Graph, e: Equation, a: Value, b: Value) -> Any:
 
 
 def _dense(
-    g: Graph, e: Equation, x: Value, w: Value,
+    g: Graph, x: Value, w: Value,
     free_x: list[int], free_w: list[int], over_x: list[int], over_w: list[int], order: list[int],
-) -> Value:  # fmt: skip
+) -> Permuted:  # fmt: skip
     """A dense layer over the last axes of x. `order`: axes of the equation's output, those of x first."""
     across = [w.shape[i] for i in free_w]
     weight = g.ordered(w, free_w + over_w)
@@ -89,10 +83,10 @@ def _dense(
     out = g.call(F.linear, held, weight, None)
     if len(across) != 1:
         out = g.reshaped(out, (*lengths, *across))
-    if picture:  # a dense layer at each place of a picture gives a picture
+    if picture:  # a dense layer at each place of a feature map gives a feature map
         out = g.call(Tensor.permute, out, (0, 3, 1, 2))
         order = [order[0], order[3], order[1], order[2]]
-    return Value(out, e.shapes[0], tuple(order))
+    return Permuted(out, tuple(order))
 
 
 def _matrices(g: Graph, x: Value, each: list[int], rows: list[int], columns: list[int]) -> Any:
@@ -102,15 +96,8 @@ def _matrices(g: Graph, x: Value, each: list[int], rows: list[int], columns: lis
     return g.reshaped(held, (*(x.shape[i] for i in each), _product(x, rows), _product(x, columns)))
 
 
-def _product(x: Value, axes: list[int]) -> Length:
-    per, rest = 0, 1
-    for length in (x.shape[i] for i in axes):
-        if isinstance(length, Size):
-            assert per == 0 and length.rest == 0
-            per, rest = length.per * rest, 0
-        else:
-            per, rest = per * length, rest * length
-    return Size(per) if per else rest
+def _product(x: Value, axes: list[int]) -> Dim:
+    return count_of([x.shape[i] for i in axes])
 
 
 @rule("reduce_window_max", "reduce_window_min", "reduce_window_sum")
@@ -120,8 +107,8 @@ def window(g: Graph, e: Equation, x: Value) -> Any:
     axes = range(x.ndim)
     wide = [i for i in axes if (p["window_dimensions"][i], p["window_strides"][i]) != (1, 1) or any(p["padding"][i])]
     if any(p["base_dilation"][i] != 1 for i in axes) or len(wide) > 3:
-        raise ImportFailed(f"{e.name} over {len(wide)} dimensions, or with spread inputs, has no rule")
-    mixes_images(x, wide, e.name)
+        raise ImportFailed(f"{e.name} over {len(wide)} dimensions, or with base dilation, has no rule")
+    check_batch_axis(x, wide, e.name)
     if not wide:
         return x
     held_wide = tuple(sorted(wide))
@@ -134,23 +121,17 @@ def window(g: Graph, e: Equation, x: Value) -> Any:
     kernel, stride, dilation = (
         tuple(p[key][i] for i in held_wide) for key in ("window_dimensions", "window_strides", "window_dilation")
     )
-    padding = [tuple(p["padding"][i]) for i in held_wide]
-    inside = all(before == after <= k // 2 for (before, after), k in zip(padding, kernel, strict=True))
-    even = tuple(before for before, _ in padding) if inside else (0,) * size
+    pads = [(int(before), int(after)) for before, after in (p["padding"][i] for i in held_wide)]
     if e.name == "reduce_window_sum":
         if any(d != 1 for d in dilation) or size != 2:
             raise ImportFailed(f"reduce_window_sum over {size} dimensions, or dilated, has no rule")
-        held = held if inside else padded(g, held, [(0, 0), (0, 0), *padding])
-        out = g.call(F.avg_pool2d, held, kernel, stride, even, False, True, 1)
+        out = sum_pool(g, held, kernel, stride, pads)
+    elif e.name == "reduce_window_max":
+        out = max_pool(g, held, kernel, stride, pads, dilation)
     else:
-        sign = 1 if e.name == "reduce_window_max" else -1
-        held = held if sign == 1 else g.call(torch.neg, held)
-        low = torch.finfo(g.dtype).min  # not -inf, which times 0 is NaN where relevance is computed
-        held = held if inside else padded(g, held, [(0, 0), (0, 0), *padding], low)
-        out = g.call(MAXIMA[size - 1], held, kernel, stride, even, dilation)
-        out = out if sign == 1 else g.call(torch.neg, out)
+        out = g.call(torch.neg, max_pool(g, g.call(torch.neg, held), kernel, stride, pads, dilation))
     out = out if len(rest) == 2 else g.reshaped(out, tuple(e.shapes[0][i] for i in order))
-    return Value(out, e.shapes[0], order)
+    return Permuted(out, order)
 
 
 @rule("gather")
@@ -192,7 +173,7 @@ def gather(g: Graph, e: Equation, x: Value, indices: Value) -> Any:
     held = g.reshaped(held, (*at.shape[:-1], *(x.shape[i] for i in rest)))
     offsets = [int(i) for i in d.offset_dims]
     order = [i for i in range(len(e.shapes[0])) if i not in offsets] + offsets
-    return Value(held, e.shapes[0], tuple(order))
+    return Permuted(held, tuple(order))
 
 
 @rule("scatter")
@@ -204,7 +185,7 @@ def scatter(g: Graph, e: Equation, x: Value, indices: Value, updates: Value) -> 
     starts = dict(zip(map(int, d.scatter_dims_to_operand_dims), indices.held.reshape(-1).tolist(), strict=True))
     windows = iter([updates.shape[int(axis)] for axis in d.update_window_dims])
     places: list[tuple[int, int | None]] = []
-    block: list[Length] = []
+    block: list[Dim] = []
     for axis, length in enumerate(x.shape):
         size = 1 if axis in d.inserted_window_dims else next(windows)
         start = starts.get(axis, 0)

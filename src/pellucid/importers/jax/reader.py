@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImagesMixed, ImportFailed, Size, Step, Unknown, Value, tensor
-from . import linear_rules, reduction_rules, rules
+from ..graph.graph import BatchDim, Graph, ImagesMixed, ImportFailed, Permuted, Shape, Step, Unknown, Value, tensor
+from ..graph.rules import BRIDGE, location, remedy
+from ..graph.shapes import stacked
+from . import linear_rules as linear_rules
+from . import reduction_rules as reduction_rules
 from .jaxpr import Equation, Known, Program, computed
+from .rules import RULES
 
 MOST_STEPS = 20000
 RANDOM = ("random_", "threefry2x32", "rng_")
@@ -58,7 +62,7 @@ def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...], path:
         except ImportFailed as error:
             return [Unknown(str(error))] * count
     inner = next((e.params[key] for key in CALLS if isinstance(e.params.get(key), Program)), None)
-    if inner is not None and e.name not in rules.RULES:
+    if inner is not None and e.name not in RULES:
         if e.params.get("name") in NAMED and [q.name for q in inner.equations] == ["max"] and len(taken) == 1:
             function = NAMED[e.params["name"]]
             x = taken[0]
@@ -67,49 +71,46 @@ def _call(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...], path:
     lost = next((value for value in taken if isinstance(value, Unknown)), None)
     if lost is not None:
         return [lost] * count
-    where = f"in layer {'.'.join(scope)!r}" if scope else "outside of all layers"
+    where = location(scope)
     if e.name.startswith(RANDOM):
         return [Unknown(
             f"the function draws random numbers {where} (dropout?): import the network as it predicts "
             "(deterministic=True, train=False, model.eval())"
         )] * count  # fmt: skip
-    rule = rules.RULES.get(e.name)
+    rule = RULES.get(e.name)
     try:
         if rule is None:
             raise ImportFailed(f"{e.name!r} has no rule")
         made = rule(g, e, *taken)
     except ImportFailed as error:
-        if all(value.known for value in taken) and not any(isinstance(n, Size) for s in e.shapes for n in s):
+        if all(value.known for value in taken) and not any(isinstance(n, BatchDim) for s in e.shapes for n in s):
             return _by_jax(g, e, taken)
         if isinstance(error, ImagesMixed):
             return [Unknown(f"the JAX primitive {e.name!r} {where} cannot be imported: {error}")] * count
         return [Unknown(
-            f"the JAX primitive {e.name!r} {where} cannot be imported: {error}. A rule for it belongs in "
-            f"{rules.__file__} (reductions: {Path(reduction_rules.__file__).name}, linear maps and windows: "
-                f"{Path(linear_rules.__file__).name}); bridge=True takes the network as "
-            "it is, for all methods but those that change the backward (LRP, guided backprop, DeepLIFT)"
+            f"the JAX primitive {e.name!r} {where} cannot be imported: {error}. {remedy('jax', BRIDGE)}"
         )] * count  # fmt: skip
-    listed = made if isinstance(made, list) else [made]
-    return [
-        value if isinstance(value, Value) else Value(value, shape, tuple(range(len(shape))))
-        for value, shape in zip(listed, e.shapes, strict=True)
-    ]
+    return [_value(one, shape) for one, shape in zip(made if isinstance(made, list) else [made], e.shapes, strict=True)]
+
+
+def _value(made: Any, shape: Shape) -> Value:
+    """What a rule gave, with the shape that JAX says it has."""
+    if isinstance(made, Value):
+        return replace(made, shape=shape) if made.ndim == len(shape) else made
+    return Value(made.held, shape, made.order) if isinstance(made, Permuted) else Value.of(made, shape)
 
 
 def _by_jax(g: Graph, e: Equation, taken: list[Value]) -> list[Value]:
     """An equation whose inputs are all known, computed by JAX itself."""
     arrays = [np.asarray(g.plain(value), dtype=dtype) for value, dtype in zip(taken, e.takes, strict=True)]
     listed = computed(e.source, arrays)
-    return [
-        Value(g.constant(tensor(array)), shape, tuple(range(len(shape))))
-        for array, shape in zip(listed, e.shapes, strict=True)
-    ]
+    return [Value.of(g.constant(tensor(array)), shape) for array, shape in zip(listed, e.shapes, strict=True)]
 
 
 def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> list[Any]:
     """A loop over the first axis of some arrays, unrolled; its layers are numbered."""
     p = e.params
-    if isinstance(p["length"], Size):
+    if isinstance(p["length"], BatchDim):
         raise ImportFailed(
             "the function goes through the images of a batch one by one (scan, lax.map): write it with jax.vmap"
         )
@@ -119,10 +120,10 @@ def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
         taken[p["num_consts"] + p["num_carry"] :],
     )
     collected: list[list[Any]] = []
-    turns = range(p["length"])
-    for turn in reversed(turns) if p["reverse"] else turns:
-        inside = (*scope, str(turn)) if len(turns) > 1 else scope
-        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, turn) for value in rows)], inside, None)
+    iterations = range(p["length"])
+    for iteration in reversed(iterations) if p["reverse"] else iterations:
+        inside = (*scope, str(iteration)) if len(iterations) > 1 else scope
+        out = read(g, p["jaxpr"], [*fixed, *carry, *(_row(g, value, iteration) for value in rows)], inside, None)
         carry = out[: p["num_carry"]]
         collected.append(out[p["num_carry"] :])
     g.scope = scope
@@ -132,20 +133,18 @@ def _scan(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
     return [*carry, *stacked]
 
 
-def _row(g: Graph, value: Any, turn: int) -> Any:
+def _row(g: Graph, value: Any, iteration: int) -> Any:
     if isinstance(value, Unknown):
         return value
     order = tuple(axis - 1 for axis in value.order if axis)
-    return Value(g.call(torch.select, value.held, value.axis(0), turn), value.shape[1:], order)
+    return Value(g.call(torch.select, value.held, value.axis(0), iteration), value.shape[1:], order)
 
 
 def _stack(g: Graph, parts: list[Any], shape: Any) -> Any:
     lost = next((part for part in parts if isinstance(part, Unknown)), None)
     if lost is not None:
         return lost
-    moving = any(not part.known for part in parts)
-    held = tuple(g.plain(g.expanded(part) if moving else part) for part in parts)
-    return Value(g.call(torch.stack, held), shape, tuple(range(len(shape))))
+    return Value.of(stacked(g, parts), shape)
 
 
 def _while(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> list[Any]:
@@ -166,14 +165,13 @@ def _cond(g: Graph, e: Equation, taken: list[Any], scope: tuple[str, ...]) -> li
 
 
 def _decided(value: Any, name: str, scope: tuple[str, ...]) -> float | int | bool:
-    where = f"in layer {'.'.join(scope)!r}" if scope else "outside of all layers"
     if isinstance(value, Unknown):
         raise ImportFailed(value.reason)
     number: float | int | bool | None = value.number()
     if number is None:
         raise ImportFailed(
-            f"the JAX primitive {name!r} {where} decides by the images what is computed, and torch functions in a row "
-            "cannot: write it with jnp.where, or take bridge=True"
+            f"the JAX primitive {name!r} {location(scope)} decides by the images what is computed, "
+            "and torch functions in a row cannot: write it with jnp.where, or take bridge=True"
         )
     return number
 
@@ -188,4 +186,4 @@ def _taken(g: Graph, values: dict[Any, Any], name: Any) -> Any:
 def _known(g: Graph, constant: Known | Unknown) -> Value | Unknown:
     if isinstance(constant, Unknown):
         return constant
-    return Value(g.constant(constant.array), constant.shape, tuple(range(len(constant.shape))))
+    return Value.of(g.constant(constant.array), constant.shape)

@@ -2,75 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from ..graph.batch_dims import check_batch_axis
+from ..graph.elementwise import named
 from ..graph.graph import Graph, ImportFailed, Value
-from ..graph.rule_parts import mixes_images
+from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
 from .jaxpr import Equation
 from .rules import rule
 
-REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "reduce_sum": torch.sum,
-    "reduce_max": torch.amax,
-    "reduce_min": torch.amin,
-    "reduce_and": torch.all,
-    "reduce_or": torch.any,
-    "reduce_prod": torch.prod,
-}
+REDUCE, RUNNING = named("jax", REDUCTIONS), named("jax", CUMULATIVE)
 
 
-@rule(*REDUCTIONS)
-def reduce(g: Graph, e: Equation, x: Value) -> Any:
-    axes = [int(axis) for axis in e.params["axes"]]
-    if not axes:
-        return x
-    mixes_images(x, axes, e.name)
-    order = tuple(axis for axis in x.order if axis not in axes)
-    places = tuple(sorted(x.axis(axis) for axis in axes))
-    left = sorted(order)
-    order = tuple(left.index(axis) for axis in order)
-    held = x.held
-    if e.name in ("reduce_sum", "reduce_max", "reduce_min"):
-        held = g.call(REDUCTIONS[e.name], held, places)
-    else:
-        for place in reversed(places):
-            held = g.call(REDUCTIONS[e.name], held, place)
-    return Value(held, e.shapes[0], order)
+@rule(*REDUCE)
+def reduce(g: Graph, e: Equation, x: Value) -> Value:
+    return reduced(g, REDUCE[e.name], x, [int(axis) for axis in e.params["axes"]], keep=False, name=e.name)
 
 
 @rule("argmax", "argmin")
 def argmax(g: Graph, e: Equation, x: Value) -> Any:
     (axis,) = e.params["axes"]
-    mixes_images(x, [axis], e.name)
-    return g.call(torch.argmax if e.name == "argmax" else torch.argmin, g.plain(x), axis)
+    return place_of_extreme(g, e.name == "argmax", x, axis, name=e.name)
 
 
-CUMULATIVE: dict[str, Callable[..., Any]] = {
-    "cumsum": torch.cumsum,
-    "cumprod": torch.cumprod,
-    "cumlogsumexp": torch.logcumsumexp,
-}
-
-
-@rule(*CUMULATIVE)
-def cumulative(g: Graph, e: Equation, x: Value) -> Value:
-    place = x.axis(e.params["axis"])
-    mixes_images(x, [e.params["axis"]], e.name)
-    held = g.call(torch.flip, x.held, (place,)) if e.params["reverse"] else x.held
-    held = g.call(CUMULATIVE[e.name], held, place)
-    held = g.call(torch.flip, held, (place,)) if e.params["reverse"] else held
-    return Value(held, e.shapes[0], x.order)
+@rule(*RUNNING)
+def running(g: Graph, e: Equation, x: Value) -> Value:
+    return cumulative(g, RUNNING[e.name], x, e.params["axis"], reverse=e.params["reverse"], name=e.name)
 
 
 @rule("sort")
 def sort(g: Graph, e: Equation, x: Value, *more: Value) -> Any:
     if more:
         raise ImportFailed("sort of several arrays by the first has no rule")
-    mixes_images(x, [e.params["dimension"]], e.name)
+    check_batch_axis(x, [e.params["dimension"]], e.name)
     return g.call(_sorted, g.plain(x), e.params["dimension"])
 
 

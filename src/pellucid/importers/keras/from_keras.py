@@ -9,13 +9,11 @@ import numpy as np
 from torch import nn
 
 from ...model.classifier import Classifier
+from ..graph.compare import HALF_PRECISION
 from ..graph.finish import image_shape, pixel_range, wrapped
 from ..graph.graph import ImportFailed
 from ..graph.layout import LAYOUTS
-from ..graph.optional_imports import library
-from ..jax.from_jax import COARSE, from_jax
-from ..tensorflow.from_tensorflow import from_tensorflow, without_triton
-from ..torch.calls import network
+from ..graph.optional_imports import library, without_triton
 
 Numbers = tuple[float, ...]
 SINGLE = 1e-4  # Keras computes averages and batch norms of a float64 model in float32, but on TensorFlow
@@ -104,7 +102,7 @@ def from_keras(
     computes = {layer.compute_dtype for layer in model._flatten_layers()}
     double = {model.compute_dtype, model.inputs[0].dtype} == {"float64"}
     if computes & {"float16", "bfloat16"}:
-        tolerance = tolerance or COARSE
+        tolerance = tolerance or HALF_PRECISION
     elif double and backend == "jax":
         tolerance = tolerance or SINGLE
     example = np.random.default_rng(0).uniform(low, high, (1, *shape)).astype(np.float64 if double else np.float32)
@@ -121,10 +119,14 @@ def from_keras(
             mean=mean, std=std, labels=labels, name=name,
         )  # fmt: skip
     if backend == "tensorflow":
+        from ..tensorflow.from_tensorflow import from_tensorflow
+
         return from_tensorflow(
             function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
             layers=kinds, bridge=bridge, tolerance=tolerance,
         )  # fmt: skip
+    from ..jax.from_jax import from_jax
+
     return from_jax(
         function, example, labels=labels, layout=layout, mean=mean, std=std, name=name, logits=logits,
         bridge=bridge, tolerance=tolerance,
@@ -141,6 +143,8 @@ def _on_torch(
     tolerance: float | None,
 ) -> nn.Module:
     """On Keras's torch backend, whose models are torch modules that hide their layers and do not call them as such."""
+    from ..torch.calls import network
+
     path = library("keras.src.backend.common.name_scope", "keras").current_path
 
     def scope() -> tuple[str, ...]:  # some layers of a Sequential have its name before their own, others not

@@ -154,13 +154,13 @@ def _bring(tensor: Any, path: Path) -> None:
     Raises:
         ImportFailed: if that file is not in the folder, not there, or too short.
     """
-    told = {entry.key: entry.value for entry in tensor.external_data}
-    location = told.get("location", "")
+    keys = {entry.key: entry.value for entry in tensor.external_data}
+    location = keys.get("location", "")
     folder = path.parent.resolve()
     words = f"the weights {tensor.name!r} of {path}"
     try:
         file = (folder / location).resolve()
-        offset, length = int(told.get("offset", 0)), int(told.get("length", -1))
+        offset, length = int(keys.get("offset", 0)), int(keys.get("length", -1))
     except (ValueError, OSError, RuntimeError) as error:
         raise ImportFailed(f"{words} are said to lie at a place that is none: {first_line(error)}") from error
     if not file.is_relative_to(folder) or not location:

@@ -12,17 +12,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...model.classifier import Classifier
+from ..graph.compare import HALF_PRECISION
 from ..graph.finish import example_of, finish, pixel_range, wrapped
-from ..graph.graph import Graph, ImportFailed, Size, Step, Unknown, Value, tensor
+from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Unknown, Value, tensor
 from ..graph.layout import LAYOUTS, by_channels
 from .file import Opened, Port, opened
 from .layer_names import Names
-from .quantized_rules import TOLERANCE as QUANTISED
+from .quantized_rules import TOLERANCE as QUANTIZED
 from .quantized_rules import quantized
 from .reader import Reader
 from .reference import Source
 
-TOLERANCE = {"float16": 5e-2, "bfloat16": 5e-2, "float32": 1e-4, "float64": 1e-7}  # attributes are float32
+TOLERANCE = {"float16": HALF_PRECISION, "bfloat16": HALF_PRECISION, "float32": 1e-4, "float64": 1e-7}  # attributes too
 HALVES = {10, 16}  # float16 and bfloat16, as TensorProto.DataType numbers them
 KEEPS = frozenset({
     "Add", "Sub", "Mul", "Div", "Pad", "Clip", "Cast", "Identity", "Relu", "Neg", "Max", "Min", "Pow", "Sqrt",
@@ -143,16 +144,16 @@ def _batch(
     port = file.images
     if str(port.dtype) not in TOLERANCE:
         raise ImportFailed(
-            f"the input {port.name!r} takes {port.dtype or 'no numbers'}, expected floating numbers, through which "
-            "gradients go: export the network without the step that makes them"
+            f"the input {port.name!r} takes {port.dtype or 'no numbers'}, expected floating-point numbers, through "
+            "which gradients go: export the network without the step that makes them"
         )
     batch = None if example is None else example_of(example)
     declared = port.lengths or (None if batch is None else (None,) * 4)
     if declared is None or len(declared) != 4:
-        told = (
+        stated = (
             "of no stated shape: give an example" if declared is None else f"{_shape(declared)}, expected N x C x H x W"
         )
-        raise ImportFailed(f"the input {port.name!r} is no batch of images: it is {told}")
+        raise ImportFailed(f"the input {port.name!r} is no batch of images: it is {stated}")
     axes = _axes(file, declared if batch is None else batch.shape, layout)
     if batch is None:
         sides = (size, size) if isinstance(size, int) else size or (None, None)
@@ -202,13 +203,10 @@ def _axes(file: Opened, shape: Sequence[int | None], layout: str | None) -> tupl
 
 def _read(g: Graph, file: Opened, axes: tuple[int, ...]) -> tuple[dict[str, Any], Names]:
     """What each name of the model stands for; the graph is filled."""
-    lengths: list[Any] = [0] * 4
-    for place, axis in enumerate(axes):
-        lengths[axis] = Size(1) if place == 0 else g.shape[place - 1]
-    known: dict[str, Any] = {file.images.name: Value(g.images, tuple(lengths), axes)}
+    known: dict[str, Any] = {file.images.name: g.batch(axes)}
     names = Names(file.model.graph)
-    count = file.images.lengths[axes[0]] if file.images.lengths else None
-    Reader(g, file.version, count, names).read(file.model.graph, known)
+    batch_size = file.images.lengths[axes[0]] if file.images.lengths else None
+    Reader(g, file.version, batch_size, names).read(file.model.graph, known)
     g.scope = ()
     return known, names
 
@@ -216,7 +214,7 @@ def _read(g: Graph, file: Opened, axes: tuple[int, ...]) -> tuple[dict[str, Any]
 def _limit(g: Graph, file: Opened, kind: str) -> float:
     """How far outputs may differ, by the coarsest numbers that the file computes with; the import does in float32."""
     if any(step.function is quantized for step in g.steps):
-        return QUANTISED
+        return QUANTIZED
     kinds = {weight.data_type for weight in file.model.graph.initializer}
     kinds |= {a.i for node in file.model.graph.node if node.op_type == "Cast" for a in node.attribute if a.name == "to"}
     return TOLERANCE["float16" if kinds & HALVES else kind]
@@ -229,8 +227,8 @@ def _rows(g: Graph, out: Any, name: str) -> tuple[Step, int]:
     if not isinstance(out, Value) or not isinstance(out.held, Step):
         raise ImportFailed("the model does not look at the images: its output is a constant")
     shape = out.shape
-    if len(shape) < 2 or shape[0] != Size(1) or any(n != 1 for n in shape[2:]) or isinstance(shape[1], Size):
-        words = " x ".join("N" if n == Size(1) else str(n) for n in shape)
+    if len(shape) < 2 or shape[0] != BatchDim(1) or any(n != 1 for n in shape[2:]) or isinstance(shape[1], BatchDim):
+        words = " x ".join("N" if n == BatchDim(1) else str(n) for n in shape)
         raise ImportFailed(f"the output {name!r} is {words}, expected N x K, one row for each image")
     held = g.plain(out)
     if len(shape) > 2:

@@ -21,8 +21,8 @@ ACTIVE = frozenset({
 })  # fmt: skip
 NEVER = frozenset({"MatMul", "Softmax"})  # layers only where they have weights, or a name
 TAILS = frozenset({"Add", "Sub", "Mul", "Div"})
-TURNS = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"})
-BESIDE = TURNS | {"Add", "Mul", "Div", "Pad", "Identity", "Constant", "Shape", "Gather", "Slice", "Concat",
+RESHAPES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"})
+BESIDE = RESHAPES | {"Add", "Mul", "Div", "Pad", "Identity", "Constant", "Shape", "Gather", "Slice", "Concat",
                   "QuantizeLinear", "DequantizeLinear"}  # fmt: skip
 CURVES = frozenset({
     "Add", "Sub", "Mul", "Div", "Pow", "Exp", "Log", "Erf", "Reciprocal", "Neg", "Cast", "Min", "Max", "Softplus",
@@ -69,11 +69,11 @@ class Names:
 
     def of(self, node: Any) -> Scope:
         """The layer of the next node."""
-        told = {entry.key: entry.value for entry in node.metadata_props}
-        if SCOPES in told:  # a convolution that was joined to its batch norm has the scope of that
+        metadata = {entry.key: entry.value for entry in node.metadata_props}
+        if SCOPES in metadata:  # a convolution that was joined to its batch norm has the scope of that
             scope = self._by_weights(node) if node.op_type == "Conv" else ()
-            scope = scope or _from_list(told[SCOPES])
-            self._classes(told)
+            scope = scope or _from_list(metadata[SCOPES])
+            self._classes(metadata)
         elif not self.scoped:
             scope = self._plain(node)
         elif "/" in node.name:
@@ -98,7 +98,7 @@ class Names:
             return self._own(named)
         before = next((self.linear[name] for name in node.input if name in self.linear), None)
         known = [name for name in node.input if name in self.constant]
-        if before is not None and (kind in TURNS or (kind in TAILS and known)):
+        if before is not None and (kind in RESHAPES or (kind in TAILS and known)):
             self.linear[node.output[0]] = before
             return before if kind in TAILS else ()
         weighted = any(name in self.constant for name in node.input[1:])
@@ -181,10 +181,10 @@ class Names:
         """A scope without the number that TensorFlow puts behind all names of a model that is traced again."""
         return tuple(re.sub(r"_\d+$", "", part) if depth in self.again else part for depth, part in enumerate(scope))
 
-    def _classes(self, told: dict[str, str]) -> None:
+    def _classes(self, metadata: dict[str, str]) -> None:
         """Note the classes of the layers that a node is in."""
         try:
-            names, classes = (ast.literal_eval(told.get(key, "[]")) for key in (SCOPES, CLASSES))
+            names, classes = (ast.literal_eval(metadata.get(key, "[]")) for key in (SCOPES, CLASSES))
             for name, kind in zip(names[:-1], classes[:-1], strict=True):
                 self.classes[_parts(name)] = kind.rpartition(".")[2]
         except (ValueError, SyntaxError, TypeError, AttributeError):

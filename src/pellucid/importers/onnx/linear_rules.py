@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImportFailed, Size, Value
-from ..graph.rule_parts import contracted, mixes_images, padded
-from .rules import Counted, Node, Turned, lengths, product, rule
+from ..graph import windows
+from ..graph.batch_dims import check_batch_axis
+from ..graph.elementwise import applied
+from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Value
+from ..graph.products import contracted, count_of, matmul, matrix_transposed
+from ..graph.shapes import padded
+from .rules import DynamicDim, Node, dims, rule
 
-CONVOLUTIONS = (F.conv1d, F.conv2d, F.conv3d)
-TRANSPOSED = (F.conv_transpose1d, F.conv_transpose2d, F.conv_transpose3d)
-AVERAGES = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
-MAXIMA = (F.max_pool1d, F.max_pool2d, F.max_pool3d)
 Pairs = list[tuple[int, int]]
 
 
@@ -30,7 +30,7 @@ def known(value: Value | None, words: str) -> Tensor | None:
     return value.held
 
 
-def windows(node: Node, x: Value, kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], Pairs]:
+def window(node: Node, x: Value, kernel: Sequence[int]) -> tuple[tuple[int, ...], tuple[int, ...], Pairs]:
     """Strides, dilations and what is padded before and after, of each side."""
     size = len(kernel)
     if x.ndim != size + 2 or not 1 <= size <= 3:
@@ -41,46 +41,38 @@ def windows(node: Node, x: Value, kernel: Sequence[int]) -> tuple[tuple[int, ...
     if mode in ("NOTSET", ""):
         pads = list(node.get("pads", (0,) * 2 * size))
         return stride, dilation, list(zip(pads[:size], pads[size:], strict=True))
-    pairs: Pairs = []
-    for length, k, s, d in zip(x.shape[2:], kernel, stride, dilation, strict=True):
-        assert isinstance(length, int)
-        total = 0 if mode == "VALID" else max((math.ceil(length / s) - 1) * s + (k - 1) * d + 1 - length, 0)
-        first, second = total // 2, total - total // 2
-        pairs.append((first, second) if mode == "SAME_UPPER" else (second, first))
-    return stride, dilation, pairs
+    if mode == "VALID":
+        return stride, dilation, [(0, 0)] * size
+    pairs = windows.same_pads(x.shape[2:], kernel, stride, dilation)
+    return stride, dilation, pairs if mode == "SAME_UPPER" else [(after, before) for before, after in pairs]
 
 
-def sums(g: Graph, node: Node, x: Value, kernel: Sequence[int]) -> Turned:
+def sums(g: Graph, node: Node, x: Value, kernel: Sequence[int]) -> Permuted:
     """A window of ones over many sides, longer than 1 along two, as jax2onnx writes the sums of average pools."""
     size = len(kernel)
     stride, pads = node.get("strides", (1,) * size), node.get("pads", (0,) * 2 * size)
-    told = list(zip(kernel, stride, pads[:size], pads[size:], strict=True))
-    long = [side for side in range(size) if told[side] != (1, 1, 0, 0)]
+    sides = list(zip(kernel, stride, pads[:size], pads[size:], strict=True))
+    long = [side for side in range(size) if sides[side] != (1, 1, 0, 0)]
     if len(long) != 2 or x.ndim != size + 2 or set(node.get("dilations", ())) > {1}:
         raise ImportFailed(f"a window of {size} sides over a value with {x.ndim} axes has no rule")
     order = [*(axis for axis in x.order if axis - 2 not in long), *(side + 2 for side in long)]
     before = [x.shape[axis] for axis in order]
-    images = next((place for place, n in enumerate(before) if isinstance(n, Size)), 0) + 1
-    held = g.reshaped(g.ordered(x, order), (product(before[:images]), product(before[images:-2]), *before[-2:]))
-    held = padded(g, held, [(0, 0), (0, 0), *(told[side][2:] for side in long)])
-    (high, *_), (wide, *_) = steps = [told[side] for side in long]
-    held = g.call(F.avg_pool2d, held, (high, wide), tuple(step[1] for step in steps), 0, False, True, 1)
-    sides = [(n + first + last - k) // s + 1 for n, (k, s, first, last) in zip(before[-2:], steps, strict=True)]
-    return Turned(g.reshaped(held, (*before[:-2], *sides)), tuple(order))
+    images = next((place for place, n in enumerate(before) if isinstance(n, BatchDim)), 0) + 1
+    held = g.reshaped(g.ordered(x, order), (count_of(before[:images]), count_of(before[images:-2]), *before[-2:]))
+    (high, *_), (wide, *_) = parts = [sides[side] for side in long]
+    held = windows.sum_pool(g, held, (high, wide), [one[1] for one in parts], [(a, b) for _, _, a, b in parts])
+    after = [(n + first + last - k) // s + 1 for n, (k, s, first, last) in zip(before[-2:], parts, strict=True)]
+    return Permuted(g.reshaped(held, (*before[:-2], *after)), tuple(order))
 
 
 @rule("Conv")
 def convolution(g: Graph, node: Node, x: Value, w: Value, b: Value | None = None) -> Any:
     weight, bias = known(w, "the weights of a convolution"), known(b, "its biases")
     assert weight is not None
-    if weight.ndim > 2 + len(CONVOLUTIONS) and weight.shape[:2] == (1, 1) and bool((weight == 1).all()):
+    if weight.ndim > 2 + len(windows.CONVOLUTIONS) and weight.shape[:2] == (1, 1) and bool((weight == 1).all()):
         return sums(g, node, x, weight.shape[2:])
-    stride, dilation, pairs = windows(node, x, weight.shape[2:])
-    held, even = g.plain(x), tuple(before for before, _ in pairs)
-    if any(before != after or before < 0 for before, after in pairs):
-        held, even = padded(g, held, [(0, 0), (0, 0), *pairs]), (0,) * len(pairs)
-    function = CONVOLUTIONS[len(pairs) - 1]
-    return g.call(function, held, weight, bias, stride, even, dilation, node.get("group", 1))
+    stride, dilation, pairs = window(node, x, weight.shape[2:])
+    return windows.convolution(g, g.plain(x), weight, bias, stride, pairs, dilation, node.get("group", 1))
 
 
 @rule("ConvTranspose")
@@ -89,11 +81,11 @@ def transposed_convolution(g: Graph, node: Node, x: Value, w: Value, b: Value | 
     assert weight is not None
     if node.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or node.get("output_shape") is not None:
         raise ImportFailed("a transposed convolution whose padding follows from its output has no rule")
-    stride, dilation, pairs = windows(node, x, weight.shape[2:])
+    stride, dilation, pairs = window(node, x, weight.shape[2:])
     more = tuple(node.get("output_padding", (0,) * len(pairs)))
     even = all(before == after for before, after in pairs)
     held = g.call(
-        TRANSPOSED[len(pairs) - 1], g.plain(x), weight, bias, stride,
+        windows.TRANSPOSED[len(pairs) - 1], g.plain(x), weight, bias, stride,
         tuple(before for before, _ in pairs) if even else (0,) * len(pairs), more, node.get("group", 1), dilation,
     )  # fmt: skip
     return held if even else padded(g, held, [(0, 0), (0, 0), *((-before, -after) for before, after in pairs)])
@@ -103,9 +95,9 @@ def transposed_convolution(g: Graph, node: Node, x: Value, w: Value, b: Value | 
 def gemm(g: Graph, node: Node, a: Value, b: Value, c: Value | None = None) -> Any:
     """alpha a' b' + beta c; a dense layer where b and c are weights."""
     alpha, beta = float(node.get("alpha", 1.0)), float(node.get("beta", 1.0))
-    left = g.plain(_turned(a) if node.get("transA") else a)
-    right = g.plain(_turned(b) if node.get("transB") else b)
-    mixes_images(a, [0 if node.get("transA") else 1], node.kind)
+    left = g.plain(matrix_transposed(a) if node.get("transA") else a)
+    right = g.plain(matrix_transposed(b) if node.get("transB") else b)
+    check_batch_axis(a, [0 if node.get("transA") else 1], node.kind)
     bias = None if c is None else c.held
     if isinstance(right, Tensor) and (
         bias is None or (isinstance(bias, Tensor) and bias.numel() == bias.shape[-1:].numel())
@@ -120,17 +112,10 @@ def gemm(g: Graph, node: Node, a: Value, b: Value, c: Value | None = None) -> An
 
 
 @rule("MatMul")
-def matmul(g: Graph, node: Node, a: Value, b: Value) -> Any:
-    mixes_images(a, [a.ndim - 1], node.kind)
-    mixes_images(b, [max(0, b.ndim - 2)], node.kind)
-    left, right = g.plain(a), g.plain(b)
-    if not a.known and isinstance(right, Tensor) and right.ndim == 2:
-        return g.call(F.linear, left, right.T.contiguous(), None)
-    return g.call(torch.matmul, left, right)
-
-
-def _turned(x: Value) -> Value:
-    return Value(x.held, x.shape[::-1], tuple(1 - axis for axis in x.order))
+def product(g: Graph, node: Node, a: Value, b: Value) -> Any:
+    check_batch_axis(a, [a.ndim - 1], node.kind)
+    check_batch_axis(b, [max(0, b.ndim - 2)], node.kind)
+    return matmul(g, g.plain(a), g.plain(b))
 
 
 @rule("Einsum")
@@ -208,10 +193,10 @@ def local_response_norm(g: Graph, node: Node, x: Value) -> Any:
 
 
 @rule("LpNormalization")
-def lp_norm(g: Graph, node: Node, x: Value) -> Turned:
+def lp_norm(g: Graph, node: Node, x: Value) -> Value:
     axis = node.get("axis", -1) % x.ndim
-    mixes_images(x, [axis], node.kind)
-    return Turned(g.call(F.normalize, x.held, float(node.get("p", 2)), x.axis(axis)), x.order)
+    check_batch_axis(x, [axis], node.kind)
+    return applied(g, F.normalize, x, float(node.get("p", 2)), x.axis(axis))
 
 
 # Windows.
@@ -220,28 +205,17 @@ def lp_norm(g: Graph, node: Node, x: Value) -> Turned:
 @rule("MaxPool", "AveragePool")
 def pool(g: Graph, node: Node, x: Value) -> Any:
     kernel = tuple(node.get("kernel_shape"))
-    stride, dilation, pairs = windows(node, x, kernel)
-    ceil, size = bool(node.get("ceil_mode", 0)), len(kernel)
+    stride, dilation, pairs = window(node, x, kernel)
     if sum(map(bool, node.outputs)) > 1:
         raise ImportFailed("the places of the largest numbers have no rule")
-    held = g.plain(x)
-    even = all(before == after <= k // 2 for (before, after), k in zip(pairs, kernel, strict=True))
-    padding = tuple(before for before, _ in pairs) if even else (0,) * size
-    if node.kind == "MaxPool":  # padded not by -inf, which times 0 is NaN where relevance is computed
-        held = held if even else padded(g, held, [(0, 0), (0, 0), *pairs], torch.finfo(g.dtype).min)
-        return g.call(MAXIMA[size - 1], held, kernel, stride, padding, dilation, ceil)
+    held, ceil = g.plain(x), bool(node.get("ceil_mode", 0))
+    if node.kind == "MaxPool":
+        return windows.max_pool(g, held, kernel, stride, pairs, dilation, ceil)
     if any(d != 1 for d in dilation):
         raise ImportFailed("an average pool with dilations has no rule")
-    inside = bool(node.get("count_include_pad", 0))
-    if even or inside:
-        held = held if even else padded(g, held, [(0, 0), (0, 0), *pairs])
-        return g.call(AVERAGES[size - 1], held, kernel, stride, padding, ceil, inside)
-    if size != 2:
-        raise ImportFailed("an average pool padded on one side has a rule only for pictures")
-    ones = F.pad(torch.ones(1, 1, *(n for n in x.shape[2:] if isinstance(n, int)), dtype=g.dtype),
-                 (*pairs[1], *pairs[0]))  # fmt: skip
-    out = g.call(F.avg_pool2d, padded(g, held, [(0, 0), (0, 0), *pairs]), kernel, stride, 0, ceil, True, 1)
-    return g.call(torch.div, out, F.avg_pool2d(ones, kernel, stride, 0, ceil, True, 1))
+    return windows.average_pool(
+        g, held, kernel, stride, pairs, x.shape[2:], ceil=ceil, padding_counts=bool(node.get("count_include_pad", 0))
+    )
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool")
@@ -253,20 +227,20 @@ def global_pool(g: Graph, node: Node, x: Value) -> Any:
 
 
 @rule("Resize", "Upsample")
-def resize(g: Graph, node: Node, x: Value, *given: Value | Counted | None) -> Any:
+def resize(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) -> Any:
     held = g.plain(x)
-    _, scales, sizes = (None, *given, None, None)[:3] if node.version < 11 else (*given, None, None, None)[:3]
+    _, scales, shape = (None, *given, None, None)[:3] if node.version < 11 else (*given, None, None, None)[:3]
     if x.ndim != 4 or node.get("axes") is not None:
-        raise ImportFailed("resizing of other than pictures has no rule")
-    if sizes is not None:
-        to = lengths(sizes)
+        raise ImportFailed("a resize has a rule only for N x C x H x W")
+    if shape is not None:
+        to = dims(shape)
     else:
         factors = known(scales, "the factors") if isinstance(scales, Value) else torch.tensor(node.get("scales", ()))
         if factors is None or factors.numel() != 4 or factors[:2].tolist() != [1, 1]:
-            raise ImportFailed("resizing of other than the sides of pictures has no rule")
+            raise ImportFailed("a resize has a rule only for H and W of N x C x H x W")
         to = [*x.shape[:2], *(int(n * f) for n, f in zip(x.shape[2:], factors[2:].tolist(), strict=True))]
     if to[1:2] != [x.shape[1]] or not all(isinstance(n, int) for n in to[2:]):
-        raise ImportFailed("resizing of other than the sides of pictures has no rule")
+        raise ImportFailed("a resize has a rule only for H and W of N x C x H x W")
     usual = "half_pixel" if node.version >= 11 else "asymmetric"
     where, mode = node.get("coordinate_transformation_mode", usual), node.get("mode", "nearest")
     return g.call(F.interpolate, held, tuple(to[2:]), **_interpolation(node, where, mode, x, to))

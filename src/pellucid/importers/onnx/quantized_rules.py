@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImportFailed, Value
+from ..graph.graph import Graph, ImportFailed, Permuted, Value
 from .linear_rules import known
-from .rules import Node, Turned, axis_of, rule
+from .rules import Node, axis_of, rule
 
 TOLERANCE = 5e-2  # where sums are rounded otherwise, a value falls into the next step now and then
 RANGES = {
@@ -30,7 +30,7 @@ def quantized(x: Tensor, scale: float, zero: int, low: int, high: int) -> Tensor
 
 
 @rule("QuantizeLinear", "com.microsoft.QuantizeLinear")
-def quantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
+def quantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Permuted:
     """Numbers that are cut off at zero come from a ReLU that was joined to this."""
     steps, offsets = known(scale, "its scale"), known(zero, "its zero")
     kind = KINDS.get(node.get("output_dtype", 0)) if offsets is None else offsets.dtype
@@ -39,29 +39,29 @@ def quantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = 
     low, high = RANGES[kind]
     if isinstance(x.held, Tensor):
         rounded = torch.round(x.held / along(steps, x, node)) + (0 if offsets is None else along(offsets, x, node))
-        return Turned(rounded.clamp(low, high).to(kind), x.order)
+        return Permuted(rounded.clamp(low, high).to(kind), x.order)
     if steps.numel() > 1:
         raise ImportFailed("it has a rule for one scale for all, where the images go in")
     offset, held = 0 if offsets is None else int(offsets.item()), x.held
     if offset == low and held.function in SIGNED:
         held = g.call(F.relu, held)
-    return Turned(g.call(quantized, held, float(steps.item()), offset, low, high), x.order)
+    return Permuted(g.call(quantized, held, float(steps.item()), offset, low, high), x.order)
 
 
 @rule("DequantizeLinear", "com.microsoft.DequantizeLinear")
-def dequantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Turned:
+def dequantize(g: Graph, node: Node, x: Value, scale: Value, zero: Value | None = None) -> Permuted:
     if isinstance(x.held, Tensor):
         steps, offsets = known(scale, "its scale"), known(zero, "its zero")
         if node.get("block_size") or steps is None:
             raise ImportFailed("scales for blocks have no rule")
         whole = x.held.to(g.dtype) - (0 if offsets is None else along(offsets, x, node).to(g.dtype))
-        return Turned(whole * along(steps, x, node), x.order)
+        return Permuted(whole * along(steps, x, node), x.order)
     before = x.held
     while before.function is not quantized and len(before.inputs) == 1:
         (before,) = before.inputs
     if before.function is not quantized or before.args[1:3] != (scale.number(), 0 if zero is None else zero.number()):
         raise ImportFailed("it has a rule only behind a QuantizeLinear of the same scale")
-    return Turned(x.held, x.order)
+    return Permuted(x.held, x.order)
 
 
 def along(numbers: Tensor, x: Value, node: Node) -> Tensor:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..graph.batch_lengths import COUNTS, Measure, length
-from ..graph.graph import Graph, ImportFailed, Size, Step, Unknown, Value, first_line, tensor
+from ..graph.batch_dims import BATCH_SIZES, ShapeInference, shape_of_both
+from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Step, Unknown, Value, first_line, tensor
 from ..graph.optional_imports import library
-from . import linear_rules, quantized_rules, rules, shape_rules
+from ..graph.rules import location, remedy
+from . import linear_rules, quantized_rules, shape_rules  # noqa: F401 - they add their rules
 from .layer_names import Names
-from .rules import RULES, Counted, Node, Turned
+from .rules import RULES, DynamicDim, Node
 
 PAIRS = (
     "Export quantized networks in the QDQ format: pairs of QuantizeLinear and DequantizeLinear around the operators of "
@@ -26,6 +26,10 @@ HINTS = {  # by how operators begin
     **dict.fromkeys(("Loop", "Scan"), "Loops come from torch.jit.script: export the module itself, which unrolls them"),
     **dict.fromkeys(("QLinear", "ConvInteger", "MatMulInteger", "DynamicQuantize"), PAIRS),
 }
+SIMPLIFY = (
+    "Simplify the export so that the operator does not appear (onnxsim, another opset_version or exporter), import the "
+    "original model (from_jax, from_keras, from_tensorflow)"
+)
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
 
 
@@ -33,19 +37,19 @@ RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLik
 class Reader:
     """Puts the nodes of an ONNX graph into a graph.
 
-    version: of the set of operators. count: how many images the model takes at once, where it says so.
+    version: of the set of operators. batch_size: of the images that the model takes, where it is fixed.
     """
 
     g: Graph
     version: int
-    count: int | None
+    batch_size: int | None
     names: Names
 
     def __post_init__(self) -> None:
-        self.measure = Measure(self.g)
+        self.shapes = ShapeInference(self.g)
 
     def read(self, graph: Any, known: dict[str, Any]) -> None:
-        """Add to `known` what each name of a graph of ONNX stands for: a `Value`, `Counted` or `Unknown`."""
+        """Add to `known` what each name of a graph of ONNX stands for: a `Value`, `DynamicDim` or `Unknown`."""
         arrays = library("onnx.numpy_helper", "onnx")
         for weight in graph.initializer:
             try:
@@ -79,45 +83,36 @@ class Reader:
                 return self.folded(node, proto, taken)
             if node.kind not in RULES:
                 raise ImportFailed("it has no rule")
-            if node.kind not in shape_rules.COUNTING and any(isinstance(value, Counted) for value in taken):
-                raise ImportFailed("it computes with how many images there are")
+            if node.kind not in shape_rules.DYNAMIC and any(isinstance(value, DynamicDim) for value in taken):
+                raise ImportFailed("it computes with the batch size")
             listed = _listed(RULES[node.kind](self.g, node, *taken))
             return [self.measured(value) for value in listed]
         except Exception as error:  # a node without what its operator needs makes torch or Python complain
             return [Unknown(self.refusal(node, error))] * len(node.outputs)
 
     def refusal(self, node: Node, error: Exception) -> str:
-        """What cannot be imported, where it is and where a rule for it belongs."""
-        where = f"in layer {'.'.join(self.g.scope)!r}" if self.g.scope else "outside of all layers"
+        """What cannot be imported, where it is and what to do."""
         name = f" (node {node.name!r})" if node.name else ""
         said = first_line(error)
-        words = f"the ONNX operator {node.kind!r}{name} {where} cannot be imported: {said}"
+        words = f"the ONNX operator {node.kind!r}{name} {location(self.g.scope)} cannot be imported: {said}"
         if isinstance(error, ImportFailed) and "rule" not in said:
             return words
-        for start, hint in HINTS.items():
-            if node.kind.startswith(start):
-                return f"{words}. {hint}"
-        shapes, linear, quantized = (
-            Path(module.__file__ or "").name for module in (shape_rules, linear_rules, quantized_rules)
-        )
-        return (
-            f"{words}. A rule for it belongs in {rules.__file__} (shapes, reductions: {shapes}; linear maps, "
-            f"norms, windows: {linear}; quantized networks: {quantized})"
-        )
+        hint = next((hint for start, hint in HINTS.items() if node.kind.startswith(start)), None)
+        return f"{words}. {hint or remedy('onnx', SIMPLIFY)}"
 
     def measured(self, made: Any) -> Any:
         """What a rule gave, as a value with its lengths."""
-        if isinstance(made, Counted):
+        if isinstance(made, DynamicDim):
             return made
-        held, order = made if isinstance(made, Turned) else (made, None)
+        order = made.order if isinstance(made, (Permuted, Value)) else None
+        held = made.held if isinstance(made, (Permuted, Value)) else made
         if isinstance(held, Tensor):
-            return _constant(self.g, held)
-        lengths = self.measure.shape(held)
+            return _constant(self.g, _plain(made))
         if held.function is Tensor.to and isinstance(held.args[0], Step):
-            kinds = {self.measure.known[0][step].dtype for step in (held, held.args[0])}
+            self.shapes.shape(held)
+            kinds = {self.shapes.known[0][step].dtype for step in (held, held.args[0])}
             held = held.args[0] if len(kinds) == 1 else held  # numbers that are of this kind already
-        order = tuple(range(len(lengths))) if order is None else order
-        return Value(held, tuple(lengths[order.index(axis)] for axis in range(len(order))), order)
+        return self.shapes.value(held, order)
 
     def branch(self, node: Node, taken: list[Any], known: dict[str, Any]) -> list[Any]:
         """The outputs of the branch that is taken, if that is known."""
@@ -136,7 +131,9 @@ class Reader:
         """The outputs of a node that takes nothing that depends on the images, though perhaps on how many there are."""
         if not any(_open(value) for value in taken):
             return [_constant(self.g, t) for t in self.computed(node, proto, [_at(value, 0) for value in taken])]
-        pairs = [self.computed(node, proto, [_at(value, place) for value in taken]) for place in range(len(COUNTS))]
+        pairs = [
+            self.computed(node, proto, [_at(value, place) for value in taken]) for place in range(len(BATCH_SIZES))
+        ]
         return [_common(self.g, *pair) for pair in zip(*pairs, strict=True)]
 
     def computed(self, node: Node, proto: Any, taken: list[Tensor | None]) -> list[Tensor]:
@@ -165,11 +162,11 @@ def _node(reader: Reader, proto: Any) -> Node:
         attributes[attribute.name] = value
     domain = "" if proto.domain == "ai.onnx" else proto.domain
     kind = proto.op_type if not domain else f"{domain}.{proto.op_type}"
-    return Node(kind, proto.name, attributes, list(proto.output), reader.version, reader.count)
+    return Node(kind, proto.name, attributes, list(proto.output), reader.version, reader.batch_size)
 
 
 def _constant(g: Graph, array: Tensor) -> Value:
-    return Value(g.constant(array), tuple(array.shape), tuple(range(array.ndim)))
+    return Value.of(g.constant(array))
 
 
 def _listed(made: Any) -> Sequence[Any]:
@@ -178,40 +175,42 @@ def _listed(made: Any) -> Sequence[Any]:
 
 def _plain(made: Any) -> Tensor:
     """What a rule gave for known tensors, with its axes as in ONNX."""
-    held, order = made if isinstance(made, Turned) else (made, None)
-    assert isinstance(held, Tensor)
-    return held if order is None else held.permute([order.index(axis) for axis in range(len(order))])
+    if not isinstance(made, (Permuted, Value)):
+        assert isinstance(made, Tensor)
+        return made
+    assert isinstance(made.held, Tensor)
+    return made.held.permute([made.order.index(axis) for axis in range(len(made.order))])
 
 
 def _open(value: Any) -> bool:
-    return isinstance(value, Counted) or (value is not None and any(isinstance(n, Size) for n in value.shape))
+    return isinstance(value, DynamicDim) or (value is not None and any(isinstance(n, BatchDim) for n in value.shape))
 
 
 def _at(value: Any, place: int) -> Tensor | None:
-    """What is known, for one of COUNTS."""
+    """What is known, for one of BATCH_SIZES."""
     if value is None:
         return None
-    if isinstance(value, Counted):
+    if isinstance(value, DynamicDim):
         return value.tensors[place]
     held: Tensor = value.held
-    lengths = [n.at(COUNTS[place]) if isinstance(n, Size) else n for n in value.shape]
+    lengths = [n.at(BATCH_SIZES[place]) if isinstance(n, BatchDim) else n for n in value.shape]
     return held.expand(lengths)
 
 
 def _common(g: Graph, a: Tensor, b: Tensor) -> Any:
-    """What is a and b for COUNTS images."""
+    """What is a and b for BATCH_SIZES images."""
     if a.shape == b.shape:
-        return _constant(g, a) if _equal(a, b) else Counted((a, b))
-    shape = tuple(length(x, y) for x, y in zip(a.shape, b.shape, strict=True))
+        return _constant(g, a) if _equal(a, b) else DynamicDim((a, b))
+    shape = shape_of_both(a.shape, b.shape)
     for axis, one in enumerate(shape):
-        if isinstance(one, Size):
+        if isinstance(one, BatchDim):
             rows = [t.narrow(axis, 0, 1) for t in (a, b)]
             if not all(_equal(row.expand_as(t), t) for row, t in zip(rows, (a, b), strict=True)):
                 return Unknown("the model numbers the images of a batch: each must be computed by itself")
             a, b = rows
     if not _equal(a, b):
-        return Unknown("a constant of the model depends on how many images there are")
-    return Value(g.constant(a), shape, tuple(range(len(shape))))
+        return Unknown("a constant of the model depends on the batch size")
+    return Value.of(g.constant(a), shape)
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..graph.graph import ImportFailed, Shape, Size, first_line, tensor
+from ..graph.graph import BatchDim, ImportFailed, Shape, first_line, tensor
 from ..graph.layout import to_source
 from ..graph.optional_imports import library
 from .file import Opened
@@ -30,7 +30,7 @@ class Source:
     def __init__(self, file: Opened, output: str, axes: tuple[int, ...]) -> None:
         self.file = file
         self.axes = axes
-        self.count = file.images.lengths[axes[0]] if file.images.lengths else None
+        self.batch_size = file.images.lengths[axes[0]] if file.images.lengths else None
         self.run = runner(file.content, file.images.name, [output])
 
     def __call__(self, images: Tensor) -> Tensor:
@@ -50,20 +50,20 @@ class Source:
         runs = self._runs(runner(model.SerializeToString(), self.file.images.name, names), images)
         found: dict[Any, Tensor] = {}
         for name, parts in zip(names, zip(*runs, strict=True), strict=True):
-            axis = next((i for i, length in enumerate(shapes[name]) if isinstance(length, Size)), None)
+            axis = next((i for i, length in enumerate(shapes[name]) if isinstance(length, BatchDim)), None)
             if axis is not None:
                 length = shapes[name][axis]
-                assert isinstance(length, Size)
+                assert isinstance(length, BatchDim)
                 whole = torch.cat([tensor(part) for part in parts], axis)
                 found[name] = whole.narrow(axis, 0, min(length.at(len(images)), whole.shape[axis]))
         return found
 
     def _runs(self, run: Callable[[np.ndarray[Any, Any]], Arrays], images: Tensor) -> list[Arrays]:
         """The outputs for so many images at a time as the model takes."""
-        count = self.count or len(images)
-        missing = -len(images) % count
+        size = self.batch_size or len(images)
+        missing = -len(images) % size
         images = torch.cat([images, images[-1:].expand(missing, *images.shape[1:])])
-        return [run(to_source(part, self.axes, self.file.images.dtype)) for part in images.split(count)]
+        return [run(to_source(part, self.axes, self.file.images.dtype)) for part in images.split(size)]
 
 
 def runner(model: bytes, name: str, outputs: Sequence[str]) -> Callable[[np.ndarray[Any, Any]], Arrays]:

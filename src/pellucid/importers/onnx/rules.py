@@ -1,8 +1,11 @@
-"""ONNX's operators in torch, one small rule each: arithmetic and activations. To add one, write it here (shapes and
-reductions: onnx_shapes.py; linear maps, norms and windows: onnx_linear.py).
+"""ONNX's operators in torch: arithmetic and activations (shapes and reductions: shape_rules.py; convolutions, products
+of matrices, norms, pools: linear_rules.py; quantized networks: quantized_rules.py).
 
-A rule takes the graph, the node and a value for each input (None for one that is left out), and gives what torch holds,
-or `Turned` where the axes are in another order than in ONNX. Where nothing depends on the images it computes at once.
+To add an operator that torch has as a function of each number, or as a reduction, write one row of the tables in
+graph/elementwise.py or graph/reductions.py. Any other has a rule here: a function of the graph, the node (its
+attributes and the version of the operator set) and a `Value` for each input, None for one that is left out. It returns
+what torch holds with its axes as in ONNX, `Permuted` where they are in another order, a `Value`, or a list of those
+for several outputs. See `thresholded_relu` for a short one.
 """
 
 from __future__ import annotations
@@ -11,23 +14,29 @@ import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.batch_lengths import length
-from ..graph.graph import Graph, Held, ImportFailed, Length, Shape, Size, Step, Value
-from ..graph.rule_parts import mixes_images, raised
+from ..graph import reductions
+from ..graph.batch_dims import check_batch_axis, dim
+from ..graph.elementwise import applied, broadcast, cast, extreme, named
+from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Shape, Step, Value
+from ..graph.rules import Rule, Rules
+from ..graph.shapes import ints, with_rank
+
+RULES = Rules()
+rule = RULES.rule
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
     """One call of an operator.
 
-    kind: of the operator, with its domain where that is another than ONNX's. outputs: names. version: of the set of
-    operators. count: how many images the model takes at once, where it says so.
+    kind: of the operator, with its domain unless that is ONNX's own. outputs: names. version: of the set of
+    operators. batch_size: of the images that the model takes, where it is fixed.
     """
 
     kind: str
@@ -35,59 +44,31 @@ class Node:
     attributes: dict[str, Any]
     outputs: list[str]
     version: int
-    count: int | None
+    batch_size: int | None
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
 
 
 @dataclass(frozen=True, eq=False)
-class Counted:
-    """Numbers that depend on how many images there are: what they are for COUNTS of them."""
+class DynamicDim:
+    """Integers that depend on the batch size, such as dimensions: what they are for BATCH_SIZES images."""
 
     tensors: tuple[Tensor, Tensor]
 
 
-class Turned(NamedTuple):
-    """What torch holds; its axis i is axis order[i] in ONNX."""
-
-    held: Held
-    order: tuple[int, ...]
-
-
-Rule = Callable[..., Any]
-RULES: dict[str, Rule] = {}
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Make a function the rule of some operators."""
-
-    def put(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return put
-
-
-def lengths(value: Value | Counted) -> list[Length]:
-    """A vector of whole numbers, which may depend on how many images there are."""
-    if isinstance(value, Counted):
+def dims(value: Value | DynamicDim) -> list[Dim]:
+    """A vector of integers, which may depend on the batch size."""
+    if isinstance(value, DynamicDim):
         a, b = (t.reshape(-1).tolist() for t in value.tensors)
-        return [length(int(x), int(y)) for x, y in zip(a, b, strict=True)]
-    return list(numbers(value))
+        return [dim(int(x), int(y)) for x, y in zip(a, b, strict=True)]
+    return list(ints(value))
 
 
-def numbers(value: Any) -> list[int]:
-    """A known vector of whole numbers."""
-    if isinstance(value, Value) and isinstance(value.held, Tensor):
-        return [int(n) for n in value.held.reshape(-1).tolist()]
-    raise ImportFailed("its lengths, axes or places depend on the images")
-
-
-def told(node: Node, name: str, value: Any) -> list[int] | None:
-    """Whole numbers that are an attribute in older sets of operators, and an input in newer ones."""
+def static_ints(node: Node, name: str, value: Any) -> list[int] | None:
+    """Integers known at import: an attribute in older operator sets, an input in newer ones."""
     if value is not None:
-        return numbers(value)
+        return ints(value)
     found = node.get(name)
     return None if found is None else [int(n) for n in (found if isinstance(found, (list, tuple)) else [found])]
 
@@ -99,77 +80,54 @@ def axis_of(x: Value, axis: int) -> int:
     return axis % x.ndim
 
 
-def product(shape: Sequence[Length]) -> Length:
-    """How many numbers a shape has."""
-    open_ = [n for n in shape if isinstance(n, Size)]
-    rest = math.prod(n for n in shape if isinstance(n, int))
-    if not open_:
-        return rest
-    if len(open_) > 1 or open_[0].rest:
-        raise ImportFailed("it does not keep the images of a batch apart")
-    return Size(open_[0].per * rest)
-
-
 # Functions of each number.
 
 
 def elementwise(function: Callable[..., Any]) -> Rule:
     """The rule of a function that torch has too; shapes are broadcast."""
 
-    def of(g: Graph, node: Node, *values: Value) -> Turned:
-        rank = max(value.ndim for value in values)
-        held, order = g.aligned(same_count(node, [raised(g, value, rank) for value in values]))
-        return Turned(g.call(function, *held), order)
+    def of(g: Graph, node: Node, *values: Value) -> Value:
+        return broadcast(g, function, *with_free_batch(g, node, values))
 
     return of
 
 
-def same_count(node: Node, values: Sequence[Value]) -> list[Value]:
-    """Known values that were written once for each image of a batch of one size, once for all."""
+RULES.update({name: elementwise(function) for name, function in named("onnx").items()})
+
+
+def with_free_batch(g: Graph, node: Node, values: Sequence[Value]) -> list[Value]:
+    """Values of one rank; known ones that were written once for each image of a fixed batch, once for all."""
     rank = max(value.ndim for value in values)
+    values = [with_rank(g, value, rank) for value in values]
     moving = [value for value in values if not value.known and value.ndim == rank]
     result = []
     for value in values:
         for axis in range(value.ndim if value.ndim == rank else 0):
-            each = any(isinstance(other.shape[axis], Size) for other in moving)
-            if value.known and each and node.count is None and value.shape[axis] not in (1, Size(1)):
+            each = any(isinstance(other.shape[axis], BatchDim) for other in moving)
+            if value.known and each and node.batch_size is None and value.shape[axis] not in (1, BatchDim(1)):
                 raise ImportFailed(
                     f"the file says that it takes any number of images, but holds a constant for {value.shape[axis]} "
                     "of them: export it with x.shape[0] in place of len(x), or with a fixed number"
                 )
-            if value.known and each and value.shape[axis] == node.count:
+            if value.known and each and value.shape[axis] == node.batch_size:
                 assert isinstance(value.held, Tensor)
                 row = value.held.narrow(value.axis(axis), 0, 1)
                 if not torch.equal(row.expand_as(value.held), value.held):
                     raise ImportFailed("a constant of the model holds other numbers for each image of a batch")
-                shape = (*value.shape[:axis], Size(1), *value.shape[axis + 1 :])
+                shape = (*value.shape[:axis], BatchDim(1), *value.shape[axis + 1 :])
                 value = Value(row, shape, value.order)
         result.append(value)
     return result
 
 
-SAME: dict[str, Callable[..., Any]] = {
-    "Add": torch.add, "Sub": torch.sub, "Mul": torch.mul, "Neg": torch.neg, "Exp": torch.exp, "Log": torch.log,
-    "Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "Erf": torch.erf, "Sqrt": torch.sqrt, "Reciprocal": torch.reciprocal,
-    "Abs": torch.abs, "Sign": torch.sign, "Sin": torch.sin, "Cos": torch.cos, "Tan": torch.tan, "Asin": torch.asin,
-    "Acos": torch.acos, "Atan": torch.atan, "Sinh": torch.sinh, "Cosh": torch.cosh, "Asinh": torch.asinh,
-    "Acosh": torch.acosh, "Atanh": torch.atanh, "Floor": torch.floor, "Ceil": torch.ceil, "Round": torch.round,
-    "Pow": torch.pow, "Greater": torch.gt, "Less": torch.lt, "Equal": torch.eq, "GreaterOrEqual": torch.ge,
-    "LessOrEqual": torch.le, "And": torch.logical_and, "Or": torch.logical_or, "Xor": torch.logical_xor,
-    "Not": torch.logical_not, "IsNaN": torch.isnan, "IsInf": torch.isinf, "Relu": F.relu,
-    "Softplus": F.softplus, "Softsign": F.softsign, "Mish": F.mish, "HardSwish": F.hardswish,
-}  # fmt: skip
-RULES.update({name: elementwise(function) for name, function in SAME.items()})
-
-
 @rule("Where")
-def where(g: Graph, node: Node, condition: Value, a: Value, b: Value) -> Any:
+def where(g: Graph, node: Node, condition: Value, a: Value, b: Value) -> Value:
     """One of two values; what a known condition takes at all places is that value."""
     known = condition.number()
     taken, other = (a, b) if known else (b, a)
     if known is not None and all(_inside(value.shape, taken.shape) for value in (condition, other)):
-        return Turned(taken.held, taken.order)
-    return elementwise(torch.where)(g, node, condition, a, b)
+        return taken
+    return broadcast(g, torch.where, *with_free_batch(g, node, (condition, a, b)))
 
 
 def _inside(shape: Shape, whole: Shape) -> bool:
@@ -179,13 +137,13 @@ def _inside(shape: Shape, whole: Shape) -> bool:
 
 
 @rule("Div")
-def div(g: Graph, node: Node, a: Value, b: Value) -> Turned:
-    whole = all(isinstance(v.held, Tensor) and not v.held.is_floating_point() for v in (a, b))
-    function = functools.partial(torch.div, rounding_mode="trunc") if whole else torch.div
+def div(g: Graph, node: Node, a: Value, b: Value) -> Value:
     place, eps = _length(a, b)
     if place is not None:
-        return Turned(g.call(F.normalize, a.held, 2.0, place, eps), a.order)
-    return elementwise(function)(g, node, a, b)  # type: ignore[no-any-return]
+        return applied(g, F.normalize, a, 2.0, place, eps)
+    whole = all(isinstance(v.held, Tensor) and not v.held.is_floating_point() for v in (a, b))
+    function = functools.partial(torch.div, rounding_mode="trunc") if whole else torch.div
+    return broadcast(g, function, *with_free_batch(g, node, (a, b)))
 
 
 def _length(a: Value, b: Value) -> tuple[int | None, float]:
@@ -193,10 +151,10 @@ def _length(a: Value, b: Value) -> tuple[int | None, float]:
     step, eps = b.held, 0.0
     while isinstance(step, Step) and step.function in (Tensor.expand, torch.clamp):
         if step.function is torch.clamp:
-            told = dict(zip(("min", "max"), step.args[1:], strict=False)) | dict(step.kwargs)
-            if told.get("max") is not None:
+            bounds = dict(zip(("min", "max"), step.args[1:], strict=False)) | dict(step.kwargs)
+            if bounds.get("max") is not None:
                 return None, eps
-            eps = float(told.get("min") or 0.0)
+            eps = float(bounds.get("min") or 0.0)
         step = step.args[0]
     if not isinstance(step, Step) or step.function is not torch.sqrt or step.args[0].function is not torch.sum:
         return None, eps
@@ -207,97 +165,77 @@ def _length(a: Value, b: Value) -> tuple[int | None, float]:
 
 
 @rule("Mod")
-def mod(g: Graph, node: Node, a: Value, b: Value) -> Turned:
-    return elementwise(torch.fmod if node.get("fmod") else torch.remainder)(g, node, a, b)  # type: ignore[no-any-return]
+def mod(g: Graph, node: Node, a: Value, b: Value) -> Value:
+    return broadcast(g, torch.fmod if node.get("fmod") else torch.remainder, *with_free_batch(g, node, (a, b)))
 
 
 @rule("Sum", "Mean")
-def total(g: Graph, node: Node, *values: Value) -> Turned:
-    rank = max(value.ndim for value in values)
-    held, order = g.aligned(same_count(node, [raised(g, value, rank) for value in values]))
-    out = functools.reduce(lambda a, b: g.call(torch.add, a, b), held)
-    return Turned(g.call(torch.div, out, len(values)) if node.kind == "Mean" else out, order)
+def total(g: Graph, node: Node, *values: Value) -> Value:
+    out = functools.reduce(lambda a, b: broadcast(g, torch.add, a, b), with_free_batch(g, node, values))
+    return applied(g, torch.div, out, len(values)) if node.kind == "Mean" else out
 
 
 @rule("Max", "Min")
-def extreme(g: Graph, node: Node, *values: Value) -> Turned:
-    """The largest or smallest of several values; of one and numbers it is a clamp."""
-    moving = [value for value in values if value.number() is None]
-    limits = [number for value in values if (number := value.number()) is not None]
-    rank = max(value.ndim for value in values)
-    if not moving or moving[0].ndim < rank:
-        moving, limits = list(values), []
-    held, order = g.aligned(same_count(node, [raised(g, value, rank) for value in moving]))
-    largest = node.kind == "Max"
-    out = functools.reduce(lambda a, b: g.call(torch.maximum if largest else torch.minimum, a, b), held)
-    if limits:
-        limit = {"min": max(limits)} if largest else {"max": min(limits)}
-        out = g.call(torch.clamp, out, **limit)
-    return Turned(out, order)
+def max_or_min(g: Graph, node: Node, *values: Value) -> Value:
+    return extreme(g, node.kind == "Max", *with_free_batch(g, node, values))
 
 
 def activation(function: Callable[..., Any], **options: tuple[str, float]) -> Rule:
     """The rule of an activation of torch whose numbers are attributes, each with its name and default."""
 
-    def of(g: Graph, node: Node, x: Value) -> Turned:
+    def of(g: Graph, node: Node, x: Value) -> Value:
         given = {name: float(node.get(theirs, default)) for name, (theirs, default) in options.items()}
-        return Turned(g.call(function, x.held, **given), x.order)
+        return applied(g, function, x, **given)
 
     return of
 
 
-RULES |= {
+RULES.update({
     "LeakyRelu": activation(F.leaky_relu, negative_slope=("alpha", 0.01)),
     "Elu": activation(F.elu, alpha=("alpha", 1.0)),
     "Celu": activation(F.celu, alpha=("alpha", 1.0)),
-}
+})  # fmt: skip
 
 
 @rule("Selu")
-def selu(g: Graph, node: Node, x: Value) -> Turned:
-    alpha, gamma = (
-        float(node.get("alpha", 1.67326319217681884765625)),
-        float(node.get("gamma", 1.05070102214813232421875)),
-    )
+def selu(g: Graph, node: Node, x: Value) -> Value:
+    alpha, gamma = float(node.get("alpha", 1.6732632423543772)), float(node.get("gamma", 1.0507010221481323))
     if math.isclose(alpha, 1.6732632, rel_tol=1e-6) and math.isclose(gamma, 1.050701, rel_tol=1e-6):
-        return Turned(g.call(F.selu, x.held), x.order)
-    return Turned(g.call(torch.mul, g.call(F.elu, x.held, alpha=alpha), gamma), x.order)
+        return applied(g, F.selu, x)
+    return applied(g, torch.mul, applied(g, F.elu, x, alpha=alpha), gamma)
 
 
 @rule("Gelu")
-def gelu(g: Graph, node: Node, x: Value) -> Turned:
-    return Turned(g.call(F.gelu, x.held, approximate=node.get("approximate", "none")), x.order)
+def gelu(g: Graph, node: Node, x: Value) -> Value:
+    return applied(g, F.gelu, x, approximate=node.get("approximate", "none"))
 
 
 @rule("HardSigmoid")
-def hard_sigmoid(g: Graph, node: Node, x: Value) -> Turned:
+def hard_sigmoid(g: Graph, node: Node, x: Value) -> Value:
     alpha, beta = float(node.get("alpha", 0.2)), float(node.get("beta", 0.5))
     if math.isclose(alpha, 1 / 6, rel_tol=1e-4) and beta == 0.5:
-        return Turned(g.call(F.hardsigmoid, x.held), x.order)
-    line = g.call(torch.add, g.call(torch.mul, x.held, alpha), beta)
-    return Turned(g.call(torch.clamp, line, 0.0, 1.0), x.order)
+        return applied(g, F.hardsigmoid, x)
+    return applied(g, torch.clamp, applied(g, torch.add, applied(g, torch.mul, x, alpha), beta), 0.0, 1.0)
 
 
 @rule("ThresholdedRelu")
-def thresholded_relu(g: Graph, node: Node, x: Value) -> Turned:
-    return Turned(g.call(F.threshold, x.held, float(node.get("alpha", 1.0)), 0.0), x.order)
+def thresholded_relu(g: Graph, node: Node, x: Value) -> Value:
+    return applied(g, F.threshold, x, float(node.get("alpha", 1.0)), 0.0)
 
 
 @rule("PRelu")
-def prelu(g: Graph, node: Node, x: Value, slope: Value) -> Turned:
+def prelu(g: Graph, node: Node, x: Value, slope: Value) -> Any:
     channel = [i for i, n in enumerate(slope.shape) if n != 1]
     known = slope.held
     if isinstance(known, Tensor) and (not channel or slope.ndim - channel[0] == x.ndim - 1) and len(channel) <= 1:
-        return Turned(g.call(F.prelu, g.plain(x), known.reshape(-1)), tuple(range(x.ndim)))
-    bent = elementwise(torch.mul)(g, node, x, slope)
-    upper = elementwise(torch.ge)(g, node, x, Value(torch.tensor(0.0), (), ()))
-    held = [g.ordered(Value(t.held, x.shape, t.order), x.order) for t in (upper, bent)]
-    return Turned(g.call(torch.where, held[0], x.held, held[1]), x.order)
+        return g.call(F.prelu, g.plain(x), known.reshape(-1))
+    bent = broadcast(g, torch.mul, *with_free_batch(g, node, (x, slope)))
+    return broadcast(g, torch.where, applied(g, torch.ge, x, 0.0), x, bent)
 
 
 @rule("Clip")
-def clip(g: Graph, node: Node, x: Value, *ends: Value | None) -> Turned:
-    """A ReLU is not told from other clamps at zero, which also guard variances; ReLU6 is."""
+def clip(g: Graph, node: Node, x: Value, *ends: Value | None) -> Value:
+    """A ReLU cannot be distinguished from other clamps at zero, which also guard variances; ReLU6 is."""
     low, high = (node.get(name) for name in ("min", "max"))
     if node.version >= 11:
         low, high = (None if end is None else end.number() for end in (*ends, None, None)[:2])
@@ -305,26 +243,24 @@ def clip(g: Graph, node: Node, x: Value, *ends: Value | None) -> Turned:
             raise ImportFailed("it clips at numbers that depend on the images")
     low, high = (None if end is None or abs(end) >= 3e38 else float(end) for end in (low, high))
     if (low, high) == (0.0, 6.0):
-        return Turned(g.call(F.relu6, x.held), x.order)
-    return Turned(x.held if low is high is None else g.call(torch.clamp, x.held, low, high), x.order)
+        return applied(g, F.relu6, x)
+    return x if low is high is None else applied(g, torch.clamp, x, low, high)
 
 
 @rule("Identity", "Dropout", "Cast", "CastLike")
 def same(g: Graph, node: Node, x: Value, *more: Value | None) -> Any:
-    """Floating numbers stay of one kind throughout: the one of the weights."""
+    """Floating-point numbers stay of one kind throughout: the one of the weights."""
     if node.kind == "Dropout":
         training = more[1].number() if len(more) > 1 and more[1] is not None else node.get("is_test", 1) == 0
         if training is not False and training != 0:
             raise ImportFailed("dropout is on: export the network in evaluation mode")
-        return [Turned(x.held, x.order)] * len(node.outputs)
+        return [x] * len(node.outputs)
     wanted = node.get("to")
-    if node.kind in ("Identity", "CastLike") or wanted in FLOATING:
-        floating = not isinstance(x.held, Tensor) or x.held.is_floating_point()
-        held = x.held if node.kind != "Cast" or (x.known and floating) else g.call(Tensor.to, x.held, g.dtype)
-        return Turned(held, x.order)
-    if wanted not in WHOLE and wanted != BOOL:
-        raise ImportFailed("it casts to numbers that torch has not")
-    return Turned(g.call(Tensor.to, x.held, torch.bool if wanted == BOOL else torch.int64), x.order)
+    if node.kind in ("Identity", "CastLike"):
+        return x
+    if wanted not in (*FLOATING, *WHOLE, BOOL):
+        raise ImportFailed("it casts to a type that torch does not have")
+    return cast(g, x, torch.bool if wanted == BOOL else g.dtype if wanted in FLOATING else torch.int64, False)
 
 
 FLOATING, WHOLE, BOOL = (1, 10, 11, 16), (2, 3, 4, 5, 6, 7, 12, 13), 9  # as TensorProto.DataType numbers them
@@ -332,12 +268,9 @@ FLOATING, WHOLE, BOOL = (1, 10, 11, 16), (2, 3, 4, 5, 6, 7, 12, 13), 9  # as Ten
 
 @rule("Softmax", "LogSoftmax")
 def softmax(g: Graph, node: Node, x: Value) -> Any:
-    function = F.softmax if node.kind == "Softmax" else F.log_softmax
-    axis = axis_of(x, node.get("axis", -1 if node.version >= 13 else 1))
-    mixes_images(x, [axis], node.kind)
+    axis, logarithm = axis_of(x, node.get("axis", -1 if node.version >= 13 else 1)), node.kind == "LogSoftmax"
     if node.version >= 13 or all(n == 1 for n in x.shape[axis + 1 :]):
-        return Turned(g.call(function, x.held, x.axis(axis)), x.order)
-    last = tuple(range(axis, x.ndim))  # over all the axes from this one on, as if they were one
-    mixes_images(x, last, node.kind)
+        return reductions.softmax(g, x, axis, logarithm=logarithm, name=node.kind)
+    check_batch_axis(x, range(axis, x.ndim), node.kind)  # over all the axes from this one on, as if they were one
     flat = g.call(torch.flatten, g.plain(x), axis)
-    return g.reshaped(g.call(function, flat, axis), x.shape)
+    return g.reshaped(g.call(F.log_softmax if logarithm else F.softmax, flat, axis), x.shape)

@@ -5,20 +5,22 @@
 from __future__ import annotations
 
 import math
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.batch_lengths import COUNTS
-from ..graph.graph import Graph, Held, ImportFailed, Length, Shape, Size, Value
-from ..graph.rule_parts import mixes_images, padded, raised
-from .rules import Counted, Node, Turned, axis_of, lengths, numbers, product, rule, same_count, told
+from ..graph.batch_dims import BATCH_SIZES, check_batch_axis
+from ..graph.elementwise import applied, named
+from ..graph.graph import BatchDim, Dim, Graph, ImportFailed, Permuted, Shape, Value
+from ..graph.products import count_of
+from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
+from ..graph.shapes import concatenated, cut, gathered, ints, order_without, with_padding, with_rank
+from .rules import DynamicDim, Node, axis_of, dims, rule, static_ints, with_free_batch
 
-COUNTING = frozenset({"Reshape", "Expand", "Slice", "Resize"})  # take lengths that depend on how many images there are
+DYNAMIC = frozenset({"Reshape", "Expand", "Slice", "Resize"})  # take dimensions that depend on the batch size
 
 
 @rule("Constant")
@@ -33,60 +35,61 @@ def constant(g: Graph, node: Node) -> Tensor:
 @rule("ConstantOfShape")
 def constant_of_shape(g: Graph, node: Node, shape: Value) -> Tensor:
     value = node.get("value", torch.zeros(1, dtype=g.dtype))
-    return torch.full(numbers(shape), value.item(), dtype=value.dtype)
+    return torch.full(ints(shape), value.item(), dtype=value.dtype)
 
 
 @rule("Shape", "Size")
 def shape(g: Graph, node: Node, x: Value) -> Any:
-    if isinstance(x, Counted):
+    if isinstance(x, DynamicDim):
         return torch.tensor(x.tensors[0].shape)
     wanted = x.shape[slice(node.get("start", 0), node.get("end"))]
-    sizes = [torch.tensor([n.at(count) if isinstance(n, Size) else n for n in wanted]) for count in COUNTS]
+    found = [torch.tensor([n.at(count) if isinstance(n, BatchDim) else n for n in wanted]) for count in BATCH_SIZES]
     if node.kind == "Size":
-        sizes = [t.prod() for t in sizes]
-    return sizes[0] if torch.equal(*sizes) else Counted((sizes[0], sizes[1]))
+        found = [t.prod() for t in found]
+    return found[0] if torch.equal(*found) else DynamicDim((found[0], found[1]))
 
 
 @rule("Reshape", "Flatten")
-def reshape(g: Graph, node: Node, x: Value, to: Value | Counted | None = None) -> Any:
+def reshape(g: Graph, node: Node, x: Value, to: Value | DynamicDim | None = None) -> Any:
     if to is None:  # Flatten
         axis = axis_of(x, node.get("axis", 1)) if node.get("axis", 1) != x.ndim else x.ndim
-        to_ = [product(x.shape[:axis]), product(x.shape[axis:])]
+        to_ = [count_of(x.shape[:axis]), count_of(x.shape[axis:])]
     else:
-        to_ = [x.shape[i] if n == 0 and not node.get("allowzero") else n for i, n in enumerate(lengths(to))]
-    return g.reshaped(g.plain(x), target(x.shape, to_, node.count))
+        to_ = [x.shape[i] if n == 0 and not node.get("allowzero") else n for i, n in enumerate(dims(to))]
+    return g.reshaped(g.plain(x), target(x.shape, to_, node.batch_size))
 
 
-def target(shape: Shape, to: Sequence[Length], count: int | None) -> Shape:
-    """The lengths that a reshape asks for; those that were written for `count` images are open again."""
-    wanted, whole = list(to), product(shape)
-    if isinstance(whole, Size) and not any(isinstance(n, Size) for n in wanted):
-        axis, each = next((i, n.per) for i, n in enumerate(shape) if isinstance(n, Size))
+def target(shape: Shape, to: Sequence[Dim], batch_size: int | None) -> Shape:
+    """The shape that a reshape asks for; a dimension that was written for `batch_size` images is open again."""
+    wanted, whole = list(to), count_of(shape)
+    if isinstance(whole, BatchDim) and not any(isinstance(n, BatchDim) for n in wanted):
+        axis, each = next((i, n.per) for i, n in enumerate(shape) if isinstance(n, BatchDim))
         before = math.prod(n for n in shape[:axis] if isinstance(n, int))
         plain = [n for n in wanted if isinstance(n, int)]
-        place = _of_images(plain, before, each, count)
+        place = _of_images(plain, before, each, batch_size)
         known = math.prod(n for n in plain if n != -1)
         written = plain[place]
-        wanted[place] = Size(whole.per // known if written == -1 else written // (count or 1))
+        wanted[place] = BatchDim(whole.per // known if written == -1 else written // (batch_size or 1))
     if -1 in wanted:
-        known = math.prod(n.per if isinstance(n, Size) else n for n in wanted if n != -1)
-        wanted[wanted.index(-1)] = (whole.per if isinstance(whole, Size) else whole) // max(1, known)
+        known = math.prod(n.per if isinstance(n, BatchDim) else n for n in wanted if n != -1)
+        wanted[wanted.index(-1)] = (whole.per if isinstance(whole, BatchDim) else whole) // max(1, known)
     return tuple(wanted)
 
 
-def _of_images(to: list[int], before: int, each: int, count: int | None) -> int:
-    """Which of the lengths that a reshape asks for grows with the batch.
+def _of_images(to: list[int], before: int, each: int, batch_size: int | None) -> int:
+    """Which of the dimensions that a reshape asks for grows with the batch.
 
-    It is one that is the count itself, one that begins where the images' axis does, or one that joins that axis with
-    what is before it; the last is of features. Before the images' axis are so many numbers, and in it `each` a image.
+    It is one that is the batch size itself, one that begins where the images' axis does, or one that joins that axis
+    with what is before it; the last is of features. Before the images' axis are so many numbers, and in it `each` an
+    image.
     """
     done = [math.prod(to[:place]) for place in range(len(to))]
-    places = range(len(to) - 1) if count else [place for place, n in enumerate(to) if n == -1]
-    count = count or 1
+    places = range(len(to) - 1) if batch_size else [place for place, n in enumerate(to) if n == -1]
+    batch_size = batch_size or 1
     for fits in (
-        lambda at, n: n == count and done[at] % before == 0 and before * each % done[at] == 0,
-        lambda at, n: done[at] == before and (n == -1 or n % count == 0),
-        lambda at, n: n == -1 or (before % done[at] == 0 and n % (before // done[at] * count) == 0),
+        lambda at, n: n == batch_size and done[at] % before == 0 and before * each % done[at] == 0,
+        lambda at, n: done[at] == before and (n == -1 or n % batch_size == 0),
+        lambda at, n: n == -1 or (before % done[at] == 0 and n % (before // done[at] * batch_size) == 0),
     ):
         found = [place for place in places if fits(place, to[place])]
         if found:
@@ -96,103 +99,91 @@ def _of_images(to: list[int], before: int, each: int, count: int | None) -> int:
 
 @rule("Squeeze")
 def squeeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
-    places = told(node, "axes", axes)
+    places = static_ints(node, "axes", axes)
     gone = [i for i, n in enumerate(x.shape) if n == 1] if places is None else [axis_of(x, axis) for axis in places]
-    mixes_images(x, gone, node.kind)
-    left = [axis for axis in x.order if axis not in gone]
-    held = g.reshaped(x.held, tuple(x.shape[axis] for axis in left))
-    return Turned(held, tuple(sorted(left).index(axis) for axis in left))
+    check_batch_axis(x, gone, node.kind)
+    return Permuted(g.reshaped(x.held, tuple(x.shape[axis] for axis in x.order if axis not in gone)),
+                    order_without(x, gone))  # fmt: skip
 
 
 @rule("Unsqueeze")
 def unsqueeze(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
-    places = told(node, "axes", axes) or []
+    places = static_ints(node, "axes", axes) or []
     rank = x.ndim + len(places)
     new = {axis % rank for axis in places}
     old = [axis for axis in range(rank) if axis not in new]
     order = [old[axis] for axis in x.order]
-    for axis in sorted(new):  # each beside the one before it, so that a picture keeps its sides last
+    for axis in sorted(new):  # each beside the one before it, so that a feature map keeps its sides last
         order.insert(order.index(axis - 1) + 1 if axis else 0, axis)
-    return Turned(g.reshaped(x.held, tuple(1 if a in new else x.shape[old.index(a)] for a in order)), tuple(order))
+    return Permuted(g.reshaped(x.held, tuple(1 if a in new else x.shape[old.index(a)] for a in order)), tuple(order))
 
 
 @rule("Transpose")
 def transpose(g: Graph, node: Node, x: Value) -> Any:
     moves = list(node.get("perm", range(x.ndim)[::-1]))
-    turned = Value(x.held, tuple(x.shape[axis] for axis in moves), tuple(moves.index(axis) for axis in x.order))
-    last = (0, x.ndim - 1, *range(1, x.ndim - 1))
-    if turned.order == last and x.ndim >= 4:  # a picture with its channels last is held with its channels second
-        return Turned(turned.held, turned.order)
-    return g.plain(turned)
+    out = x.transposed(moves)
+    if out.order == (0, x.ndim - 1, *range(1, x.ndim - 1)) and x.ndim >= 4:
+        return out  # a feature map with its channels last is held with its channels second
+    return g.plain(out)
 
 
 @rule("Concat")
-def concat(g: Graph, node: Node, *values: Value) -> Turned:
-    place = axis_of(values[0], node.get("axis", 1))
-    mixes_images(next((v for v in values if not v.known), values[0]), [place], node.kind)
-    parts = same_count(node, values)
-    moving = any(not part.known for part in parts)
-    held, order = g.aligned([g.expanded(part) if moving else part for part in parts])
-    return Turned(g.call(torch.cat, tuple(held), order.index(place)), order)
+def concat(g: Graph, node: Node, *values: Value) -> Value:
+    axis = axis_of(values[0], node.get("axis", 1))
+    check_batch_axis(next((v for v in values if not v.known), values[0]), [axis], node.kind)
+    return concatenated(g, with_free_batch(g, node, values), axis)
 
 
 @rule("Split")
-def split(g: Graph, node: Node, x: Value, sizes: Value | None = None) -> list[Turned]:
+def split(g: Graph, node: Node, x: Value, lengths: Value | None = None) -> list[Permuted]:
     axis = axis_of(x, node.get("axis", 0))
-    mixes_images(x, [axis], node.kind)
+    check_batch_axis(x, [axis], node.kind)
     whole, parts = x.shape[axis], len(node.outputs)
     assert isinstance(whole, int)
     each = math.ceil(whole / parts)
-    given = told(node, "split", sizes) or [each] * (parts - 1) + [whole - each * (parts - 1)]
+    given = static_ints(node, "split", lengths) or [each] * (parts - 1) + [whole - each * (parts - 1)]
     ends = [sum(given[: i + 1]) for i in range(parts)]
-    return [Turned(cut(g, x, x.held, axis, slice(end - n, end)), x.order) for end, n in zip(ends, given, strict=True)]
-
-
-def cut(g: Graph, x: Value, held: Held, axis: int, part: slice | int) -> Any:
-    """A part of what is held, along an axis of ONNX."""
-    return g.call(operator.getitem, held, (slice(None),) * x.axis(axis) + (part,))
+    return [Permuted(cut(g, x, axis, slice(end - n, end)), x.order) for end, n in zip(ends, given, strict=True)]
 
 
 @rule("Slice")
-def slice_(g: Graph, node: Node, x: Value, *given: Value | Counted | None) -> Any:
+def slice_(g: Graph, node: Node, x: Value, *given: Value | DynamicDim | None) -> Any:
     inputs = dict(zip(("starts", "ends", "axes", "steps"), given, strict=False))
     starts, ends = (
-        lengths(value) if (value := inputs.get(name)) is not None else [int(n) for n in node.get(name)]
+        dims(value) if (value := inputs.get(name)) is not None else [int(n) for n in node.get(name)]
         for name in ("starts", "ends")
     )
-    axes, strides = (told(node, name, inputs.get(name)) for name in ("axes", "steps"))
+    axes, strides = (static_ints(node, name, inputs.get(name)) for name in ("axes", "steps"))
     axes = list(range(len(starts))) if axes is None else [axis_of(x, axis) for axis in axes]
     held = x.held
     for axis, start, end, stride in zip(axes, starts, ends, strides or [1] * len(axes), strict=True):
         whole = x.shape[axis]
-        if isinstance(whole, Size):
+        if isinstance(whole, BatchDim):
             if start == 0 and stride == 1 and (end == whole or (isinstance(end, int) and end >= 2**31 - 1)):
                 continue
             raise ImportFailed("it takes a part of the images: each must be computed by itself")
         if not isinstance(start, int) or not isinstance(end, int):
-            raise ImportFailed("it takes a part that depends on how many images there are")
+            raise ImportFailed("it takes a part that depends on the batch size")
         places = range(whole)[start:end:stride]
         if places == range(whole):
             continue
+        part = Value(held, x.shape, x.order)
         if stride > 0:
-            held = cut(g, x, held, axis, slice(places.start, places.stop, stride))
+            held = cut(g, part, axis, slice(places.start, places.stop, stride))
         else:
             held = g.call(torch.index_select, held, x.axis(axis), torch.tensor(list(places), dtype=torch.long))
-    return Turned(held, x.order)
+    return Permuted(held, x.order)
 
 
 @rule("Gather")
-def gather(g: Graph, node: Node, x: Value, indices: Value | Counted) -> Any:
+def gather(g: Graph, node: Node, x: Value, indices: Value | DynamicDim) -> Any:
     axis = axis_of(x, node.get("axis", 0))
-    mixes_images(x, [axis], node.kind)
-    at, whole = numbers(indices), x.shape[axis]
-    assert isinstance(whole, int) and isinstance(indices, Value)
+    check_batch_axis(x, [axis], node.kind)
+    at, whole = ints(indices), x.shape[axis]
+    assert isinstance(whole, int) and isinstance(indices, Value) and isinstance(indices.held, Tensor)
     if indices.ndim == 0:
-        held = cut(g, x, x.held, axis, at[0] % whole)
-        return Turned(held, tuple(a - (a > axis) for a in x.order if a != axis))
-    held = g.call(torch.index_select, g.plain(x), axis, torch.tensor([n % whole for n in at]))
-    wanted = (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
-    return held if indices.ndim == 1 else g.reshaped(held, wanted)
+        return Permuted(cut(g, x, axis, at[0] % whole), order_without(x, [axis]))
+    return gathered(g, x, indices.held, axis)
 
 
 @rule("GatherND")
@@ -202,7 +193,7 @@ def gather_places(g: Graph, node: Node, x: Value, indices: Value) -> Any:
         raise ImportFailed("it has a rule only for known places along the first axes")
     *places, depth = indices.held.shape
     first = [n for n in x.shape[:depth] if isinstance(n, int)]
-    mixes_images(x, range(depth), node.kind)
+    check_batch_axis(x, range(depth), node.kind)
     strides = torch.tensor([math.prod(first[axis + 1 :]) for axis in range(len(first))])
     at = (indices.held % torch.tensor(first) * strides).sum(-1)
     flat = g.reshaped(g.plain(x), (math.prod(first), *x.shape[len(first) :]))
@@ -210,97 +201,83 @@ def gather_places(g: Graph, node: Node, x: Value, indices: Value) -> Any:
 
 
 @rule("Expand")
-def expand(g: Graph, node: Node, x: Value, to: Value | Counted) -> Any:
-    rank = max(x.ndim, len(lengths(to)))
-    x = raised(g, x, rank) if x.ndim else Value(g.reshaped(x.held, (1,) * rank), (1,) * rank, tuple(range(rank)))
-    wanted = [1] * (rank - len(lengths(to))) + lengths(to)
+def expand(g: Graph, node: Node, x: Value, to: Value | DynamicDim) -> Any:
+    rank = max(x.ndim, len(dims(to)))
+    x = with_rank(g, x, rank) if x.ndim else Value(g.reshaped(x.held, (1,) * rank), (1,) * rank, tuple(range(rank)))
+    wanted = [1] * (rank - len(dims(to))) + dims(to)
     grow = [
-        -1 if isinstance(n, Size) or new in (1, n) else g.length(new) for n, new in zip(x.shape, wanted, strict=True)
+        -1 if isinstance(n, BatchDim) or new in (1, n) else g.length(new)
+        for n, new in zip(x.shape, wanted, strict=True)
     ]
     if all(n == -1 for n in grow):
-        return Turned(x.held, x.order)
+        return Permuted(x.held, x.order)
     return g.call(Tensor.expand, g.plain(x), tuple(grow))
 
 
 @rule("Tile")
 def tile(g: Graph, node: Node, x: Value, times: Value) -> Any:
-    counts = numbers(times)
-    mixes_images(x, [axis for axis, n in enumerate(counts) if n != 1], node.kind)
+    counts = ints(times)
+    check_batch_axis(x, [axis for axis, n in enumerate(counts) if n != 1], node.kind)
     return g.call(Tensor.repeat, g.plain(x), tuple(counts))
 
 
 @rule("Pad")
 def pad(g: Graph, node: Node, x: Value, *given: Value | None) -> Any:
     pads, value, axes = (*given, None, None, None)[:3]
-    amounts = told(node, "pads", pads) or []
+    amounts = static_ints(node, "pads", pads) or []
     number = value.number() if isinstance(value, Value) else node.get("value", 0.0)
-    over = [axis_of(x, axis) for axis in numbers(axes)] if axes is not None else list(range(x.ndim))
+    over = [axis_of(x, axis) for axis in ints(axes)] if axes is not None else list(range(x.ndim))
     ends = {axis: (amounts[i], amounts[i + len(over)]) for i, axis in enumerate(over)}
-    mixes_images(x, [axis for axis, pair in ends.items() if any(pair)], node.kind)
-    pairs = [ends.get(axis, (0, 0)) for axis in x.order]
-    mode = node.get("mode", "constant")
+    check_batch_axis(x, [axis for axis, pair in ends.items() if any(pair)], node.kind)
+    mode, pairs = node.get("mode", "constant"), [ends.get(axis, (0, 0)) for axis in range(x.ndim)]
     if mode == "constant":
-        return Turned(padded(g, x.held, pairs, float(number or 0.0)), x.order)
-    if x.ndim != 4 or any(pairs[0]) or any(pairs[1]):
-        raise ImportFailed(f"padding of mode {mode!r} of other than the sides of pictures has no rule")
-    words = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-    return Turned(g.call(F.pad, x.held, (*pairs[3], *pairs[2]), words[mode]), x.order)
+        return with_padding(g, x, pairs, float(number or 0.0))
+    high, wide = (pairs[axis] for axis in x.order[-2:])
+    if x.ndim != 4 or any(any(pairs[axis]) for axis in x.order[:2]):
+        raise ImportFailed(f"padding of mode {mode!r} has a rule only for the sides of N x C x H x W")
+    modes = {"reflect": "reflect", "edge": "replicate", "wrap": "circular"}
+    return applied(g, F.pad, x, (*wide, *high), modes[mode])
 
 
 # Reductions.
 
-REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "ReduceMean": torch.mean, "ReduceSum": torch.sum, "ReduceMax": torch.amax, "ReduceMin": torch.amin,
-    "ReduceSumSquare": torch.sum, "ReduceL2": torch.sum, "ReduceL1": torch.sum, "ReduceLogSum": torch.sum,
-    "ReduceLogSumExp": torch.logsumexp, "ReduceProd": torch.prod,
+REDUCE = named("onnx", REDUCTIONS)
+COMPOSED = {  # what is done before a sum, and after it
+    "ReduceSumSquare": (torch.square, None), "ReduceL2": (torch.square, torch.sqrt), "ReduceL1": (torch.abs, None),
+    "ReduceLogSum": (None, torch.log),
 }  # fmt: skip
-BEFORE = {"ReduceSumSquare": torch.square, "ReduceL2": torch.square, "ReduceL1": torch.abs}
-AFTER = {"ReduceL2": torch.sqrt, "ReduceLogSum": torch.log}
 
 
-@rule(*REDUCTIONS)
-def reduction(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Any:
-    given = told(node, "axes", axes)
+@rule(*REDUCE, *COMPOSED)
+def reduction(g: Graph, node: Node, x: Value, axes: Value | None = None) -> Value:
+    given = static_ints(node, "axes", axes)
     if not given and node.get("noop_with_empty_axes"):
-        return Turned(x.held, x.order)
-    over = sorted(axis_of(x, axis) for axis in given) if given else list(range(x.ndim))
-    if not x.known:
-        mixes_images(x, over, node.kind)
-    places, keep = tuple(sorted(x.axis(axis) for axis in over)), bool(node.get("keepdims", 1))
-    held = g.call(BEFORE[node.kind], x.held) if node.kind in BEFORE else x.held
-    if node.kind == "ReduceProd":
-        for place in reversed(places):
-            held = g.call(torch.prod, held, place, keepdim=keep)
-    else:
-        held = g.call(REDUCTIONS[node.kind], held, places, **({"keepdim": True} if keep else {}))
-    held = g.call(AFTER[node.kind], held) if node.kind in AFTER else held
-    if keep:
-        return Turned(held, x.order)
-    left = [axis for axis in x.order if axis not in over]
-    return Turned(held, tuple(sorted(left).index(axis) for axis in left))
+        return x
+    over = [axis_of(x, axis) for axis in given] if given else list(range(x.ndim))
+    before, after = COMPOSED.get(node.kind, (None, None))
+    out = applied(g, before, x) if before else x
+    function = REDUCE.get(node.kind, torch.sum)
+    out = reduced(g, function, out, over, keep=bool(node.get("keepdims", 1)), name=node.kind)
+    return applied(g, after, out) if after else out
 
 
 @rule("ArgMax", "ArgMin")
-def largest(g: Graph, node: Node, x: Value) -> Any:
-    axis = axis_of(x, node.get("axis", 0))
-    mixes_images(x, [axis], node.kind)
+def argmax(g: Graph, node: Node, x: Value) -> Any:
     if node.get("select_last_index"):
         raise ImportFailed("the last of equal places has no rule")
-    function = torch.argmax if node.kind == "ArgMax" else torch.argmin
-    return g.call(function, g.plain(x), axis, bool(node.get("keepdims", 1)))
+    axis, keep = axis_of(x, node.get("axis", 0)), bool(node.get("keepdims", 1))
+    return place_of_extreme(g, node.kind == "ArgMax", x, axis, keep=keep, name=node.kind)
 
 
-@rule("CumSum")
-def running_sum(g: Graph, node: Node, x: Value, axis: Value) -> Turned:
-    (place,) = numbers(axis)
-    place = axis_of(x, place)
-    mixes_images(x, [place], node.kind)
+RUNNING = named("onnx", CUMULATIVE)
+
+
+@rule(*RUNNING)
+def running(g: Graph, node: Node, x: Value, axis: Value) -> Value:
     if node.get("exclusive"):
         raise ImportFailed("a running sum without the number itself has no rule")
-    at, held = x.axis(place), x.held
-    held = g.call(torch.flip, held, (at,)) if node.get("reverse") else held
-    held = g.call(torch.cumsum, held, at)
-    return Turned(g.call(torch.flip, held, (at,)) if node.get("reverse") else held, x.order)
+    place = axis_of(x, *ints(axis))
+    return cumulative(g, RUNNING[node.kind], x, place, reverse=bool(node.get("reverse")), name=node.kind)
 
 
 @rule("DepthToSpace", "SpaceToDepth")

@@ -13,6 +13,7 @@ import torch
 import torch.utils.dlpack
 from torch import Tensor, nn
 
+from ..graph.bridge import add_layers, watched
 from ..graph.modules import attribute, common
 from ..graph.optional_imports import library
 from .reader import scope_of
@@ -40,26 +41,18 @@ class TensorFlowBridge(nn.Module):
         self.dtype = getattr(torch, made.inputs[0].dtype.name)
         self.cuts = _cuts(made, layers)
         self.pieces: dict[tuple[tuple[str, ...], str], Any] = {}
-        for name in self.cuts:
-            holder: nn.Module = self
-            *path, last = name.split(".")
-            for part in path:
-                if part not in holder._modules:
-                    holder.add_module(part, Cut())
-                holder = holder._modules[part]  # type: ignore[assignment]
-            if last not in holder._modules:
-                holder.add_module(last, Cut())
+        add_layers(self, self.cuts)
 
     def forward(self, images: Tensor) -> Tensor:
         given, known = [images.permute(self.back).to(self.dtype)], list[str]()
         for name, tensor in self.cuts.items():
             layer = self.get_submodule(name)
-            if not (layer._forward_hooks or layer._forward_pre_hooks):
+            if not watched(layer):
                 continue
             value = self.piece(tuple(known), tensor)(*given)
-            turns = self.axes if value.ndim == 4 else tuple(range(value.ndim))
-            shown: Tensor = layer(value.permute(turns))
-            given.append(shown.permute(tuple(map(turns.index, range(value.ndim)))).to(value))
+            axes = self.axes if value.ndim == 4 else tuple(range(value.ndim))
+            shown: Tensor = layer(value.permute(axes))
+            given.append(shown.permute(tuple(map(axes.index, range(value.ndim)))).to(value))
             known.append(tensor)
         out: Tensor = self.piece(tuple(known), self.made.outputs[0].name)(*given)
         return out.to(images.dtype)
@@ -71,13 +64,6 @@ class TensorFlowBridge(nn.Module):
             feeds = [self.made.inputs[0], *map(find, known)]
             self.pieces[known, wanted] = _Piece(self.made.prune(feeds, find(wanted)))
         return self.pieces[known, wanted]
-
-
-class Cut(nn.Module):
-    """A layer of a bridged network: gives what it is given, so that hooks can look and change."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
 
 
 class _Piece:
@@ -119,7 +105,7 @@ class TensorFlowFunction(torch.autograd.Function):
 
 
 def _cuts(made: Any, layers: Collection[str]) -> dict[str, str]:
-    """By layer, the tensor that it ends with: the last in it of floating numbers with a row for each image."""
+    """By layer, the tensor that it ends with: the last in it of floating-point numbers with a row for each image."""
     depends, last = {made.inputs[0].name}, dict[Scope, tuple[int, str]]()
     for place, op in enumerate(made.graph.get_operations()):
         if not any(x.name in depends for x in op.inputs):

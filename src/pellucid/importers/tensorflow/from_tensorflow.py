@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import check_apart
+from ..graph.compare import check_independent
 from ..graph.finish import example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, tensor
 from ..graph.layout import by_channels
 from ..graph.optional_imports import library
+from ..graph.optional_imports import without_triton as without_triton
 from .bridge import TensorFlowBridge
 from .reader import frozen, read
 
@@ -82,15 +82,6 @@ def from_tensorflow(
     return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or "imported")
 
 
-def without_triton() -> None:
-    """Keep torch from loading Triton where TensorFlow is loaded.
-
-    Each brings LLVM, and a process that loads Triton second is ended by it without a word.
-    """
-    if "tensorflow" in sys.modules:
-        sys.modules.setdefault("triton", None)  # type: ignore[arg-type]
-
-
 def _imported(
     function: Callable[[Any], Any],
     example: np.ndarray[Any, Any],
@@ -126,6 +117,6 @@ def _bridged(
     """The function behind autograd functions."""
     net = TensorFlowBridge(frozen(function, example), axes, layers)
     with torch.no_grad():
-        check_apart(net, random_like(tensor(example).permute(axes)))
+        check_independent(net, random_like(tensor(example).permute(axes)))
     net.difference = 0.0  # type: ignore[assignment] # it is the source itself
     return net

@@ -5,17 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
 
-from ..graph.batch_lengths import Measure
-from ..graph.graph import Graph, ImportFailed, Length, Size, Step, Value, tensor
+from ..graph.batch_dims import ShapeInference
+from ..graph.graph import Graph, ImagesMixed, ImportFailed, Permuted, Step, Value, first_line, tensor
 from ..graph.optional_imports import library
-from . import linear_rules, rules
-from .rules import Rows
+from ..graph.rules import BRIDGE, location, remedy
+from . import linear_rules  # noqa: F401 - it adds its rules
+from .rules import RULES, Rows
 
 Scope = tuple[str, ...]
 LONGEST = 1000  # rounds of a loop
@@ -39,7 +38,7 @@ def frozen(function: Callable[[Any], Any], example: np.ndarray[Any, Any]) -> Any
         concrete = tf.function(function).get_concrete_function(spec)
     except Exception as error:  # the user's own function failed
         decided = "symbolic `tf.Tensor` as a Python `bool`" in str(error) or "Tensor.numpy" in str(error)
-        why = (str(error).strip() or type(error).__name__).splitlines()[0]
+        why = first_line(error)
         if decided:
             why = "Python code in it looks at the values of the images (if, while, float(), numpy on them)"
         said = f"the function failed on a batch of shape N x {lengths} of {example.dtype}: {why}"
@@ -62,21 +61,14 @@ def read(g: Graph, made: Any, axes: tuple[int, ...], layers: Collection[str]) ->
         axes: those of N, C, H, W among its images' own.
         layers: which of its name scopes are layers; all if there are none.
     """
-    lengths: list[Any] = [0] * 4
-    for place, axis in enumerate(axes):
-        lengths[axis] = Size(1) if place == 0 else g.shape[place - 1]
     reader = _Reader(g, layers)
-    known = {made.inputs[0].name: Value(g.images, tuple(lengths), axes)}
+    known = {made.inputs[0].name: g.batch(axes)}
     reader.operations(made.graph, known)
     _once(g)
-    g.scope = ()
     result = known[made.outputs[0].name]
     if isinstance(result, str):
         raise ImportFailed(result)
-    held = g.plain(result)
-    if not isinstance(held, Step):
-        raise ImportFailed("the function does not look at the images: it returns a constant")
-    g.output = held
+    g.end(result)
 
 
 def _once(g: Graph) -> None:
@@ -94,7 +86,7 @@ class _Reader:
     def __init__(self, g: Graph, layers: Collection[str]) -> None:
         self.g = g
         self.layers = layers
-        self.measure = Measure(g)
+        self.shapes = ShapeInference(g)
 
     def operations(self, graph: Any, known: dict[str, Any], outer: Scope | None = None) -> None:
         """Read a graph; `known` has its inputs, and its values afterwards: why there is none where there is none."""
@@ -107,8 +99,7 @@ class _Reader:
                 if read.dtype == object:
                     known[op.outputs[0].name] = TEXT
                     continue
-                array = g.constant(tensor(read))
-                known[op.outputs[0].name] = Value(array, tuple(array.shape), tuple(range(array.ndim)))
+                known[op.outputs[0].name] = Value.of(g.constant(tensor(read)))
                 continue
             g.scope = scope_of(op.name, self.layers) if outer is None else outer
             taken = [known[x.name] for x in op.inputs]
@@ -121,8 +112,7 @@ class _Reader:
 
     def call(self, graph: Any, op: Any, taken: list[Value]) -> Any:
         """The outputs of an operation, or why there are none."""
-        rule, scope = rules.RULES.get(op.type), self.g.scope
-        where = f"in layer {'.'.join(scope)!r}" if scope else "outside of all layers"
+        rule, where = RULES.get(op.type), location(self.g.scope)
         try:
             lost = next((value for value in taken if isinstance(value, str)), None)
             if lost not in (None, TEXT):
@@ -141,11 +131,10 @@ class _Reader:
         except ImportFailed as error:
             if str(error).startswith("the TensorFlow operation"):  # said further inside
                 return str(error)
-            return (
-                f"the TensorFlow operation {op.type!r} {where} cannot be imported: {error}. A rule for it belongs in "
-                f"{rules.__file__} (linear maps and windows: {Path(linear_rules.__file__).name}). "
-                "bridge=True keeps the function as it is, for what needs no rules"
-            )
+            said = f"the TensorFlow operation {op.type!r} {where} cannot be imported: {error}"
+            if isinstance(error, ImagesMixed) or "as it predicts" in said:
+                return said  # neither a rule nor a bridge would help
+            return f"{said}. {remedy('tensorflow', BRIDGE) if 'rule' in str(error) else BRIDGE}"
 
     def inner(self, graph: Any, name: str, taken: list[Any]) -> list[Any]:
         """What an inner function gives; an error where it has no value."""
@@ -164,19 +153,18 @@ class _Reader:
         return values
 
     def measured(self, value: Any) -> Value:
-        """What a rule gave, with its true lengths: TensorFlow forgets some where N is open."""
-        held, order = (value.held, value.order) if isinstance(value, Value) else (value, None)
-        if isinstance(held, Tensor):
-            if isinstance(value, Value) and len(value.shape) == held.ndim:
-                return value
-            order = tuple(range(held.ndim)) if order is None else order
-            return Value(held, tuple(held.shape[order.index(axis)] for axis in range(held.ndim)), order)
-        lengths = self.measure.shape(held)
-        order = tuple(range(len(lengths))) if order is None else order
-        shape: list[Length] = [0] * len(lengths)
-        for place, axis in enumerate(order):
-            shape[axis] = lengths[place]
-        return replace(value, shape=tuple(shape)) if isinstance(value, Rows) else Value(held, tuple(shape), order)
+        """What a rule gave, with its true shape: TensorFlow forgets some where N is open."""
+        order = value.order if isinstance(value, (Value, Permuted)) else None
+        held = value.held if isinstance(value, (Value, Permuted)) else value
+        if isinstance(held, Step):
+            measured = self.shapes.value(held, order)
+            return replace(value, shape=measured.shape) if isinstance(value, Rows) else measured
+        if isinstance(value, Value) and value.ndim == held.ndim:
+            return value
+        plain = Value.of(held)
+        return plain if order is None else replace(
+            plain, shape=tuple(held.shape[order.index(axis)] for axis in range(held.ndim)), order=order
+        )  # fmt: skip
 
 
 def _function(reader: _Reader, graph: Any, op: Any, taken: list[Value]) -> Any:

@@ -1,8 +1,12 @@
-"""TensorFlow's operations in torch, one small rule each. To add one, write it here (linear maps and windows:
-tensorflow_linear.py).
+"""TensorFlow's operations in torch: arithmetic, shapes, reductions (convolutions, pools, batch norm, products of
+matrices: linear_rules.py).
 
-A rule takes the graph, the operation and a value for each input, and gives what torch holds, or a `Value` where the
-axes are in another order than in TensorFlow. A length that is not known is N, and -1 where TensorFlow computes with it.
+To add an operation that torch has as a function of each number, or as a reduction, write one row of the tables in
+graph/elementwise.py or graph/reductions.py. Any other has a rule here: a function of the graph, the tf.Operation and a
+`Value` for each input. It returns what torch holds with its axes as in TensorFlow, `Permuted` where they are in another
+order, a `Value`, or a list of those for several outputs. See `squared_difference` for a short one.
+
+A dimension that is not known is N, and -1 where TensorFlow computes with it.
 """
 
 # ruff: noqa: ARG001 - all rules have one signature
@@ -11,7 +15,6 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,77 +22,33 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImportFailed, Shape, Size, Value
-from ..graph.rule_parts import mixes_images, padded, raised
+from ..graph import reductions
+from ..graph.elementwise import applied, broadcast, cast, elementwise, extreme, named
+from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Shape, Value
+from ..graph.reductions import CUMULATIVE, REDUCTIONS, cumulative, place_of_extreme, reduced
+from ..graph.rules import Rules
+from ..graph.shapes import concatenated, cut, flipped, gathered, ints, stacked, with_padding, with_rank, without_batch
 
-Rule = Callable[..., Any]
-RULES: dict[str, Rule] = {}
+RULES = Rules()
+rule = RULES.rule
+RULES.update({name: elementwise(function) for name, function in named("tensorflow").items()})
 
 
 @dataclass(frozen=True, eq=False)
 class Rows(Value):
     """All axes but the last of another value as one, which TensorFlow multiplies a matrix with, to part them again."""
 
-    of: Value
-
-
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Make a function the rule of some operations."""
-
-    def put(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return put
+    unflattened: Value
 
 
 def shape_of(tensor: Any, needed: bool = False) -> Shape:
-    """The lengths of a TensorFlow tensor; the one that is open is N. Where it does not know how many axes there are,
+    """The shape of a TensorFlow tensor; a dimension that is open is N. Where it does not know how many axes there are,
     as behind an inner function, (): what a step gives is measured anyway."""
     if tensor.shape.rank is None:
         if needed:
             raise ImportFailed(f"TensorFlow does not say how many axes {tensor.name!r} has")
         return ()
-    return tuple(Size(1) if length is None else int(length) for length in tensor.shape)
-
-
-def numbers(value: Value) -> list[int]:
-    """A known vector of whole numbers."""
-    if not isinstance(value.held, Tensor):
-        raise ImportFailed("its lengths or axes depend on the images")
-    return [int(n) for n in value.held.reshape(-1).tolist()]
-
-
-def elementwise(function: Callable[..., Any]) -> Rule:
-    """The rule of a function that torch has too; shapes are broadcast."""
-
-    def of(g: Graph, op: Any, *values: Value) -> Value:
-        rank = max(value.ndim for value in values)
-        wide = [raised(g, value, rank) for value in values]
-        held, order = g.aligned(wide)
-        made = g.call(function, *held)
-        if isinstance(made, Tensor):  # a length that is not known stays so
-            axes = [[value.shape[axis] for value in wide if value.ndim == rank] for axis in range(rank)]
-            shape = tuple(next((n for n in lengths if n != 1), 1) for lengths in axes)
-            return Value(made, shape, order)
-        return Value(made, shape_of(op.outputs[0]), order)
-
-    return of
-
-
-SAME: dict[str, Callable[..., Any]] = {
-    "Add": torch.add, "AddV2": torch.add, "Sub": torch.sub, "Mul": torch.mul, "RealDiv": torch.div, "Neg": torch.neg,
-    "Div": torch.div, "Exp": torch.exp, "Log": torch.log, "Log1p": torch.log1p, "Expm1": torch.expm1,
-    "Tanh": torch.tanh, "Sigmoid": torch.sigmoid, "Erf": torch.erf, "Erfc": torch.erfc, "Sqrt": torch.sqrt,
-    "Rsqrt": torch.rsqrt, "Square": torch.square, "Abs": torch.abs, "Sign": torch.sign, "Sin": torch.sin,
-    "Cos": torch.cos, "Floor": torch.floor, "Ceil": torch.ceil, "Pow": torch.pow, "Greater": torch.gt,
-    "GreaterEqual": torch.ge, "Less": torch.lt, "LessEqual": torch.le, "Equal": torch.eq, "NotEqual": torch.ne,
-    "LogicalAnd": torch.logical_and, "LogicalOr": torch.logical_or, "LogicalNot": torch.logical_not,
-    "Relu": F.relu, "Relu6": F.relu6, "Elu": F.elu, "Selu": F.selu, "Softplus": F.softplus, "Softsign": F.softsign,
-    "Reciprocal": torch.reciprocal, "FloorDiv": torch.floor_divide, "FloorMod": torch.remainder, "Select": torch.where,
-    "SelectV2": torch.where,
-}  # fmt: skip
-RULES.update({name: elementwise(function) for name, function in SAME.items()})
+    return tuple(BatchDim(1) if length is None else int(length) for length in tensor.shape)
 
 
 @rule("Identity", "StopGradient", "PreventGradient", "CheckNumerics", "Snapshot", "EnsureShape", "ReadVariableOp")
@@ -103,46 +62,35 @@ def all_same(g: Graph, op: Any, *values: Value) -> list[Value]:
 
 
 @rule("Maximum", "Minimum")
-def extreme(g: Graph, op: Any, a: Value, b: Value) -> Any:
-    upper = op.type == "Maximum"
-    for x, other in ((a, b), (b, a)):
-        number = other.number()
-        if number is not None and not x.known:
-            clamped = g.call(torch.clamp, x.held, **{"min" if upper else "max": number})
-            return Value(clamped, x.shape, x.order)
-    return elementwise(torch.maximum if upper else torch.minimum)(g, op, a, b)
+def max_or_min(g: Graph, op: Any, a: Value, b: Value) -> Value:
+    return extreme(g, op.type == "Maximum", a, b)
 
 
 @rule("LeakyRelu")
 def leaky_relu(g: Graph, op: Any, x: Value) -> Value:
-    return Value(g.call(F.leaky_relu, x.held, negative_slope=op.get_attr("alpha")), x.shape, x.order)
+    return applied(g, F.leaky_relu, x, negative_slope=op.get_attr("alpha"))
 
 
 @rule("SquaredDifference")
 def squared_difference(g: Graph, op: Any, a: Value, b: Value) -> Value:
-    difference = elementwise(torch.sub)(g, op, a, b)
-    return Value(g.call(torch.square, difference.held), difference.shape, difference.order)
+    return applied(g, torch.square, broadcast(g, torch.sub, a, b))
 
 
 @rule("ClipByValue")
 def clip(g: Graph, op: Any, x: Value, low: Value, high: Value) -> Value:
-    return Value(g.call(torch.clamp, x.held, low.number(), high.number()), x.shape, x.order)
+    return applied(g, torch.clamp, x, low.number(), high.number())
 
 
 @rule("Cast")
-def cast(g: Graph, op: Any, x: Value) -> Value:
-    wanted = op.get_attr("DstT")
-    if wanted.is_floating:
-        if not x.known and op.get_attr("SrcT").is_floating:
-            return x
-        return Value(g.call(Tensor.to, x.held, g.dtype), x.shape, x.order)
-    return Value(g.call(Tensor.to, x.held, torch.bool if wanted.is_bool else torch.int64), x.shape, x.order)
+def convert(g: Graph, op: Any, x: Value) -> Value:
+    to = op.get_attr("DstT")
+    dtype = g.dtype if to.is_floating else torch.bool if to.is_bool else torch.int64
+    return cast(g, x, dtype, op.get_attr("SrcT").is_floating)
 
 
 @rule("Softmax", "LogSoftmax")
 def softmax(g: Graph, op: Any, x: Value) -> Value:
-    function = F.softmax if op.type == "Softmax" else F.log_softmax
-    return Value(g.call(function, x.held, x.axis(x.ndim - 1)), x.shape, x.order)
+    return reductions.softmax(g, x, -1, logarithm=op.type == "LogSoftmax", name=op.type)
 
 
 # Shapes.
@@ -150,16 +98,16 @@ def softmax(g: Graph, op: Any, x: Value) -> Value:
 
 @rule("Shape")
 def shape(g: Graph, op: Any, x: Value) -> Tensor:
-    return torch.tensor([-1 if isinstance(length, Size) else length for length in x.shape])
+    return torch.tensor([-1 if isinstance(length, BatchDim) else length for length in x.shape])
 
 
 @rule("Reshape")
 def reshape(g: Graph, op: Any, x: Value, to: Value) -> Any:
-    if isinstance(x.held, Tensor) and not any(isinstance(n, Size) for n in x.shape):
-        return x.held.reshape(numbers(to))
-    wanted = _target(x.shape, numbers(to))
-    if isinstance(x, Rows) and wanted == x.of.shape:
-        return x.of
+    if isinstance(x.held, Tensor) and not any(isinstance(n, BatchDim) for n in x.shape):
+        return x.held.reshape(ints(to))
+    wanted = _target(x.shape, ints(to))
+    if isinstance(x, Rows) and wanted == x.unflattened.shape:
+        return x.unflattened
     if wanted == x.shape:
         return x
     held = g.reshaped(g.plain(x), wanted)
@@ -170,17 +118,17 @@ def reshape(g: Graph, op: Any, x: Value, to: Value) -> Any:
 
 def _target(shape: Shape, to: list[int]) -> Shape:
     """The lengths that a reshape asks for. Of two that are -1 the first is N and the second what is left; -9 is 9 N."""
-    per = math.prod(n.per if isinstance(n, Size) else n for n in shape)
+    per = math.prod(n.per if isinstance(n, BatchDim) else n for n in shape)
     left = per // max(1, abs(math.prod(n for n in to if n != -1)))
     places = [place for place, n in enumerate(to) if n == -1]
     many = sum(n < -1 for n in to)
     if not 1 <= len(places) + many <= 2 or many > 1:
         raise ImportFailed(f"a reshape to {to} does not keep the images apart")
-    lengths: list[Any] = [Size(-n) if n < -1 else n for n in to]
+    lengths: list[Any] = [BatchDim(-n) if n < -1 else n for n in to]
     if places:
-        lengths[places[-1]] = Size(left) if len(places) + many == 1 else left
+        lengths[places[-1]] = BatchDim(left) if len(places) + many == 1 else left
     if len(places) == 2:
-        lengths[places[0]] = Size(1)
+        lengths[places[0]] = BatchDim(1)
     return tuple(lengths)
 
 
@@ -192,42 +140,35 @@ def squeeze(g: Graph, op: Any, x: Value) -> Any:
 
 @rule("ExpandDims")
 def expand_dims(g: Graph, op: Any, x: Value, axis: Value) -> Any:
-    place = numbers(axis)[0]
+    place = ints(axis)[0]
     return g.call(torch.unsqueeze, g.plain(x), place)
 
 
 @rule("Transpose")
 def transpose(g: Graph, op: Any, x: Value, permutation: Value) -> Value:
-    moves = numbers(permutation)
-    return Value(x.held, tuple(x.shape[axis] for axis in moves), tuple(moves.index(axis) for axis in x.order))
+    return x.transposed(ints(permutation))
 
 
 @rule("ConcatV2")
 def concatenate(g: Graph, op: Any, *values: Value) -> Value:
     *parts, axis = values
-    place = numbers(axis)[0]
-    moving = any(not part.known for part in parts)
-    held, order = g.aligned([g.expanded(part) if moving else part for part in parts])
-    return Value(g.call(torch.cat, tuple(held), order.index(place % len(order))), shape_of(op.outputs[0]), order)
+    return concatenated(g, parts, ints(axis)[0] % parts[0].ndim)
 
 
 @rule("Pack")
 def pack(g: Graph, op: Any, *values: Value) -> Any:
-    moving = any(not value.known for value in values)
-    held = tuple(g.plain(g.expanded(value) if moving else value) for value in values)
-    return g.call(torch.stack, held, op.get_attr("axis"))
+    return stacked(g, values, op.get_attr("axis"))
 
 
 @rule("Split", "SplitV")
 def split(g: Graph, op: Any, *values: Value) -> list[Value]:
     axis, x = (values[0], values[1]) if op.type == "Split" else (values[2], values[0])
-    place, parts, start = numbers(axis)[0] % x.ndim, [], 0
+    place, parts, start = ints(axis)[0] % x.ndim, [], 0
     for out in op.outputs:
         length = shape_of(out, needed=True)[place]
-        if isinstance(length, Size):
+        if isinstance(length, BatchDim):
             raise ImportFailed("it splits the images of the batch")
-        index = (slice(None),) * x.axis(place) + (slice(start, start + length),)
-        parts.append(Value(g.call(operator.getitem, x.held, index), shape_of(out), x.order))
+        parts.append(Value(cut(g, x, place, slice(start, start + length)), shape_of(out), x.order))
         start += length
     return parts
 
@@ -236,9 +177,9 @@ def split(g: Graph, op: Any, *values: Value) -> list[Value]:
 def strided_slice(g: Graph, op: Any, x: Value, begin: Value, end: Value, strides: Value) -> Any:
     masks = {name: op.get_attr(f"{name}_mask") for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
     index: list[Any] = []
-    turned: list[int] = []
+    reversed_axes: list[int] = []
     axis = 0
-    listed = list(zip(numbers(begin), numbers(end), numbers(strides), strict=True))
+    listed = list(zip(ints(begin), ints(end), ints(strides), strict=True))
     for place, (start, stop, stride) in enumerate(listed):
         if masks["ellipsis"] >> place & 1:
             new = sum(masks["new_axis"] >> p & 1 for p in range(place + 1, len(listed)))
@@ -256,58 +197,54 @@ def strided_slice(g: Graph, op: Any, x: Value, begin: Value, end: Value, strides
                 None if masks["begin"] >> place & 1 else start, None if masks["end"] >> place & 1 else stop, stride
             )
         if isinstance(part, slice) and stride < 0:
-            if part != slice(None, None, -1) or isinstance(x.shape[axis], Size):
+            if part != slice(None, None, -1) or isinstance(x.shape[axis], BatchDim):
                 raise ImportFailed("a slice that goes backward has a rule only for a whole axis of an image")
-            turned.append(axis)
+            reversed_axes.append(axis)
             part = slice(None, None, 1)
-        if not x.known and isinstance(x.shape[axis], Size) and part != slice(None, None, 1):
+        if not x.known and isinstance(x.shape[axis], BatchDim) and part != slice(None, None, 1):
             whole = isinstance(part, slice) and part.start in (None, 0) and part.stop in (None, -1) and part.step == 1
             if not whole:
                 raise ImportFailed("it takes a part of the images: each must be computed by itself")
             part = slice(None)
         index.append(slice(None) if part == slice(None, None, 1) else part)
         axis += 1
-    held = g.call(torch.flip, g.plain(x), tuple(turned)) if turned else g.plain(x)
+    held = g.call(torch.flip, g.plain(x), tuple(reversed_axes)) if reversed_axes else g.plain(x)
     return g.call(operator.getitem, held, tuple(index))
 
 
 @rule("ReverseV2")
 def reverse(g: Graph, op: Any, x: Value, over: Value) -> Value:
-    axes = [axis % x.ndim for axis in numbers(over)]
-    mixes_images(x, axes, "ReverseV2")
-    return Value(g.call(torch.flip, x.held, tuple(x.axis(axis) for axis in axes)), x.shape, x.order)
+    return flipped(g, x, [axis % x.ndim for axis in ints(over)], "ReverseV2")
 
 
 @rule("Pad", "PadV2", "MirrorPad")
-def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value:
-    pairs = [tuple(pair) for pair in torch.tensor(numbers(amounts)).reshape(-1, 2).tolist()]
-    ends = [pairs[axis] for axis in x.order]
+def pad(g: Graph, op: Any, x: Value, amounts: Value, *value: Value) -> Value | Permuted:
+    pairs = torch.tensor(ints(amounts)).reshape(-1, 2).tolist()
     if op.type == "MirrorPad":
-        if x.ndim != 4 or ends[0] != (0, 0) or ends[1] != (0, 0) or op.get_attr("mode") != b"REFLECT":
-            raise ImportFailed("MirrorPad of other than the sides of pictures has no rule")
-        return Value(g.call(F.pad, x.held, (*ends[3], *ends[2]), "reflect"), shape_of(op.outputs[0]), x.order)
-    number = float(value[0].number() or 0.0) if value else 0.0
-    return Value(padded(g, x.held, ends, number), shape_of(op.outputs[0]), x.order)
+        ends = [pairs[axis] for axis in x.order]
+        if x.ndim != 4 or any(ends[0]) or any(ends[1]) or op.get_attr("mode") != b"REFLECT":
+            raise ImportFailed("it has a rule only for mode REFLECT on the sides of a feature map")
+        return Permuted(g.call(F.pad, x.held, (*ends[3], *ends[2]), "reflect"), x.order)
+    return with_padding(g, x, pairs, float(value[0].number() or 0.0) if value else 0.0)
 
 
 @rule("Fill", "BroadcastTo")
 def fill(g: Graph, op: Any, a: Value, b: Value) -> Any:
     lengths, x = (a, b) if op.type == "Fill" else (b, a)
-    shape = tuple(Size(1) if n == -1 else n for n in numbers(lengths))
-    x = raised(g, x, len(shape))
+    shape = tuple(BatchDim(1) if n == -1 else n for n in ints(lengths))
+    x = with_rank(g, x, len(shape))
     if isinstance(x.held, Tensor):
-        return Value(x.held.expand([1 if isinstance(n, Size) else n for n in shape]), shape, tuple(range(len(shape))))
-    return Value(g.call(Tensor.expand, g.plain(x), tuple(-1 if isinstance(n, Size) else n for n in shape)), shape,
-                 tuple(range(len(shape))))  # fmt: skip
+        return Value.of(x.held.expand(without_batch(shape)), shape)
+    return g.call(Tensor.expand, g.plain(x), tuple(-1 if isinstance(n, BatchDim) else n for n in shape))
 
 
 @rule("Tile")
 def tile(g: Graph, op: Any, x: Value, times: Value) -> Any:
-    counts = numbers(times)
+    counts = ints(times)
     if -1 in counts:  # a row for each image
         if not x.known or counts[0] != -1 or any(n != 1 for n in counts[1:]):
             raise ImportFailed("it repeats what depends on the images")
-        return Value(x.held, (Size(1), *x.shape[1:]), x.order)
+        return Value(x.held, (BatchDim(1), *x.shape[1:]), x.order)
     return g.call(Tensor.repeat, g.plain(x), tuple(counts))
 
 
@@ -315,40 +252,28 @@ def tile(g: Graph, op: Any, x: Value, times: Value) -> Any:
 def gather(g: Graph, op: Any, x: Value, indices: Value, axis: Value) -> Any:
     if not isinstance(indices.held, Tensor) or op.get_attr("batch_dims"):
         raise ImportFailed("it gathers at places that depend on the images")
-    place = numbers(axis)[0] % x.ndim
-    if isinstance(x.shape[place], Size) and not x.known:
-        raise ImportFailed("it takes a part of the images: each must be computed by itself")
-    held = g.call(torch.index_select, g.plain(x), place, indices.held.reshape(-1).long())
-    wanted = (*x.shape[:place], *indices.shape, *x.shape[place + 1 :])
-    return Value(g.reshaped(held, wanted) if indices.ndim != 1 else held, wanted, tuple(range(len(wanted))))
+    place = ints(axis)[0] % x.ndim
+    return gathered(g, x, indices.held, place)
 
 
 # Reductions.
 
-REDUCTIONS: dict[str, Callable[..., Any]] = {"Mean": torch.mean, "Sum": torch.sum, "Max": torch.amax,
-                                             "Min": torch.amin, "Prod": torch.prod}  # fmt: skip
+REDUCE, RUNNING = named("tensorflow", REDUCTIONS), named("tensorflow", CUMULATIVE)
 
 
-@rule(*REDUCTIONS)
-def reduction(g: Graph, op: Any, x: Value, over: Value) -> Any:
-    axes = sorted({axis % max(1, x.ndim) for axis in numbers(over)})
-    if not axes or x.ndim == 0:
-        return x
-    if not x.known:
-        mixes_images(x, axes, op.type)
-    if op.type == "Prod":
-        if not isinstance(x.held, Tensor) or len(axes) != 1:
-            raise ImportFailed("Prod of what depends on the images has no rule")
-        return torch.prod(x.held, axes[0])
-    places = tuple(sorted(x.axis(axis) for axis in axes))
-    keep = op.get_attr("keep_dims")
-    held = g.call(REDUCTIONS[op.type], x.held, places, **({"keepdim": True} if keep else {}))
-    if keep:
-        return Value(held, shape_of(op.outputs[0]), x.order)
-    left = [axis for axis in x.order if axis not in axes]
-    return Value(held, shape_of(op.outputs[0]), tuple(sorted(left).index(axis) for axis in left))
+@rule(*REDUCE)
+def reduction(g: Graph, op: Any, x: Value, over: Value) -> Value:
+    return reduced(g, REDUCE[op.type], x, ints(over), keep=op.get_attr("keep_dims"), name=op.type)
 
 
-@rule("ArgMax")
+@rule("ArgMax", "ArgMin")
 def argmax(g: Graph, op: Any, x: Value, axis: Value) -> Any:
-    return g.call(torch.argmax, g.plain(x), numbers(axis)[0])
+    return place_of_extreme(g, op.type == "ArgMax", x, ints(axis)[0] % x.ndim, name=op.type)
+
+
+@rule(*RUNNING)
+def running(g: Graph, op: Any, x: Value, axis: Value) -> Value:
+    if op.get_attr("exclusive"):
+        raise ImportFailed("a running sum without the number itself has no rule")
+    place = ints(axis)[0] % x.ndim
+    return cumulative(g, RUNNING[op.type], x, place, reverse=op.get_attr("reverse"), name=op.type)

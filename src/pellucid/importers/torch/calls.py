@@ -1,7 +1,7 @@
 """What a network computes in torch, read from the functions that it calls, whatever its modules are.
 
 The network is run twice, on two and on three images, with every call noted; a number that differs between the two
-runs depends on how many images there are.
+runs depends on the batch size.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
-from ..graph.compare import check_apart
+from ..graph.batch_dims import BATCH_SIZES, dim, shape_of_both
+from ..graph.compare import HALF_PRECISION, check_independent
 from ..graph.finish import finish, random_like
-from ..graph.graph import Graph, ImportFailed, Length, Shape, Size, Step, Value, flat
+from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Value, first_line, flat
+from ..graph.rules import location, remedy
 from .rules import IN_PLACE, LEAVES_TORCH, Call, rule_of
 
-FEW = 2
-LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 5e-2, torch.bfloat16: 5e-2}
+LIMITS = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: HALF_PRECISION, torch.bfloat16: HALF_PRECISION}
+ANOTHER_BACKEND = "Load the model on another backend of Keras (KERAS_BACKEND=jax), where it is read in another way"
 
 
 class Recorder(TorchFunctionMode):
@@ -46,7 +48,7 @@ class Recorder(TorchFunctionMode):
         if not taken:
             return function(*args, **kwargs)
         name = getattr(function, "__name__", "")
-        where = f"in layer {'.'.join(self.scope())!r}" if self.scope() else "outside of all layers"
+        where = location(self.scope())
         if name in LEAVES_TORCH:
             raise ImportFailed(
                 f"{where} Python code looks at the values of the images (torch's {name}): what it decides for one "
@@ -101,20 +103,20 @@ def network(
                 raise
             except Exception as error:  # the user's own function failed
                 lengths = " x ".join(map(str, x.shape[1:]))
-                said = (str(error).strip() or type(error).__name__).splitlines()[0]
-                raise ImportFailed(f"the function failed on a batch of shape N x {lengths}: {said}") from error
+                said = f"the function failed on a batch of shape N x {lengths}: {first_line(error)}"
+                raise ImportFailed(said) from error
         if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(x):
-            told = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-            raise ImportFailed(f"for {len(x)} images the function returns {told}, expected N x K, one row for each")
+            got = f"the shape {tuple(out.shape)}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            raise ImportFailed(f"for {len(x)} images the function returns {got}, expected N x K, one row for each")
         return x, out, recorder.calls
 
     def source(batch: Tensor) -> Tensor:
         return run(batch)[1].detach().cpu()
 
     noise = random_like(images)
-    check_apart(source, noise)
-    few = run(noise[:FEW])
-    _read(g, few, run(noise[: FEW + 1]), axes)
+    check_independent(source, noise)
+    few = run(noise[: BATCH_SIZES[0]])
+    _read(g, few, run(noise[: BATCH_SIZES[1]]), axes)
     computed = {tensor.dtype for call in few[2] for tensor in _tensors(call.out) if tensor.is_floating_point()}
     limit = limit or max(LIMITS[kind] for kind in computed)
 
@@ -132,10 +134,7 @@ Run = tuple[Tensor, Tensor, list[Call]]
 
 def _read(g: Graph, few: Run, more: Run, axes: tuple[int, ...]) -> None:
     """Put what two runs called into a graph."""
-    lengths: list[Length] = [0] * 4
-    for place, axis in enumerate(axes):
-        lengths[axis] = Size(1) if place == 0 else g.shape[place - 1]
-    known: dict[int, Value] = {id(few[0]): Value(g.images, tuple(lengths), axes)}
+    known: dict[int, Value] = {id(few[0]): g.batch(axes)}
     if [call.function for call in few[2]] != [call.function for call in more[2]]:
         raise ImportFailed("the network computes something else for three images than for two")
 
@@ -151,7 +150,7 @@ def _read(g: Graph, few: Run, more: Run, axes: tuple[int, ...]) -> None:
         if isinstance(a, slice):
             return slice(*(joined(*pair) for pair in zip(*((s.start, s.stop, s.step) for s in (a, b)), strict=True)))
         if isinstance(a, int) and not isinstance(a, bool) and a != b:
-            return _length(a, b)
+            return dim(a, b)
         if a != b and not callable(a):
             raise ImportFailed(f"{a} for two images is {b} for three")
         return a
@@ -160,22 +159,20 @@ def _read(g: Graph, few: Run, more: Run, axes: tuple[int, ...]) -> None:
         g.scope = one.scope
         try:
             args, kwargs = joined(one.args, other.args), _joined(one.kwargs, other.kwargs, joined)
-            shapes = [_shape(*pair) for pair in zip(_tensors(one.out), _tensors(other.out), strict=True)]
+            shapes = [
+                shape_of_both(a.shape, b.shape) for a, b in zip(_tensors(one.out), _tensors(other.out), strict=True)
+            ]
             kind = getattr(one.args[0], "dtype", None) if one.args else None
             made = rule_of(one.function)(g, Call(one.function, args, kwargs, shapes, one.scope, kind))
         except ImportFailed as error:
-            where = f"in layer {'.'.join(g.scope)!r}" if g.scope else "outside of all layers"
-            raise ImportFailed(f"{resolve_name(one.function)} {where} cannot be imported: {error}") from error
+            said = f"{resolve_name(one.function)} {location(g.scope)} cannot be imported: {error}"
+            said += f". {remedy('torch', ANOTHER_BACKEND)}" if "rule" in str(error) else ""
+            raise ImportFailed(said) from error
         for tensor, value in zip(_tensors(one.out), made if isinstance(made, list) else [made], strict=True):
             known[id(tensor)] = value
             if isinstance(value.held, Step) and isinstance(one.out, Tensor):
                 value.held.origin = (number, value.order)
-    g.scope = ()
-    if id(few[1]) not in known:
-        raise ImportFailed("the function does not look at the images: it returns a constant")
-    held = g.plain(known[id(few[1])])
-    assert isinstance(held, Step)
-    g.output = held
+    g.end(known[id(few[1])] if id(few[1]) in known else Value.of(few[1]))
 
 
 def _joined(a: dict[str, Any], b: dict[str, Any], joined: Callable[[Any, Any], Any]) -> dict[str, Any]:
@@ -186,24 +183,16 @@ def _tensors(out: Any) -> list[Tensor]:
     return [value for value in flat((out,)) if isinstance(value, Tensor)]
 
 
-def _shape(a: Tensor, b: Tensor) -> Shape:
-    return tuple(_length(*pair) for pair in zip(a.shape, b.shape, strict=True))
-
-
-def _length(a: int, b: int) -> Length:
-    return a if a == b else Size(b - a, a - FEW * (b - a))
-
-
 def _constant(g: Graph, a: Tensor, b: Tensor) -> Value:
     """What does not depend on the images; it may have a row for each of them."""
-    shape = _shape(a, b)
-    open_axes = [axis for axis, length in enumerate(shape) if isinstance(length, Size)]
+    shape = shape_of_both(a.shape, b.shape)
+    open_axes = [axis for axis, length in enumerate(shape) if isinstance(length, BatchDim)]
     for axis in open_axes:
         a, b = a[(slice(None),) * axis + (slice(0, 1),)], b[(slice(None),) * axis + (slice(0, 1),)]
     if a is not b and not torch.equal(a, b):
         raise ImportFailed("it takes random numbers, or others for two images than for three")
     held = g.constant(a.detach().cpu())
-    return Value(held.clone() if held.data_ptr() == a.data_ptr() else held, shape, tuple(range(a.ndim)))
+    return Value.of(held.clone() if held.data_ptr() == a.data_ptr() else held, shape)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -1,6 +1,10 @@
 """Torch's functions as steps of a network: the axes followed, the many ways to call one function made one.
 
-A function without a rule is called as it was, with the axes as it had them: a rule only makes a network plainer.
+A function without a rule is called as it was, with its axes in torch's order: a rule only makes a network plainer. To
+add a function of each number, write one row of the tables in graph/elementwise.py. Any other has a rule here, under its
+plain name ("add" for torch.add, Tensor.add_ and +): a function of the graph and the `Call`, whose arguments hold a
+`Value` for each tensor and whose `out` has the shapes of what it returns. It returns a `Value`, or a list of them for
+several outputs. See `softmax` for a short one.
 """
 
 from __future__ import annotations
@@ -14,8 +18,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..graph.graph import Graph, ImportFailed, Shape, Size, Value
-from ..graph.rule_parts import contracted, mixes_images, padded, raised
+from ..graph import reductions
+from ..graph.batch_dims import check_batch_axis
+from ..graph.elementwise import BROADCAST, TORCH_ONLY, UNARY, applied, by_name, cast, extreme
+from ..graph.graph import BatchDim, Graph, ImportFailed, Shape, Value
+from ..graph.products import contracted, matmul
+from ..graph.rules import Rule, Rules
+from ..graph.shapes import concatenated, flipped, with_padding, with_rank
 
 
 @dataclass(eq=False)
@@ -33,29 +42,18 @@ class Call:
     kind: torch.dtype | None = None
 
 
-Rule = Callable[[Graph, Call], Any]
-RULES: dict[str, Rule] = {}
-# These names are of functions of numbers by themselves, with one more number, or with another tensor.
-MATHS = frozenset({
-    "abs", "neg", "exp", "expm1", "log", "log1p", "log2", "sqrt", "rsqrt", "square", "reciprocal", "sin", "cos", "tan",
-    "tanh", "sigmoid", "erf", "erfc", "floor", "ceil", "round", "sign", "isfinite", "isnan", "logical_not", "clamp",
-})  # fmt: skip
-ACTIVATIONS = frozenset({
-    "relu", "relu6", "elu", "selu", "celu", "silu", "gelu", "mish", "hardswish", "hardsigmoid", "hardtanh",
-    "hardshrink", "softshrink", "tanhshrink", "softplus", "softsign", "leaky_relu", "logsigmoid", "threshold",
-})  # fmt: skip
-PAIRS = frozenset({
-    "add", "sub", "mul", "div", "pow", "maximum", "minimum", "where", "gt", "ge", "lt", "le", "eq", "ne", "logical_and",
-    "logical_or", "bitwise_and", "bitwise_or", "atan2", "floor_divide", "remainder",
-})  # fmt: skip
+RULES = Rules()
+rule = RULES.rule
+CURVES = by_name([*(row.function for row in UNARY), *TORCH_ONLY])
+PAIRS = by_name([*(row.function for row in BROADCAST), torch.maximum, torch.minimum])
 OTHER_NAMES = {
     "subtract": "sub", "multiply": "mul", "divide": "div", "true_divide": "div", "truediv": "div", "negative": "neg",
     "absolute": "abs", "greater": "gt", "greater_equal": "ge", "less": "lt", "less_equal": "le", "not_equal": "ne",
     "clip": "clamp", "and": "bitwise_and", "or": "bitwise_or",
 }  # fmt: skip
-TURNED = {"rsub": "sub", "rdiv": "div", "rtruediv": "div", "rpow": "pow", "radd": "add", "rmul": "mul"}
+SWAPPED = {"rsub": "sub", "rdiv": "div", "rtruediv": "div", "rpow": "pow", "radd": "add", "rmul": "mul"}
 IN_PLACE = frozenset({
-    *(f"{name}_" for name in (*MATHS, *ACTIVATIONS, *PAIRS, *OTHER_NAMES)),
+    *(f"{name}_" for name in (*CURVES, *PAIRS, *OTHER_NAMES)),
     *(f"__i{name}__" for name in (*PAIRS, *OTHER_NAMES)),
     "__setitem__", "copy_", "fill_", "zero_", "masked_fill_", "index_copy_", "scatter_",
 })  # fmt: skip
@@ -64,24 +62,14 @@ LEAVES_TORCH = frozenset(
 )
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
-    """Make a function the rule of torch functions of some names."""
-
-    def put(function: Rule) -> Rule:
-        RULES.update(dict.fromkeys(names, function))
-        return function
-
-    return put
-
-
 def rule_of(function: Callable[..., Any]) -> Rule:
     """The rule of a torch function; by default it is called as it was."""
     name = plain_name(function)
     if name in RULES:
         return RULES[name]
-    if name in MATHS | ACTIVATIONS:
+    if name in CURVES:
         return curve
-    return pair if name in PAIRS or name in TURNED else as_it_was
+    return pair if name in PAIRS or name in SWAPPED else as_it_was
 
 
 def plain_name(function: Callable[..., Any]) -> str:
@@ -103,10 +91,10 @@ def as_it_was(g: Graph, call: Call) -> Any:
     def held(value: Any) -> Any:
         if isinstance(value, Value):
             return g.plain(g.expanded(value))
-        if isinstance(value, Size):
+        if isinstance(value, BatchDim):
             return g.length(value)
-        if isinstance(value, slice) and any(isinstance(n, Size) for n in (value.start, value.stop, value.step)):
-            raise ImportFailed("it cuts where the number of images says")
+        if isinstance(value, slice) and any(isinstance(n, BatchDim) for n in (value.start, value.stop, value.step)):
+            raise ImportFailed("it slices at an index that depends on the batch size")
         return type(value)(map(held, value)) if type(value) in (tuple, list) else value
 
     function, word = call.function, getattr(call.function, "__name__", "")
@@ -116,9 +104,8 @@ def as_it_was(g: Graph, call: Call) -> Any:
         function = operator.getitem
     out = g.call(function, *map(held, call.args), **{key: held(value) for key, value in call.kwargs.items()})
     if len(call.out) == 1:
-        return Value(out, call.out[0], tuple(range(len(call.out[0]))))
-    parts = [g.call(operator.getitem, out, place) for place in range(len(call.out))]
-    return [Value(part, shape, tuple(range(len(shape)))) for part, shape in zip(parts, call.out, strict=True)]
+        return Value.of(out, call.out[0])
+    return [Value.of(g.call(operator.getitem, out, place), shape) for place, shape in enumerate(call.out)]
 
 
 def curve(g: Graph, call: Call) -> Value:
@@ -127,30 +114,25 @@ def curve(g: Graph, call: Call) -> Value:
     x, *rest = call.args
     if any(isinstance(value, Value) for value in (*rest, *call.kwargs.values())):
         return as_it_was(g, call)  # type: ignore[no-any-return]
-    function = getattr(F if name in ACTIVATIONS else torch, name)
     options = {key: value for key, value in call.kwargs.items() if key != "inplace"}
-    return Value(g.call(function, x.held, *rest, **options), x.shape, x.order)
+    return applied(g, CURVES[name], x, *rest, **options)
 
 
 def pair(g: Graph, call: Call) -> Value:
-    """A function of tensors that are spread over each other."""
+    """A function of tensors that are broadcast to each other."""
     name = plain_name(call.function)
     args = list(call.args)
-    if name in TURNED:
-        name, args = TURNED[name], args[::-1]
+    if name in SWAPPED:
+        name, args = SWAPPED[name], args[::-1]
     if call.kwargs or isinstance(call.out[0], list):
         return as_it_was(g, call)  # type: ignore[no-any-return]
-    function, rank = getattr(torch, name), len(call.out[0])
-    values = [raised(g, value, rank) for value in args if isinstance(value, Value)]
+    rank = len(call.out[0])
+    values = [with_rank(g, value, rank) for value in args if isinstance(value, Value)]
+    if name in ("maximum", "minimum"):
+        return extreme(g, name == "maximum", *values)
     held, order = g.aligned(values)
     rest = iter(held)
-    if name in ("maximum", "minimum"):
-        for value, other in (values, values[::-1]):
-            number = other.number()
-            if number is not None and not value.known:
-                bound = {"min" if name == "maximum" else "max": number}
-                return Value(g.call(torch.clamp, value.held, **bound), value.shape, value.order)
-    made = g.call(function, *(next(rest) if isinstance(value, Value) else value for value in args))
+    made = g.call(PAIRS[name], *(next(rest) if isinstance(value, Value) else value for value in args))
     return Value(made, call.out[0], order)
 
 
@@ -164,13 +146,11 @@ def same(g: Graph, call: Call) -> Value:
     kind = next((v for v in (*call.args[1:], *call.kwargs.values()) if isinstance(v, torch.dtype)), None)
     if plain_name(call.function) in ("float", "double", "half", "bfloat16"):
         kind = g.dtype
-    if kind is None or (kind.is_floating_point and call.kind is not None and call.kind.is_floating_point):
-        return x
-    return Value(g.call(Tensor.to, x.held, g.dtype if kind.is_floating_point else kind), x.shape, x.order)
+    return x if kind is None else cast(g, x, kind, call.kind is not None and call.kind.is_floating_point)
 
 
 @rule("permute", "transpose", "swapaxes", "movedim", "moveaxis", "T", "mT", "t")
-def turn(_g: Graph, call: Call) -> Value:
+def permuted(_g: Graph, call: Call) -> Value:
     x, *where = call.args
     rank, name = x.ndim, plain_name(call.function)
     where += list(call.kwargs.values())
@@ -183,7 +163,7 @@ def turn(_g: Graph, call: Call) -> Value:
     else:
         a, b = (rank - 2, rank - 1) if name == "mT" else (0, 1) if name == "t" else tuple(n % rank for n in where)
         axes[a], axes[b] = axes[b], axes[a]
-    return Value(x.held, tuple(x.shape[axis] for axis in axes), tuple(axes.index(axis) for axis in x.order))
+    return x.transposed(axes)  # type: ignore[no-any-return]
 
 
 def _moved(rank: int, source: Any, destination: Any) -> list[int]:
@@ -201,7 +181,7 @@ def reshape(g: Graph, call: Call) -> Value:
         return as_it_was(g, call)  # type: ignore[no-any-return]
     if shape == x.shape:
         return x  # type: ignore[no-any-return]
-    return Value(g.reshaped(g.plain(x), shape), shape, tuple(range(len(shape))))
+    return Value.of(g.reshaped(g.plain(x), shape), shape)
 
 
 @rule("flip")
@@ -209,8 +189,7 @@ def flip(g: Graph, call: Call) -> Value:
     x, *where = call.args
     where += list(call.kwargs.values())
     axes = where[0] if isinstance(where[0], (tuple, list)) else where
-    mixes_images(x, axes, "flip")
-    return Value(g.call(torch.flip, x.held, tuple(x.axis(axis % x.ndim) for axis in axes)), x.shape, x.order)
+    return flipped(g, x, [axis % x.ndim for axis in axes], "flip")
 
 
 @rule("getitem")
@@ -221,8 +200,8 @@ def part(g: Graph, call: Call) -> Value:
         return as_it_was(g, call)  # type: ignore[no-any-return]
     listed += (slice(None),) * (x.ndim - len(listed))
     placed = tuple(listed[axis] for axis in x.order)
-    if any(isinstance(n, Size) for item in placed for n in (item.start, item.stop)):
-        raise ImportFailed("it cuts where the number of images says")
+    if any(isinstance(n, BatchDim) for item in placed for n in (item.start, item.stop)):
+        raise ImportFailed("it slices at an index that depends on the batch size")
     return Value(g.call(operator.getitem, x.held, placed), call.out[0], x.order)
 
 
@@ -230,11 +209,7 @@ def part(g: Graph, call: Call) -> Value:
 def join(g: Graph, call: Call) -> Value:
     values, *where = call.args
     axis = (where or [call.kwargs.get("dim", call.kwargs.get("axis", 0))])[0] % len(call.out[0])
-    values = [g.expanded(value) for value in values]
-    held, order = g.aligned(values)
-    held = [value.expand(*(v.shape[a] for a in order)) if isinstance(value, Tensor) and value.ndim == 0 else value
-            for value, v in zip(held, values, strict=True)]  # fmt: skip
-    return Value(g.call(torch.cat, held, order.index(axis)), call.out[0], order)
+    return concatenated(g, values, axis)
 
 
 @rule("pad")
@@ -246,7 +221,7 @@ def pad(g: Graph, call: Call) -> Value:
     number = call.kwargs.get("value", more[1] if len(more) > 1 else None) or 0.0
     pairs = list(zip(amounts[::2], amounts[1::2], strict=True))[::-1]
     ends = [(0, 0)] * (x.ndim - len(pairs)) + pairs
-    return Value(padded(g, x.held, [ends[axis] for axis in x.order], float(number)), call.out[0], x.order)
+    return with_padding(g, x, ends, float(number))
 
 
 # Reductions.
@@ -262,25 +237,17 @@ def reduction(g: Graph, call: Call) -> Any:
         if name in ("max", "min") and isinstance(axes, Value):
             return pair(g, Call(getattr(torch, f"{name}imum"), call.args, {}, call.out))
         over = range(x.ndim) if axes is None else [axes] if isinstance(axes, int) else ()
-        mixes_images(x, [axis % x.ndim for axis in over], name)
+        check_batch_axis(x, [axis % x.ndim for axis in over], name)
         return as_it_was(g, call)
-    places = sorted(axis % x.ndim for axis in (axes if isinstance(axes, (tuple, list)) else [axes]))
-    mixes_images(x, places, name)
-    held = tuple(sorted(x.axis(axis) for axis in places))
-    out = g.call(getattr(torch, name), x.held, held, **({"keepdim": True} if keep else {}))
-    if keep:
-        return Value(out, call.out[0], x.order)
-    left = [axis for axis in x.order if axis not in places]
-    return Value(out, call.out[0], tuple(sorted(left).index(axis) for axis in left))
+    over = [axis % x.ndim for axis in (axes if isinstance(axes, (tuple, list)) else [axes])]
+    return reductions.reduced(g, getattr(torch, name), x, over, keep=bool(keep), name=name)
 
 
 @rule("softmax", "log_softmax")
 def softmax(g: Graph, call: Call) -> Value:
     x, *rest = call.args
-    axis = call.kwargs.get("dim", call.kwargs.get("axis", rest[0] if rest else -1)) % x.ndim
-    mixes_images(x, [axis], "softmax")
-    function = F.softmax if plain_name(call.function) == "softmax" else F.log_softmax
-    return Value(g.call(function, x.held, x.axis(axis)), x.shape, x.order)
+    axis, name = call.kwargs.get("dim", call.kwargs.get("axis", rest[0] if rest else -1)), plain_name(call.function)
+    return reductions.softmax(g, x, axis, logarithm=name == "log_softmax", name=name)
 
 
 # Linear maps, norms and windows: their arguments in one order, all given.
@@ -327,7 +294,7 @@ def ordered(g: Graph, call: Call) -> Any:
 
 
 def _as_before(g: Graph, made: Value, x: Value) -> Value:
-    """What takes its channels last, with its axes as what it was made of has them: a picture stays one."""
+    """What takes its channels last, with its axes as what it was made of has them: a feature map stays one."""
     if made.ndim != x.ndim or made.order == x.order:
         return made
     return Value(g.ordered(made, x.order), made.shape, x.order)
@@ -336,10 +303,8 @@ def _as_before(g: Graph, made: Value, x: Value) -> Value:
 @rule("matmul", "mm", "bmm")
 def product(g: Graph, call: Call) -> Any:
     a, b = call.args
-    right = g.plain(b)
-    if not a.known and isinstance(right, Tensor) and right.ndim == 2:
-        out = g.call(F.linear, g.plain(a), right.T.contiguous(), None)
-        return _as_before(g, Value(out, call.out[0], tuple(range(len(call.out[0])))), a)
+    if b.known and b.ndim == 2 and not a.known:
+        return _as_before(g, Value.of(matmul(g, g.plain(a), g.plain(b)), call.out[0]), a)
     return as_it_was(g, Call(torch.matmul, call.args, {}, call.out))
 
 
@@ -358,5 +323,4 @@ def einsum(g: Graph, call: Call) -> Any:
     equation, *values = call.args
     given: Sequence[Value] = values[0] if len(values) == 1 and isinstance(values[0], (tuple, list)) else values
     shape: Shape = call.out[0]
-    out = contracted(g, equation.replace(" ", ""), given, shape)
-    return Value(out, shape, tuple(range(len(shape))))
+    return Value.of(contracted(g, equation.replace(" ", ""), given, shape), shape)

@@ -1,4 +1,4 @@
-"""What rules of several frameworks are made of."""
+"""Products that the importers share: of matrices, and sums over axes of several values."""
 
 from __future__ import annotations
 
@@ -10,48 +10,30 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .graph import Graph, ImagesMixed, Shape, Size, Value
+from .graph import BatchDim, Dim, Graph, Held, ImportFailed, Shape, Step, Value
 
 
-def mixes_images(x: Value, axes: Sequence[int], name: str) -> None:
-    """Refuse what makes one image's result depend on the others."""
-    if any(isinstance(x.shape[axis], Size) for axis in axes):
-        raise ImagesMixed(
-            f"{name} runs over the images of the batch, as a batch norm in training does: each image must be computed "
-            "by itself. Import the network as it predicts (train=False, use_running_average=True, model.eval())"
-        )
+def matmul(g: Graph, a: Held, b: Held) -> Any:
+    """A product of matrices; with a known one it is a dense layer."""
+    if isinstance(a, Step) and isinstance(b, Tensor) and b.ndim == 2:
+        return g.call(F.linear, a, b.T.contiguous(), None)
+    return g.call(torch.matmul, a, b)
 
 
-def padded(g: Graph, held: Any, ends: Sequence[Any], value: float = 0.0, **told: Any) -> Any:
-    """With (before, after) more numbers on each axis; negative ones cut."""
-    amounts = [n for pair in reversed(ends) for n in pair]
-    while amounts and amounts[-2:] == [0, 0]:
-        amounts = amounts[:-2]
-    return g.call(F.pad, held, tuple(amounts), "constant", value, **told) if amounts else held
+def matrix_transposed(x: Value) -> Value:
+    """A value with its last two axes swapped."""
+    return x.transposed([*range(x.ndim - 2), x.ndim - 1, x.ndim - 2])
 
 
-def spread(x: Tensor, axis: int, inner: int, value: float) -> Tensor:
-    """x with so many numbers put between its own."""
-    length = x.shape[axis]
-    shape = [*x.shape[:axis], (length - 1) * (inner + 1) + 1, *x.shape[axis + 1 :]]
-    places = torch.arange(0, shape[axis], inner + 1, device=x.device)
-    return x.new_full(shape, value).index_copy(axis, places, x)
-
-
-def updated(x: Tensor, update: Tensor, places: Sequence[tuple[int, int | None]]) -> Tensor:
-    """A copy of x with a block replaced."""
-    x = x.clone()
-    x[tuple(slice(*place) for place in places)] = update
-    return x
-
-
-def raised(g: Graph, value: Value, rank: int) -> Value:
-    """A value with axes of length 1 put in front; numbers stay numbers."""
-    more = rank - value.ndim
-    if more == 0 or value.ndim == 0:
-        return value
-    shape = ((1,) * more) + value.shape
-    return Value(g.reshaped(g.plain(value), shape), shape, tuple(range(rank)))
+def count_of(shape: Sequence[Dim]) -> Dim:
+    """How many numbers a shape has."""
+    each = [n for n in shape if isinstance(n, BatchDim)]
+    rest = math.prod(n for n in shape if isinstance(n, int))
+    if not each:
+        return rest
+    if len(each) > 1 or each[0].rest:
+        raise ImportFailed("it does not keep the images of a batch apart")
+    return BatchDim(each[0].per * rest)
 
 
 def contracted(g: Graph, equation: str, values: Sequence[Value], shape: Shape) -> Any:
