@@ -87,15 +87,15 @@ class Verbs(click.Group):
 
 
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(_finite(value), indent=1, default=str))
+    click.echo(json.dumps(finite(value), indent=1, default=str))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same without NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

@@ -21,13 +21,13 @@ Examples:
 @json_option
 def methods(name: str | None, as_json: bool) -> None:
     """List the methods: what each shows, and the paper that it comes from; of one also its options."""
-    import pellucid
+    from ..names import UnknownName, nearest
+    from . import known
 
-    from ..checks import UnknownName, nearest
-
-    if name is not None and name not in pellucid.CATALOGUE:
-        raise UnknownName(f"there is no method {name!r}; {nearest(name, pellucid.CATALOGUE)}")
-    found = [entry for entry in pellucid.CATALOGUE.values() if name in (None, entry.name)]
+    catalogue = known.methods()
+    if name is not None and name not in catalogue:
+        raise UnknownName(f"there is no method {name!r}; {nearest(name, catalogue)}")
+    found = [entry for entry in catalogue.values() if name in (None, entry.name)]
     if as_json:
         fields = ("name", "family", "summary", "paper", "options")
         print_json([{field: getattr(entry, field) for field in fields} for entry in found])
@@ -37,8 +37,9 @@ def methods(name: str | None, as_json: bool) -> None:
         for entry in sorted((entry for entry in found if entry.family == family), key=lambda entry: entry.name):
             click.echo(f"  {entry.name:22} {entry.summary}")
             click.secho(f"  {'':22} {entry.paper}", dim=True)
-            for option, default in entry.options.items() if name else ():
-                click.echo(f"  {'':22} {option} = {default!r}")
+            for option, default in entry.shown.items() if name else ():
+                takes = f"  {entry.takes[option]}" if option in entry.takes else ""
+                click.echo(f"  {'':22} {f'{option} = {default}':24}{takes}".rstrip())
 
 
 @main.command(
@@ -52,9 +53,9 @@ Examples:
 @json_option
 def models(pattern: str, as_json: bool) -> None:
     """List the models that have a name; PATTERN is a part of it, or all of it with * and ?."""
-    from .. import zoo
+    from . import known
 
-    found = zoo.models(pattern)
+    found = known.networks(pattern)
     if as_json:
         print_json([vars(entry) for entry in found])
         return
