@@ -85,7 +85,7 @@ def test_how_robust_a_model_is(photos):
 
 def stop_at(monkeypatch, number, error=KeyboardInterrupt):
     """Interrupt the work when a chunk of that number is about to be written."""
-    from pellucid.adversarial.attack.result import resumable
+    from pellucid.adversarial.attack import resumable
 
     write = resumable.write_chunk
 

@@ -5,24 +5,30 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from click.shell_completion import get_completion_class
 
+from . import completion, known, options
+from .command import Place
 from .console import print_json
-from .group import computing, json_option, load, main, with_model
+from .group import THERE, computing, load, main, verb
 
 
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid methods
-  pellucid methods smoothgrad
-  pellucid methods --json"""
+@verb(
+    THERE,
+    "List the methods, with their papers and options.",
+    """
+    pellucid methods
+    pellucid methods smoothgrad
+    pellucid methods --json
+    """,
+    codes=False,
+    computes=False,
 )
-@click.argument("name", required=False)
-@json_option
+@click.argument("name", required=False, shell_complete=completion.methods(()))
+@options.json()
 def methods(name: str | None, as_json: bool) -> None:
     """List the methods: what each shows, and the paper that it comes from; of one also its options."""
     from ..names import UnknownName, nearest
-    from . import known
 
     catalogue = known.methods()
     if name is not None and name not in catalogue:
@@ -42,19 +48,21 @@ def methods(name: str | None, as_json: bool) -> None:
                 click.echo(f"  {'':22} {f'{option} = {default}':24}{takes}".rstrip())
 
 
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid models
-  pellucid models resnet
-  pellucid models 'vit_*'"""
+@verb(
+    THERE,
+    "List the models that have a name.",
+    """
+    pellucid models
+    pellucid models resnet
+    pellucid models 'vit_*'
+    """,
+    codes=False,
+    computes=False,
 )
-@click.argument("pattern", default="")
-@json_option
+@click.argument("pattern", default="", shell_complete=completion.models)
+@options.json()
 def models(pattern: str, as_json: bool) -> None:
     """List the models that have a name; PATTERN is a part of it, or all of it with * and ?."""
-    from . import known
-
     found = known.networks(pattern)
     if as_json:
         print_json([vars(entry) for entry in found])
@@ -65,15 +73,18 @@ def models(pattern: str, as_json: bool) -> None:
         click.echo(f"{entry.name:52} {entry.source:12} {' x '.join(map(str, entry.size))}")
 
 
-@main.command(
-    epilog="""\b
-Examples:
-  pellucid layers resnet50 --weights random
-  pellucid layers mine.pt2 --size 224"""
+@verb(
+    THERE,
+    "List the layers of a model.",
+    """
+    pellucid layers resnet50 --weights random
+    pellucid layers mine.pt2 --size 224
+    """,
+    codes=False,
 )
-@click.argument("model", metavar="MODEL")
-@with_model
-@json_option
+@click.argument("model", metavar="MODEL", type=Place(None), shell_complete=completion.models)
+@options.model(named=False)
+@options.json()
 def layers(model: str, as_json: bool, **given: Any) -> None:
     """List the layers of a model, with kind and output shape, in the order of a pass."""
     from ..model.layers import layers as listed
@@ -84,3 +95,23 @@ def layers(model: str, as_json: bool, **given: Any) -> None:
         print_json([vars(layer) for layer in found])
     else:
         click.echo("\n".join(map(str, found)))
+
+
+@verb(
+    THERE,
+    "Print what makes a shell complete commands.",
+    """
+    pellucid completion bash >> ~/.bashrc
+    pellucid completion zsh >> ~/.zshrc
+    pellucid completion fish > ~/.config/fish/completions/pellucid.fish
+    """,
+    name="completion",
+    codes=False,
+    computes=False,
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion_(shell: str) -> None:
+    """Print the script by which a shell completes commands, options, models, methods and layers after TAB."""
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(main, {}, "pellucid", "_PELLUCID_COMPLETE").source())

@@ -12,7 +12,7 @@ from ..model.classifier import Classifier
 READERS: dict[str, Callable[[Path], Classifier]] = {}
 """What reads each kind of file; the part that writes a kind enters itself here when it is imported."""
 
-WRITERS = {"a spectrum classifier": "pellucid.audit"}
+WRITERS = {"a spectrum classifier": "..audit"}
 """The part that writes each kind: it lies above this one, so that it is imported only for a file of its own."""
 
 
@@ -29,5 +29,5 @@ def reader_of(path: Path) -> Callable[[Path], Classifier] | None:
         return None  # whoever is asked for it next says what is wrong with it
     kind = about.get("kind", "") if isinstance(about, dict) else ""
     if kind in WRITERS and kind not in READERS:
-        importlib.import_module(WRITERS[kind])
+        importlib.import_module(WRITERS[kind], __package__)
     return READERS.get(kind)
