@@ -112,7 +112,7 @@ def _known(
             path, f"{key} cannot be set in a file, for {_REFUSED[plain]}: give --{plain} with the command itself"
         )
     if not having:
-        known = sorted({one.spelling.lstrip("-") for one in _options(command)} - set(_REFUSED))
+        known = sorted({one.spelling.lstrip("-") for one in _options(command) if not one.hidden} - set(_REFUSED))
         what = f"`pellucid {' '.join(path)}`" if path else "any command"
         raise source.wrong(
             path, f"there is no option {key!r} of {what}; {nearest(plain, known)}. It may set {', '.join(known)}"
