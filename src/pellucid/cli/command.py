@@ -10,7 +10,7 @@ import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 import cloup
@@ -23,6 +23,12 @@ ASKED, MODEL, OUTPUT, COMPUTING = "What is asked", "The model", "What is written
 ROOMS = (ASKED, MODEL, OUTPUT, COMPUTING)
 CONFIG = "pellucid.config"  # in the context: the file of settings
 _GIVEN = "pellucid.given"  # in the context: the arguments of the command that runs
+
+
+if TYPE_CHECKING:
+    _Text = click.ParamType[str]
+else:
+    _Text = click.ParamType  # no generic class before click 8.4
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ class Option(cloup.Option):
         return max(self.opts, key=len)
 
 
-class Place(click.ParamType[str]):
+class Place(_Text):
     """A file or folder, kept as it was written.
 
     names: words that are no files. None: whatever is no file is a name.
