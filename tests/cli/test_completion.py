@@ -18,9 +18,7 @@ BASH = shutil.which("bash")
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """An empty cache, and a working folder with files of models."""
-    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA", "HOME"):
-        monkeypatch.setenv(name, str(tmp_path / "home"))
+    """A working folder with files of models."""
     (tmp_path / "here" / "nets").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "here")
     for name in ("mine.pt2", "notes.txt", "nets/other.onnx"):

@@ -14,6 +14,7 @@ from pellucid import zoo
 from pellucid.cli import known, main
 
 ROOT = Path(__file__).parents[2]
+CACHE = known.cache  # tests have another one
 HEAVY = {"torch", "torchvision", "timm", "numpy", "PIL", "zarr", "pyarrow", "matplotlib", "jinja2", "tqdm", "scipy"}
 
 
@@ -24,9 +25,6 @@ def call(*arguments):
 @pytest.fixture
 def no_index(monkeypatch, tmp_path):
     """As if the package came with the names of other versions, and the user had an empty cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "cache"))
-    monkeypatch.setenv("HOME", str(tmp_path))
     listed = json.loads((known.HERE / "models.json").read_text())
     listed["versions"]["torchvision"] = "0.1"
     (tmp_path / "models.json").write_text(json.dumps(listed))
@@ -58,7 +56,6 @@ def test_networks_of_other_versions_are_looked_up_once(no_index, capsys):
 
 
 def test_a_cache_that_is_broken_or_cannot_be_written_is_none(no_index, capsys):
-    known.cache().mkdir(parents=True)
     for text in ("", "[]", '{"versions": 3}', '{"versions": {}, "networks": [["a"]]}'):
         (known.cache() / known._file()).write_text(text)
         assert known._kept(known.versions()) == []
@@ -93,3 +90,11 @@ def test_what_only_tells_is_quick(arguments):
         modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "click" in modules and not modules & HEAVY
     assert min(times) < 0.3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="each system has its own place")
+def test_the_cache_lies_where_the_system_has_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert CACHE() == tmp_path / "pellucid"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert CACHE() == Path.home() / ".cache" / "pellucid"
