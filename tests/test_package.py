@@ -31,6 +31,15 @@ def test_the_wheel_is_small_and_complete(wheel):
     assert wheel.stat().st_size < 2_000_000
 
 
+def test_the_command_is_there_and_quick_to_be_stopped(wheel):
+    """It begins in a module that imports nothing before it can be interrupted."""
+    from pellucid.__main__ import main
+
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = (name for name in file.namelist() if name.endswith("entry_points.txt"))
+        assert f"pellucid = {main.__module__}:main" in file.read(name).decode()
+
+
 def test_the_wheel_works_alone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "site")

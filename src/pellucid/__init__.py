@@ -1,105 +1,27 @@
 """pellucid: look inside an image classifier.
 
+What it offers stands in `__init__.pyi`, for this file, for type checkers and for completion alike. Importing the
+package imports none of it, nor torch: a name is imported when it is first used.
+
 >>> import pellucid
 >>> model = pellucid.load("shapes")
 >>> scenes = pellucid.shapes.scenes(1)
 >>> result = pellucid.saliency(model, scenes.images)
 """
 
-from . import metrics as metrics
-from . import rules as rules
-from . import shapes as shapes
-from . import synthesis as synthesis
-from .adversarial import Attack as Attack
-from .adversarial import Views as Views
-from .adversarial import adversarial_training as adversarial_training
-from .adversarial import apgd as apgd
-from .adversarial import auto_attack as auto_attack
-from .adversarial import carlini_wagner as carlini_wagner
-from .adversarial import deepfool as deepfool
-from .adversarial import fab as fab
-from .adversarial import fgsm as fgsm
-from .adversarial import hop_skip_jump as hop_skip_jump
-from .adversarial import patch as patch
-from .adversarial import pgd as pgd
-from .adversarial import robustness as robustness
-from .adversarial import seen_through as seen_through
-from .adversarial import square as square
-from .adversarial import substitute as substitute
-from .adversarial import targeted as targeted
-from .adversarial import transfer as transfer
-from .adversarial import universal as universal
-from .attribution import ablation_cam as ablation_cam
-from .attribution import cam as cam
-from .attribution import deconvnet as deconvnet
-from .attribution import deep_shap as deep_shap
-from .attribution import deeplift as deeplift
-from .attribution import eigen_cam as eigen_cam
-from .attribution import expected_gradients as expected_gradients
-from .attribution import grabcut as grabcut
-from .attribution import grad_cam as grad_cam
-from .attribution import grad_cam_plus_plus as grad_cam_plus_plus
-from .attribution import gradient_x_input as gradient_x_input
-from .attribution import guided_backprop as guided_backprop
-from .attribution import guided_grad_cam as guided_grad_cam
-from .attribution import hires_cam as hires_cam
-from .attribution import integrated_gradients as integrated_gradients
-from .attribution import layer_cam as layer_cam
-from .attribution import lrp as lrp
-from .attribution import neuralize as neuralize
-from .attribution import occlusion as occlusion
-from .attribution import rise as rise
-from .attribution import saliency as saliency
-from .attribution import score_cam as score_cam
-from .attribution import smoothgrad as smoothgrad
-from .attribution import xgrad_cam as xgrad_cam
-from .audit import SpectrumClassifier as SpectrumClassifier
-from .audit import clever_hans as clever_hans
-from .audit import log_spectrum as log_spectrum
-from .audit import mean_spectra as mean_spectra
-from .importers import from_jax as from_jax
-from .importers import from_keras as from_keras
-from .importers import from_onnx as from_onnx
-from .importers import from_tensorflow as from_tensorflow
-from .jobs.explain import explain as explain
-from .methods.catalogue import CATALOGUE as CATALOGUE
-from .methods.result import side_by_side as side_by_side
-from .metrics import compare as compare
-from .model.classifier import Classifier as Classifier
-from .model.classifier import wrap as wrap
-from .model.layers import layers as layers
-from .model.run import run as run
-from .model.settings import settings as settings
-from .objectives import channel as channel
-from .objectives import contrast as contrast
-from .objectives import direction as direction
-from .objectives import layer as layer
-from .objectives import log_probability as log_probability
-from .objectives import logit as logit
-from .objectives import neuron as neuron
-from .objectives import probability as probability
-from .representation import Features as Features
-from .representation import activations as activations
-from .representation import deep_mds as deep_mds
-from .representation import features as features
-from .representation import filters as filters
-from .representation import intrinsic_dimension as intrinsic_dimension
-from .representation import neighbors as neighbors
-from .representation import pacmap as pacmap
-from .representation import pca as pca
-from .representation import top_patches as top_patches
-from .representation import tsne as tsne
-from .representation import umap as umap
-from .rules import RuleError as RuleError
-from .synthesis import StyleNetwork as StyleNetwork
-from .synthesis import dream as dream
-from .synthesis import invert as invert
-from .synthesis import maximize as maximize
-from .synthesis import multifaceted as multifaceted
-from .synthesis import prototype as prototype
-from .synthesis import quilt as quilt
-from .synthesis import style_transfer as style_transfer
-from .synthesis import texture as texture
-from .synthesis import train_style as train_style
-from .version import __version__ as __version__
-from .zoo import load as load
+import sys
+
+import lazy_loader
+
+_lazily, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    if name in __all__:
+        return _lazily(name)
+    near = ""
+    if not name.startswith("_"):  # Python itself asks for such, and needs no advice
+        from .names import nearest
+
+        near = f"; {nearest(name, __all__)}"
+    raise AttributeError(f"pellucid has no {name!r}{near}", name=name, obj=sys.modules[__name__])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -12,13 +11,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 import torch
 from torch import Tensor, nn
 
+from .names import UnknownName as UnknownName
+from .names import nearest as nearest
+
 COLORS = {1: "1 channel (gray)", 3: "3 channels (RGB)", 4: "4 channels (RGBA)"}
-
-
-class UnknownName(KeyError):
-    """A label, layer or model that does not exist; the message offers the nearest."""
-
-    __str__ = Exception.__str__  # a KeyError shows its message in quotes
 
 
 def check_images(images: Tensor, *, channels: int | None = None, pixels: bool = False) -> None:
@@ -176,21 +172,6 @@ def nan_weights(net: nn.Module | None) -> str:
         if tensor.is_floating_point() and not tensor.isfinite().all():
             return f"; the weight {name!r} holds NaN or infinity: load the weights anew"
     return ""
-
-
-def nearest(word: str, known: Iterable[str], count: int = 3) -> str:
-    """The known words nearest to one that is not, for an error message: "near it: a, b".
-
-    >>> nearest("castel", ["castle", "koala"])
-    'near it: castle'
-    """
-    names = list(known)
-    lower = {name.lower(): name for name in reversed(names)}
-    close = [lower[n] for n in difflib.get_close_matches(word.lower(), lower, count, 0.5)]
-    close += [name for name in names if word.lower() in name.lower() and name not in close]
-    if close:
-        return f"near it: {', '.join(close[:count])}"
-    return f"there are {', '.join(names[:count])}{', ...' if len(names) > count else ''}" if names else "there are none"
 
 
 def wrong_channels(images: Tensor, channels: int) -> str:

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pellucid
-from pellucid.methods.catalogue import of_kind
+from pellucid.methods.registry import of_kind
 from pellucid.model.run import ModelError
 
 from ..nets import some_images

@@ -15,7 +15,7 @@ from torch import nn
 import pellucid
 from pellucid import CATALOGUE
 from pellucid.adversarial import Attack
-from pellucid.methods.catalogue import of_kind
+from pellucid.methods.registry import of_kind
 from pellucid.model.run import ModelError, counted
 
 from ..nets import LABELS, some_images

@@ -18,7 +18,7 @@ from pellucid.audit.log_spectrum import EPS
 from pellucid.audit.spectra import training
 from pellucid.audit.spectra.network import FEATURES, SpectrumNet
 from pellucid.files.images import read_image, write_image
-from pellucid.methods.catalogue import of_kind
+from pellucid.methods.registry import of_kind
 
 
 @pytest.fixture(scope="module")

@@ -21,10 +21,11 @@ import torch
 from click.testing import CliRunner
 
 import pellucid
+from pellucid import CATALOGUE
 from pellucid.cli import main
 from pellucid.cli.console import in_flags, typed
 from pellucid.files.images import write_image
-from pellucid.methods.catalogue import CATALOGUE, of_kind
+from pellucid.methods.registry import of_kind
 from pellucid.shapes import CLASSES, scenes, trained_network
 
 SOURCE = Path(pellucid.__file__).parents[1]

@@ -20,7 +20,7 @@ import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
 from pellucid.files.images import MissingImage, write_image
-from pellucid.methods.catalogue import CATALOGUE
+from pellucid.methods.registry import CATALOGUE
 from pellucid.model.true_classes import true_classes
 from pellucid.runfolder import OtherRun
 from pellucid.shapes import CLASSES, MEAN, STD, scenes, trained_network

@@ -11,7 +11,7 @@ import pellucid
 from pellucid import runfolder
 from pellucid.checks import UnknownName
 from pellucid.files.images import write_image
-from pellucid.methods.catalogue import CATALOGUE, of_kind
+from pellucid.methods.registry import CATALOGUE, of_kind
 from pellucid.shapes import CLASSES, MEAN, STD, scenes, trained_network
 
 job = importlib.import_module("pellucid.jobs.explain.job")

@@ -12,7 +12,7 @@ from torch import nn
 
 import pellucid
 from pellucid import CATALOGUE, neuron, probability
-from pellucid.methods.catalogue import of_kind
+from pellucid.methods.registry import of_kind
 from pellucid.model.run import ModelError, counted
 
 from ..nets import LABELS, Styles, small_model, small_net, some_images

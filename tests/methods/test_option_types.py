@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 import pellucid
+from pellucid import CATALOGUE
 from pellucid.attribution.ingredients.batched_gradients import per_image
 from pellucid.attribution.ingredients.decorator import attribution
 from pellucid.checks import fits, in_words, of_kind
-from pellucid.methods.catalogue import CATALOGUE
 from pellucid.methods.result import Attribution
 
 from ..nets import small_model, some_images

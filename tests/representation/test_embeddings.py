@@ -16,7 +16,7 @@ import pytest
 import torch
 
 import pellucid
-from pellucid.methods.catalogue import of_kind
+from pellucid.methods.registry import of_kind
 from pellucid.report.pages import embedding_page
 from pellucid.representation.projections.embedding import COLORS, MARKERS, Embedding
 

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import UnknownName, nearest
-from ..methods.catalogue import of_kind
 from ..methods.options import to_record
+from ..methods.registry import of_kind
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.batches import batched, progress

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import shlex
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .console import CODES, FAILED, in_flags, print_json, say
-from .group import MODEL, computing, json_option, load, main, stopping, target, values_of, with_model
+from . import options
+from .command import written
+from .console import FAILED, in_flags, print_json, say
+from .group import FOOLS, computing, load, stopping, target, values_of, verb
 
+ATTACKS = ("adversarial",)
 MOST_NAMED = 10  # files in a list of failures on the screen
 
 
@@ -25,41 +27,30 @@ def budget(_context: click.Context, _parameter: click.Parameter, value: str | No
         raise click.BadParameter(f"{value!r} is no budget: expected a number such as 8/255 or 0.5") from None
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid attack elephant.jpg --model resnet50 --to koala
-  pellucid attack photos/ --model resnet50 --eps 8/255 --method pgd --option steps=100
-  pellucid attack photos/ --model resnet50 --method deepfool --format png --output fooled
-
-{CODES}"""
+@verb(
+    FOOLS,
+    "Change images a little, so that a model is fooled.",
+    """
+    pellucid attack elephant.jpg --model resnet50 --to koala
+    pellucid attack photos/ --model resnet50 --eps 8/255 --method pgd --option steps=100
+    pellucid attack photos/ --model resnet50 --method deepfool --format png --output fooled
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--to", metavar="LABEL|INDEX", help="The class to be taken for; else any wrong one.")
-@click.option(
-    "--method", metavar="NAME", help="An attack of `pellucid methods`.  [default: targeted with --to, else pgd]"
-)
-@click.option("--eps", metavar="E", callback=budget, help="How far a pixel of [0, 1] may move, as in 8/255.")
-@click.option("--norm", metavar="linf|l2|l1", help="In which the budget is measured.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the attack; repeatable.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="PATH",
-    help="Page, numbers, or folder of images.  [default: attack.html]",
-)
-@click.option("--format", type=click.Choice(["html", "png", "npz"]), default="html", show_default=True,
-              help="One page; or the images, of 8 bits; or all numbers.")  # fmt: skip
-@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
-              help="True classes, as for explain; else the predicted class is the right one.")  # fmt: skip
-@click.option(
-    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where finished images are kept; else beside."
-)
-@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@with_model
-@json_option
+@options.images()
+@options.option("--to", metavar="LABEL|INDEX", former=("--target",), own=True,
+                help="The class to be taken for; else any wrong one.")  # fmt: skip
+@options.method("An attack of `pellucid methods`.  [default: targeted with --to, else pgd]", ATTACKS)
+@options.option("--eps", metavar="E", callback=budget, help="How far a pixel of [0, 1] may move, as in 8/255.")
+@options.option("--norm", metavar="linf|l2|l1", help="In which the budget is measured.")
+@options.of_method("An option of the attack; repeatable.")
+@options.truth("True classes, as for explain; else the predicted class is the right one.")
+@options.model()
+@options.output(None, "Page, numbers, or folder of images.  [default: attack.html]")
+@options.format("One page; or the images, of 8 bits; or all numbers.")
+@options.run("Where finished images are kept; else beside.")
+@options.overwrite()
+@options.json()
+@options.seed()
 @click.pass_context
 def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Change images a little, so that a model is fooled, and show by how little.
@@ -76,7 +67,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
     from ..report.pages import attack_page, attack_photos, kept, photos, save_images
 
     method = given["method"] or ("targeted" if given["to"] else "pgd")
-    options = _options(method, given)
+    asked = _options(method, given)
     with computing(given):
         model = load(given["model"], given)
         taken = photos(model, images, None if given["truth"] == "none" else given["truth"])
@@ -84,7 +75,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
         with stopping(context, place):
             result = kept(
                 lambda: attack_photos(
-                    model, taken, method=method, target=aim, seed=given["seed"], options=options, folder=place
+                    model, taken, method=method, target=aim, seed=given["seed"], options=asked, folder=place
                 ),
                 place,
                 overwrite=given["overwrite"],
@@ -93,7 +84,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
             )
         said = ""
         if kind == "html":
-            attack_page(output, model, taken, result, command=shlex.join(["pellucid", *context.obj]))
+            attack_page(output, model, taken, result, command=written(context))
         elif kind == "npz":
             result.save(output.with_suffix(".npz"))
         else:
@@ -126,34 +117,27 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
     context.exit(FAILED if taken.failures else 0)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid robustness photos/ --model resnet50
-  pellucid robustness digits/ --model mine.pt2 --eps 0.1,0.2,0.3 --method pgd
-
-{CODES}"""
+@verb(
+    FOOLS,
+    "Say how many images are seen rightly under attack.",
+    """
+    pellucid robustness photos/ --model resnet50
+    pellucid robustness digits/ --model mine.pt2 --eps 0.1,0.2,0.3 --method pgd
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--eps", metavar="E,E", callback=budget, default="2/255,4/255,8/255,16/255", show_default=True,
-              help="Budgets, of pixels in [0, 1].")  # fmt: skip
-@click.option("--norm", metavar="linf|l2|l1", help="In which budgets are measured.")
-@click.option(
-    "--method", default="auto_attack", show_default=True, metavar="NAME", help="An attack of `pellucid methods`."
-)
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the attack; repeatable.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("robustness.html"), show_default=True,
-              metavar="PATH", help="The page.")  # fmt: skip
-@click.option("--truth", default="folders", metavar="FILE|folders", show_default=True,
-              help="True classes: a .csv or .json of files and labels, or folders called like labels.")  # fmt: skip
-@click.option(
-    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where finished images are kept; else beside."
-)
-@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@with_model
-@json_option
+@options.images()
+@options.option("--eps", metavar="E,E", callback=budget, default="2/255,4/255,8/255,16/255",
+                help="Budgets, of pixels in [0, 1].")  # fmt: skip
+@options.option("--norm", metavar="linf|l2|l1", help="In which budgets are measured.")
+@options.method("An attack of `pellucid methods`.", ATTACKS, default="auto_attack")
+@options.of_method("An option of the attack; repeatable.")
+@options.truth("True classes: a .csv or .json of files and labels, or folders called like labels.", words=("folders",))
+@options.model()
+@options.output("robustness.html")
+@options.run("Where finished images are kept; else beside.")
+@options.overwrite()
+@options.json()
+@options.seed()
 @click.pass_context
 def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Say how many images a model sees rightly under attack, over budgets, with confidence intervals.
@@ -165,8 +149,8 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
     check_output(given["output"], "html", [Path(image) for image in images])
     from ..report.pages import kept, photos, robust_photos, robustness_page
 
-    options = _options(given["method"], {**given, "eps": None})
-    norm = options.pop("norm", None) or "linf"
+    asked = _options(given["method"], {**given, "eps": None})
+    norm = asked.pop("norm", None) or "linf"
     with computing(given):
         model = load(given["model"], given)
         taken = photos(model, images, given["truth"])
@@ -175,14 +159,14 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
             result = kept(
                 lambda: robust_photos(
                     model, taken, eps=given["eps"], norm=norm, method=given["method"], seed=given["seed"],
-                    options=options, folder=place,
+                    options=asked, folder=place,
                 ),
                 place,
                 overwrite=given["overwrite"],
                 replace=given["run"] is None,
                 say=say,
             )  # fmt: skip
-        robustness_page(given["output"], model, taken, result, command=shlex.join(["pellucid", *context.obj]))
+        robustness_page(given["output"], model, taken, result, command=written(context))
     _failures(taken.failures)
     if as_json:
         budgets = zip(result.budgets.tolist(), result.robust_accuracy.tolist(), result.intervals.tolist(), strict=True)
@@ -209,24 +193,22 @@ def _place(run: Path | None, output: Path, kind: str) -> Path:
 
 def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of an attack, from --option name=value, --eps and --norm."""
-    from ..adversarial import Attack as _  # noqa: F401 - fills the catalogue
-    from ..checks import UnknownName, nearest
-    from ..methods.catalogue import CATALOGUE, of_kind
+    from ..catalogue import CATALOGUE, of_kind
+    from ..names import UnknownName, nearest
 
     attacks = list(of_kind("attack"))
     if method not in attacks:
         raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks)}")
     known, kinds = CATALOGUE[method].options, CATALOGUE[method].option_types
-    options: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for name, value in (("eps", given["eps"]), ("norm", given["norm"])):
         if value is None:
             continue
         if name not in known:
             raise ValueError(f"{method} has no {name}: it looks for the least change; leave --{name} out")
-        options[name] = value[0] if isinstance(value, list) else value
+        found[name] = value[0] if isinstance(value, list) else value
     elsewhere = ("seed", "target", "bounds", "folder")
-    options |= values_of(method, given["options"], known, kinds, elsewhere)
-    return options
+    return found | values_of(method, given["options"], known, kinds, elsewhere)
 
 
 def _failures(failures: tuple[tuple[str, str], ...]) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, print_json, say
-from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, values_of, with_model
+from . import options
+from .command import written
+from .console import FAILED, print_json, say
+from .group import CHEATS, PIXELS, computing, load, stopping, target, values_of, verb
+from .options import names_in
 
 if TYPE_CHECKING:
     from ..audit import CleverHans
@@ -17,39 +19,35 @@ if TYPE_CHECKING:
 MEASURES = "deletion,insertion,infidelity,sensitivity,mass,pointing"
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid audit photos/ --model resnet50
-  pellucid audit photos/ --model mine.pt2 --class horse --method integrated_gradients --option steps=20
-  pellucid audit photos/ --model resnet50 --truth truth.csv --output audit.html --table audit.parquet
-  pellucid audit report.run --model resnet50 --method integrated_gradients
-
-{CODES}"""
+@verb(
+    CHEATS,
+    "Find groups of images judged by evidence of their own.",
+    """
+    pellucid audit photos/ --model resnet50
+    pellucid audit photos/ --model mine.pt2 --class horse --method integrated_gradients --option steps=20
+    pellucid audit photos/ --model resnet50 --truth truth.csv --output audit.html --table audit.parquet
+    pellucid audit report.run --model resnet50 --method integrated_gradients
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="FOLDER...|RUN")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--class", "classes", multiple=True, metavar="LABEL|INDEX",
-              help="The class to audit; repeatable.  [default: all with enough images]")  # fmt: skip
-@click.option("--method", default="lrp", show_default=True, metavar="NAME", help="Of `pellucid methods`.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
-@click.option("--maps", type=click.IntRange(2), default=16, show_default=True, metavar="N",
-              help="Rows and columns that maps are averaged down to.")  # fmt: skip
-@click.option("--transform", type=click.Choice(["places", "frequencies"]), default="places", show_default=True,
-              help="Compare where relevance lies, or patterns wherever they are.")  # fmt: skip
-@click.option("--threshold", type=click.FloatRange(0, min_open=True), metavar="T",
-              help="Surprise of an alarm; the documented one by default.")  # fmt: skip
-@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
-              help="True classes: a .csv or .json of files and labels, or the names of folders.")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), default=Path("audit.html"), show_default=True,
-              metavar="PATH", help="The page.")  # fmt: skip
-@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
-              help="A row for each image: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
-@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where maps are kept; else beside.")
-@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@with_model
-@json_option
+@options.images("FOLDER...|RUN")
+@options.option("--class", "classes", multiple=True, metavar="LABEL|INDEX", former=("--target", "--objective"),
+                own=True, help="The class to audit; repeatable.  [default: all with enough images]")  # fmt: skip
+@options.method("Of `pellucid methods`.", default="lrp")
+@options.of_method("An option of the method; repeatable.")
+@options.option("--maps", type=click.IntRange(2), default=16, metavar="N",
+                help="Rows and columns that maps are averaged down to.")  # fmt: skip
+@options.option("--transform", type=click.Choice(["places", "frequencies"]), default="places",
+                help="Compare where relevance lies, or patterns wherever they are.")  # fmt: skip
+@options.option("--threshold", type=click.FloatRange(0, min_open=True), metavar="T",
+                help="Surprise of an alarm; the documented one by default.")  # fmt: skip
+@options.truth()
+@options.model()
+@options.output("audit.html")
+@options.table("A row for each image: .csv or .parquet.  [default: .csv beside the page]")
+@options.run("Where maps are kept; else beside.")
+@options.overwrite()
+@options.json()
+@options.seed()
 @click.pass_context
 def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Find groups of images that a model judges by evidence of their own, such as a mark in a corner.
@@ -63,13 +61,13 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     from ..audit import clever_hans
     from ..audit.relevance_clusters.clusters import THRESHOLD
     from ..audit.relevance_clusters.explain_run import run_folder_in
-    from ..methods.catalogue import of_kind
+    from ..catalogue import of_kind
     from ..report.pages import audit_page, kept
 
     known = of_kind("attribution")
     _known(given["method"], known)
     entry = known[given["method"]]
-    options = values_of(entry.name, given["options"], entry.options, entry.option_types)
+    asked = values_of(entry.name, given["options"], entry.options, entry.option_types)
     explained = run_folder_in(images)
     for name, idle in (("--run", given["run"]), ("--overwrite", given["overwrite"])):
         if explained is not None and idle:
@@ -82,7 +80,7 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
         def work(folder: Path | None) -> CleverHans:
             return clever_hans(
                 model, list(images), None if given["truth"] == "none" else given["truth"], class_=classes or None,
-                method=entry.name, options=options, size=given["maps"], transform=given["transform"],
+                method=entry.name, options=asked, size=given["maps"], transform=given["transform"],
                 threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=folder, say=say,
             )  # fmt: skip
 
@@ -91,7 +89,7 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
         else:
             overwrite, replace = given["overwrite"], given["run"] is None
             result = kept(lambda: work(place), place, overwrite=overwrite, replace=replace, say=say)
-        audit_page(output, model, result, command=shlex.join(["pellucid", *context.obj]), seed=given["seed"])
+        audit_page(output, model, result, command=written(context), seed=given["seed"])
         result.save(table)
     for name, reason in result.failures:
         say(f"{name}: {reason}")
@@ -117,34 +115,30 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     context.exit(FAILED if result.failures else 0)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid compare castle.jpg --model resnet50 --methods lrp,grad_cam,saliency
-  pellucid compare photos/ --model mine.pt2 --methods all --masks masks/ --table compare.parquet
-
-{CODES}"""
+@verb(
+    PIXELS,
+    "Compare methods: what a map costs, and how true it is.",
+    """
+    pellucid compare castle.jpg --model resnet50 --methods lrp,grad_cam,saliency
+    pellucid compare photos/ --model mine.pt2 --methods all --masks masks/ --table compare.parquet
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
-@click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
-@click.option("--masks", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Pictures named like the images, bright where the evidence is.")  # fmt: skip
-@click.option("--measures", metavar="A,B", help=f"Some of {MEASURES}.  [default: all that can be computed]")
-@click.option("--steps", type=click.IntRange(1), default=25, show_default=True, metavar="N", help="Of the curves.")
-@click.option("--samples", type=click.IntRange(1), default=25, show_default=True, metavar="N", help="Squares covered.")
-@click.option("--around", type=click.IntRange(1), default=3, show_default=True, metavar="N",
-              help="Images around each, for sensitivity.")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), default=Path("compare.html"), show_default=True,
-              metavar="PATH", help="The page.")  # fmt: skip
-@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
-              help="A row for each image and method: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
-@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where numbers are kept; else beside.")
-@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@with_model
-@json_option
+@options.images()
+@options.methods()
+@options.target("LABEL|INDEX|LAYER:CHANNEL", "What to explain; else the predicted class.")
+@options.option("--masks", type=click.Path(path_type=Path), metavar="FOLDER",
+                help="Pictures named like the images, bright where the evidence is.")  # fmt: skip
+@options.option("--measures", metavar="A,B", help=f"Some of {MEASURES}.  [default: all that can be computed]")
+@options.steps("Of the curves.", default=25)
+@options.option("--samples", type=click.IntRange(1), default=25, metavar="N", help="Squares covered.")
+@options.option("--around", type=click.IntRange(1), default=3, metavar="N", help="Images around each, for sensitivity.")
+@options.model()
+@options.output("compare.html")
+@options.table("A row for each image and method: .csv or .parquet.  [default: .csv beside the page]")
+@options.run("Where numbers are kept; else beside.")
+@options.overwrite()
+@options.json()
+@options.seed()
 @click.pass_context
 def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Compare methods on images: what a map costs, and how true it is, in one table.
@@ -153,7 +147,7 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     folder beside it: if it is stopped, however, the same command goes on where it was.
     """
     output, table = _places(given, images)
-    from ..methods.catalogue import of_kind
+    from ..catalogue import of_kind
     from ..metrics import compare as job
     from ..metrics.compare import DEFAULTS
     from ..report.pages import compare_page, kept
@@ -176,7 +170,7 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
             replace=given["run"] is None,
             say=say,
         )  # fmt: skip
-        compare_page(output, model, result, command=shlex.join(["pellucid", *context.obj]))
+        compare_page(output, model, result, command=written(context))
         result.save(table)
     for name, reason in result.failures:
         say(f"{name}: {reason}")
@@ -219,7 +213,7 @@ def _places(given: dict[str, Any], images: tuple[str, ...]) -> tuple[Path, Path]
 
 
 def _known(name: str, known: dict[str, Any]) -> None:
-    from ..checks import UnknownName, nearest
+    from ..names import UnknownName, nearest
 
     if name not in known:
         raise UnknownName(f"there is no method {name!r}; {nearest(name, known)} (`pellucid methods` lists all)")

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 import click
 
@@ -60,42 +60,16 @@ _FLAGS = (
 )
 
 
-class Verbs(click.Group):
-    """A group that tells errors in a line, without a traceback, and ends with the exit codes above."""
-
-    def main(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, prog_name: str | None = None, **options: Any
-    ) -> NoReturn:
-        given = list(sys.argv[1:] if args is None else args) or ["--help"]
-        options |= {"standalone_mode": False, "obj": given}
-        try:
-            with _warnings_in_a_line():
-                code = super().main(given, prog_name or "pellucid", **options)
-                sys.stdout.flush()
-        except (click.Abort, KeyboardInterrupt):
-            say("stopped")
-            code = STOPPED
-        except click.ClickException as error:
-            context = getattr(error, "ctx", None)
-            hint = f"; `{context.command_path} --help` shows how" if context else ""
-            code = _failed(given, error.format_message().rstrip(".") + hint)
-        except (ValueError, TypeError, OSError, KeyError, RuntimeError, ImportError, MemoryError) as error:
-            if _wants_traceback(given) or not _for_users(error):
-                raise
-            code = _failed(given, " ".join(str(error).split()) or type(error).__name__)
-        sys.exit(code if isinstance(code, int) else 0)
-
-
 def print_json(value: Any) -> None:
-    click.echo(json.dumps(_finite(value), indent=1, default=str))
+    click.echo(json.dumps(finite(value), indent=1, default=str))
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
     """The same without NaN and infinity, which JSON does not know."""
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -183,7 +157,7 @@ def _read(text: str, of: Any, inner: tuple[Any, ...]) -> Any:
     raise ValueError
 
 
-def _failed(given: Sequence[str], message: str) -> int:
+def failed(given: Sequence[str], message: str) -> int:
     message = in_flags(message)
     click.echo(f"pellucid: error: {message}", err=True)
     if "--json" in given:
@@ -191,21 +165,21 @@ def _failed(given: Sequence[str], message: str) -> int:
     return WRONG
 
 
-def _wants_traceback(given: Sequence[str]) -> bool:
+def wants_traceback(given: Sequence[str]) -> bool:
     return "--traceback" in given or bool(os.environ.get("PELLUCID_TRACEBACK"))
 
 
-def _for_users(error: Exception) -> bool:
+def for_users(error: Exception) -> bool:
     """Whether an error is told in words for users: of KeyErrors, only those of names that do not exist."""
     if isinstance(error, KeyError):
-        from ..checks import UnknownName
+        from ..names import UnknownName
 
         return isinstance(error, UnknownName)
     return True
 
 
 @contextmanager
-def _warnings_in_a_line() -> Iterator[None]:
+def warnings_in_a_line() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", UserWarning)

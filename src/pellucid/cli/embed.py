@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, STOPPED, print_json, say
-from .group import computing, json_option, load, main, stopping, values_of, with_model
+from . import options
+from .command import forget, written
+from .console import FAILED, STOPPED, print_json, say
+from .group import WORLD, computing, load, stopping, values_of, verb
 
 if TYPE_CHECKING:
     from ..representation import Features, IntrinsicDimension
@@ -19,45 +20,36 @@ NAMES = ("tsne", "pca", "umap", "pacmap", "deep_mds")
 SWEEPS = ("graph", "mle", "twonn")
 
 
+_MODEL = "Of `pellucid models`, or a file; not for a run folder."
+_LAYER = "Of `pellucid layers`, or 'pixels'; else the last but one."
+
+
 def _seen(command: Callable[..., Any]) -> Callable[..., Any]:
     """What all verbs over vectors of images take."""
-    options = (
-        click.argument("images", nargs=-1, required=True, metavar="FOLDER|RUN-FOLDER"),
-        click.option("--model", metavar="NAME|FILE", help="Of `pellucid models`, or a file; not for a run folder."),
-        click.option("--layer", metavar="NAME", help="Of `pellucid layers`, or 'pixels'; else the last but one."),
-        click.option(
-            "--truth", default="folders", metavar="FILE|folders|none", show_default=True,
-            help="True classes: a .csv or .json of files and labels, or the names of folders.",
-        ),
-        click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
-                     help="Where the vectors are kept; else beside the output."),
-        click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew."),
-        click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random."),
+    taken = (
+        options.layer(_LAYER), options.truth(), options.model(_MODEL, required=False),
+        options.run("Where the vectors are kept; else beside the output."), options.overwrite(), options.json(),
+        options.seed(),
     )  # fmt: skip
-    command = json_option(with_model(command))
-    for option in reversed(options):
-        command = option(command)
-    return command
+    return options.together(options.images("FOLDER|RUN-FOLDER"), *taken)(command)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid embed photos/ --model resnet50
-  pellucid embed photos/ --model resnet50 --layer layer3 --method pca --dimensions 5
-  pellucid embed photos.run/ --layer avgpool --method umap --option neighbors=30 --output photos.html
-  pellucid embed digits/ --model mine.pt2 --method deep_mds --dimensions 10 --dimension --table digits.parquet
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Show where images lie among each other.",
+    """
+    pellucid embed photos/ --model resnet50
+    pellucid embed photos/ --model resnet50 --layer layer3 --method pca --dimensions 5
+    pellucid embed photos.run/ --layer avgpool --method umap --option neighbors=30 --output photos.html
+    pellucid embed digits/ --model mine.pt2 --method deep_mds --dimensions 10 --dimension --table digits.parquet
+    """,
 )
-@click.option("--method", type=click.Choice(NAMES), default="tsne", show_default=True, help="How places are found.")
-@click.option("--dimensions", type=click.IntRange(1), default=2, metavar="N", show_default=True, help="Of the map.")
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="An option of the method; repeatable.")
-@click.option("--dimension", is_flag=True, help="Estimate the intrinsic dimension as well, and show it on the page.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("embedding.html"), show_default=True,
-              metavar="PATH", help="The page.")  # fmt: skip
-@click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
-              help="The places: .csv or .parquet.  [default: .csv beside the page]")  # fmt: skip
+@options.method("How places are found.", metavar=None, type=click.Choice(NAMES), default="tsne")
+@options.option("--dimensions", type=click.IntRange(1), default=2, metavar="N", help="Of the map.")
+@options.of_method("An option of the method; repeatable.")
+@options.option("--dimension", is_flag=True, help="Estimate the intrinsic dimension as well, and show it on the page.")
+@options.output("embedding.html")
+@options.table("The places: .csv or .parquet.  [default: .csv beside the page]")
 @_seen
 @click.pass_context
 def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -73,20 +65,18 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     check_output(output, "html", [Path(image) for image in images])
     if table.suffix.lower() not in (".csv", ".parquet"):
         raise click.BadParameter(f"{table} is no name for a table: let it end in .csv or .parquet")
-    from ..methods.catalogue import CATALOGUE
+    from ..catalogue import CATALOGUE
     from ..report.pages import embedding_page
 
     found = _features(context, images, given, output)
     entry = CATALOGUE[given["method"]]
     elsewhere = ("labels", "names", "images", "seed")
-    options = values_of(entry.name, given["options"], entry.options, entry.option_types, elsewhere, "perplexity=20")
+    asked = values_of(entry.name, given["options"], entry.options, entry.option_types, elsewhere, "perplexity=20")
     place: Path = found.folder or given["run"] or output.with_suffix(".run")
     with computing(given), stopping(context, place):
-        result = entry.function(found, given["dimensions"], seed=given["seed"], **options)
+        result = entry.function(found, given["dimensions"], seed=given["seed"], **asked)
         sweeps = _sweeps(found, SWEEPS, None, given) if given["dimension"] else []
-        embedding_page(
-            output, result, dimensions=sweeps, failures=found.failures, command=shlex.join(["pellucid", *context.obj])
-        )
+        embedding_page(output, result, dimensions=sweeps, failures=found.failures, command=written(context))
         result.save(table)
     for name, reason in found.failures:
         say(f"{name}: {reason}")
@@ -102,19 +92,18 @@ def embed(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     context.exit(STOPPED if result.interrupted else FAILED if found.failures else 0)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid dimension photos/ --model resnet50
-  pellucid dimension photos.run/ --layer avgpool --method mle --k 5,10,20,40
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Estimate how many numbers say where an image lies.",
+    """
+    pellucid dimension photos/ --model resnet50
+    pellucid dimension photos.run/ --layer avgpool --method mle --k 5,10,20,40
+    """,
 )
-@click.option("--method", type=click.Choice([*SWEEPS, "all"]), default="all", show_default=True, help="Which estimate.")
-@click.option("--k", metavar="K,K", help="Numbers of neighbors, two or more.  [default: some of each method]")
-@click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("dimension.png"), show_default=True,
-              metavar="PATH", help="The picture: .png, .svg or .pdf.")  # fmt: skip
+@options.method("Which estimate.", metavar=None, type=click.Choice([*SWEEPS, "all"]), default="all")
+@options.option("--k", metavar="K,K", help="Numbers of neighbors, two or more.  [default: some of each method]")
+@options.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", help="The distance.")
+@options.output("dimension.png", "The picture: .png, .svg or .pdf.")
 @_seen
 @click.pass_context
 def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -156,13 +145,14 @@ def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool,
 
 def _features(context: click.Context, images: Sequence[str], given: dict[str, Any], output: Path) -> Features:
     """The vectors of one layer, from a run folder or of a model."""
-    from ..checks import UnknownName, nearest
+    from ..names import UnknownName, nearest
     from ..representation import features
     from ..representation.stored_features import stored_features
     from ..representation.sweeps.vectors import stored
 
     layer = given["layer"]
     if len(images) == 1 and (Path(images[0]) / "manifest.json").is_file():
+        forget(context, given, "model", f"{images[0]} is a run folder, which has its vectors already")
         if given["model"] is not None:
             raise click.BadParameter(f"{images[0]} is a run folder, which has its vectors already: leave --model out")
         kept_there = stored_features(images[0])

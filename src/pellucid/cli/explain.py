@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, STOPPED, in_flags, print_json, say
-from .group import MODEL, computing, json_option, load, main, target, values_of, with_model
+from . import options
+from .command import OUTPUT, written
+from .console import FAILED, STOPPED, in_flags, print_json, say
+from .group import PIXELS, computing, load, target, values_of, verb
 
 if TYPE_CHECKING:
     from ..jobs.explain.job import Explained
@@ -18,40 +19,31 @@ if TYPE_CHECKING:
 _MOST_NAMED = 10  # files in a list of failures on the screen
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid explain castle.jpg --model resnet50
-  pellucid explain photos/ --model resnet50 --truth truth.csv --output photos.html
-  pellucid explain photos/ --model resnet18 --weights mine.pth --labels classes.txt --target koala
-  pellucid explain cat.png --model mine.pt2 --methods grad_cam --layer layer3 --format png --output maps
-  pellucid explain cat.png --model resnet50 --target layer3:7 --methods smoothgrad --option smoothgrad.samples=50
-
-{CODES}"""
+@verb(
+    PIXELS,
+    "Show what a model looks at in images.",
+    """
+    pellucid explain castle.jpg --model resnet50
+    pellucid explain photos/ --model resnet50 --truth truth.csv --output photos.html
+    pellucid explain photos/ --model resnet18 --weights mine.pth --labels classes.txt --target koala
+    pellucid explain cat.png --model mine.pt2 --methods grad_cam --layer layer3 --format png --output maps
+    pellucid explain cat.png --model resnet50 --target layer3:7 --methods smoothgrad --option smoothgrad.samples=50
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--methods", metavar="A,B", help="Names of `pellucid methods`, or 'all'; the usual ones by default.")
-@click.option("--target", metavar="LABEL|INDEX|LAYER:CHANNEL", help="What to explain; else the predicted class.")
-@click.option("--layer", metavar="NAME", help="For methods that look at one; see `pellucid layers`.")
-@click.option(
-    "--option", "options", multiple=True, metavar="METHOD.NAME=VALUE", help="An option of a method; repeatable."
-)
-@click.option(
-    "--output", type=click.Path(path_type=Path), metavar="PATH", help="Page, or folder.  [default: report.html]"
-)
-@click.option("--format", type=click.Choice(["html", "png", "npz"]), default="html", show_default=True,
-              help="One page; or for each image a picture; or its numbers.")  # fmt: skip
-@click.option("--truth", default="folders", metavar="FILE|folders|none", show_default=True,
-              help="True classes: a .csv or .json of files and labels, or folders called like labels.")  # fmt: skip
-@click.option(
-    "--run", type=click.Path(path_type=Path), metavar="FOLDER", help="Where the numbers are kept; else beside."
-)
-@click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew.")
-@click.option("--title", default="", metavar="TEXT", help="Of the page.")
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of what is random.")
-@with_model
-@json_option
+@options.images()
+@options.methods()
+@options.target("LABEL|INDEX|LAYER:CHANNEL", "What to explain; else the predicted class.")
+@options.layer()
+@options.of_method("An option of a method; repeatable.", "METHOD.NAME=VALUE")
+@options.truth("True classes: a .csv or .json of files and labels, or folders called like labels.")
+@options.model()
+@options.output(None, "Page, or folder.  [default: report.html]")
+@options.format("One page; or for each image a picture; or its numbers.")
+@options.option("--title", default="", show_default=False, metavar="TEXT", room=OUTPUT, help="Of the page.")
+@options.run("Where the numbers are kept; else beside.")
+@options.overwrite()
+@options.json()
+@options.seed()
 @click.pass_context
 def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show what a model looks at in images.
@@ -66,7 +58,7 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     check_output(output, given["format"], [Path(image) for image in images])
     from ..jobs.explain.job import explain as job
 
-    names, options = _methods(given["methods"]), _options(given["options"])
+    names, asked = _methods(given["methods"]), _options(given["options"])
     with computing(given):
         model = load(given["model"], given)
         try:
@@ -78,11 +70,11 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
                 methods=names,
                 objective=target(given["target"], model),
                 layer=given["layer"],
-                options=options,
+                options=asked,
                 seed=given["seed"],
                 truth=None if given["truth"] == "none" else given["truth"],
                 title=given["title"],
-                command=shlex.join(["pellucid", *context.obj]),
+                command=written(context),
                 run=given["run"],
                 overwrite=given["overwrite"],
                 say=say,
@@ -96,22 +88,19 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     context.exit(FAILED if done.failures or done.problems else 0)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid demo
-  pellucid demo --output reports/demo/index.html
-
-{CODES}"""
+@verb(
+    PIXELS,
+    "Try all methods on scenes whose truth is known.",
+    """
+    pellucid demo
+    pellucid demo --output reports/demo/index.html
+    """,
 )
-@click.option("--output", type=click.Path(path_type=Path), default=Path("reports/demo/index.html"), metavar="PATH",
-              show_default=True, help="The page.")  # fmt: skip
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="S", help="Of scenes and methods."
-)
-@click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
-@click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory.")
-@json_option
+@options.output("reports/demo/index.html")
+@options.json()
+@options.seed("Of scenes and methods.", type=click.IntRange(0))
+@options.device()
+@options.batch_size()
 @click.pass_context
 def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **given: Any) -> None:
     """Run every method on scenes whose truth is known, and say which of them point at the object.
@@ -126,7 +115,7 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     from ..jobs.demo import means
 
     with computing(given):
-        done = job(output, seed=seed, command=shlex.join(["pellucid", *context.obj]), say=say)
+        done = job(output, seed=seed, command=written(context), say=say)
     scores = means(done.folder)
     _tell(done, as_json, {"scores": scores})
     if not as_json:
@@ -140,7 +129,7 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
 def _methods(text: str | None) -> list[str] | None:
     """The names in "a,b"; None for the usual ones."""
     if text == "all":
-        from ..methods.catalogue import of_kind
+        from ..catalogue import of_kind
 
         return list(of_kind("attribution"))
     return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
@@ -148,10 +137,10 @@ def _methods(text: str | None) -> list[str] | None:
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Options of methods from "method.name=value"."""
-    from ..checks import UnknownName, nearest
-    from ..methods.catalogue import CATALOGUE
+    from ..catalogue import CATALOGUE
+    from ..names import UnknownName, nearest
 
-    options: dict[str, dict[str, Any]] = {}
+    found: dict[str, dict[str, Any]] = {}
     for text in texts:
         place, mark, _ = text.partition("=")
         name, dot, _ = place.strip().partition(".")
@@ -161,8 +150,8 @@ def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:
             raise UnknownName(f"--option {text}: there is no method {name!r}; {nearest(name, CATALOGUE)}")
         entry = CATALOGUE[name]
         option = text.strip().removeprefix(f"{name}.")
-        options.setdefault(name, {}).update(values_of(name, [option], entry.options, entry.option_types))
-    return options
+        found.setdefault(name, {}).update(values_of(name, [option], entry.options, entry.option_types))
+    return found
 
 
 def _tell(done: Explained, as_json: bool, more: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""The command `pellucid`, and what its verbs share: which model, which objective, JSON for machines."""
+"""The command `pellucid`, and what its verbs share: which model, which objective, how they end."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from cloup import HelpTheme, Section, Style
 
-from .console import CODES, STOPPED, Verbs, say, typed
+from . import config as configuration
+from .command import CONFIG, Verb, Verbs
+from .completion import keep_layers
+from .console import CODES, STOPPED, say, typed
 
 if TYPE_CHECKING:
     from ..model.classifier import Classifier
 
-MODEL = "A name of `pellucid models`, or a file: .pt2, .onnx, .keras, .h5, or the folder of a SavedModel."
+PIXELS = Section("Which pixels mattered")
+UNITS = Section("What a unit wants to see")
+FOOLS = Section("What fools it")
+WORLD = Section("How it sees the world")
+CHEATS = Section("Whether it cheats")
+THERE = Section("What there is")
 
 
 def _version(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -28,7 +37,12 @@ def _version(context: click.Context, _parameter: click.Parameter, value: bool) -
 @click.group(
     "pellucid",
     cls=Verbs,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    sections=[PIXELS, UNITS, FOOLS, WORLD, CHEATS, THERE],
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "formatter_settings": {"theme": HelpTheme(heading=Style(bold=True))},
+    },
     epilog=f"""\b
 Examples:
   pellucid demo
@@ -36,65 +50,67 @@ Examples:
   pellucid explain photos/ --model mine.pt2 --methods saliency,grad_cam
   pellucid methods
 
+Options that are always the same can stand in {configuration.NAME}, in the folder where you work:
+
+\b
+  model = "resnet50"
+  device = "cuda"
+  [explain]
+  methods = ["lrp", "grad_cam"]
+
 {CODES}""",
 )
 @click.option(
     "--version", is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Say which version."
 )
+@click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
+              help=f"Defaults of options.  [default: {configuration.NAME} if there is one]")  # fmt: skip
 @click.option(
     "--traceback", is_flag=True, hidden=True, help="Show where an error comes from; also PELLUCID_TRACEBACK=1."
 )
-def main(traceback: bool) -> None:
+@click.pass_context
+def main(context: click.Context, config: Path | None, traceback: bool) -> None:  # noqa: ARG001 - read in Verbs.main
     """Look inside an image classifier: which pixels mattered, and is that the right evidence?"""
+    file = config or Path(configuration.NAME)
+    command = main.commands.get(context.invoked_subcommand or "")
+    idle = command is None or not getattr(command, "computes", True) or {"-h", "--help"} & set(context.obj or ())
+    if idle or (config is None and not file.is_file()):
+        return
+    context.meta[CONFIG] = str(file)
+    context.default_map = configuration.defaults(file, main)
 
 
-def with_model(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which model, and where it computes."""
-    options = (
-        click.option("--weights", metavar="FILE", help="File of weights, name of known ones, or 'random'."),
-        click.option(
-            "--labels", metavar="FILE", type=click.Path(path_type=Path), help="Names of the classes, one a line."
-        ),
-        click.option(
-            "--mean",
-            metavar="R,G,B",
-            callback=numbers,
-            help="Per channel, of pixels in [0, 1]; needed for a .pt2 whose network wants normalized images.",
-        ),
-        click.option("--std", metavar="R,G,B", callback=numbers, help="The same for the standard deviation."),
-        click.option("--size", metavar="N", type=click.IntRange(1), help="Height and width of the model's images."),
-        click.option("--trusted", is_flag=True, help="Run code that the model's file may hold."),
-        click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps."),
-        click.option("--batch-size", metavar="N", type=click.IntRange(1), help="Images in a pass; else by memory."),
-    )
-    for option in reversed(options):
-        command = option(command)
-    return command
+def verb(
+    section: Section | None,
+    short_help: str,
+    examples: str,
+    *,
+    of: Verbs | None = None,
+    name: str | None = None,
+    codes: bool = True,
+    computes: bool = True,
+) -> Callable[[Callable[..., Any]], Verb]:
+    """A command.
 
-
-def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option("--json", "as_json", is_flag=True, help="Print one JSON document, for machines.")(command)
-
-
-def numbers(_context: click.Context, _parameter: click.Parameter, value: str | None) -> Any:
-    if value is None:
-        return None
-    try:
-        numbers = [float(part) for part in value.split(",")]
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no number, nor several with commas between") from None
-    return numbers[0] if len(numbers) == 1 else numbers
-
-
-def names_in(text: str | None) -> list[str] | None:
-    """Words between commas."""
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    Args:
+        section: of the list of all commands. short_help: its line there. examples: commands, a line each.
+        of: the group, if not the whole. name: if not that of the function. codes: its page tells the exit codes.
+        computes: it needs torch.
+    """
+    lines = "\n".join(f"  {line.strip()}" for line in examples.strip().splitlines())
+    epilog = f"\b\nExamples:\n{lines}\n" + (f"\n{CODES}" if codes else "")
+    group = of or main
+    return group.command(
+        name, cls=Verb, section=section, short_help=short_help, epilog=epilog, computes=computes
+    )  # fmt: skip
 
 
 def load(name: str, given: dict[str, Any]) -> Classifier:
     from ..zoo import load
 
-    return load(name, **{key: given[key] for key in ("weights", "labels", "mean", "std", "size", "trusted")})
+    model = load(name, **{key: given[key] for key in ("weights", "labels", "mean", "std", "size", "trusted")})
+    keep_layers(name, model.net)
+    return model
 
 
 @contextmanager
@@ -135,7 +151,8 @@ def values_of(
         name: of the function. texts: as they were written. known: its options with their defaults. kinds: their types.
         elsewhere: options that are given in another way.
     """
-    from ..checks import UnknownName, in_words, nearest
+    from ..checks import in_words
+    from ..names import UnknownName, nearest
 
     options: dict[str, Any] = {}
     for text in texts:

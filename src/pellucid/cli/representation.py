@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from .console import CODES, FAILED, print_json, say
-from .group import MODEL, computing, json_option, load, main, names_in, stopping, target, with_model
+from . import completion, options
+from .command import Place, forget, written
+from .console import FAILED, print_json, say
+from .group import WORLD, computing, load, stopping, target, verb
+from .options import names_in
 
 if TYPE_CHECKING:
     from ..model.classifier import Classifier
@@ -19,33 +21,17 @@ if TYPE_CHECKING:
 TABLES = (".csv", ".parquet")
 
 
-def _over_images(output: str, tables: str = ".csv or .parquet") -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _over_images(output: str, tables: str = ".csv or .parquet") -> options.Decorator:
     """The options of verbs that go over many images."""
-    options = (
-        click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER..."),
-        click.option("--model", required=True, metavar="NAME|FILE", help=MODEL),
-        click.option("--output", type=click.Path(path_type=Path), default=Path(f"{output}.html"), show_default=True,
-                     metavar="PATH", help="The page."),
-        click.option("--table", type=click.Path(path_type=Path), metavar="PATH",
-                     help=f"The numbers: {tables}.  [default: .parquet beside the page]"),
-        click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
-                     help="Where work is kept as it goes; else beside the page."),
-        click.option("--overwrite", is_flag=True, help="Throw away what the run folder holds, and begin anew."),
-    )  # fmt: skip
-
-    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
-        command = json_option(with_model(command))
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-TRUTH = click.option(
-    "--truth", default="folders", metavar="FILE|folders|none", show_default=True,
-    help="True classes: a .csv or .json of files and labels, or the names of folders.",
-)  # fmt: skip
+    return options.together(
+        options.images(),
+        options.model(),
+        options.output(f"{output}.html"),
+        options.table(f"The numbers: {tables}.  [default: .parquet beside the page]"),
+        options.run("Where work is kept as it goes; else beside the page."),
+        options.overwrite(),
+        options.json(),
+    )
 
 
 def _channels(_context: click.Context, _parameter: click.Parameter, text: str | None) -> list[int] | str | None:
@@ -59,19 +45,19 @@ def _channels(_context: click.Context, _parameter: click.Parameter, text: str | 
         raise click.BadParameter(f"{text!r}: expected numbers of channels, as in 0,5,8-11, or all") from None
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid features photos/ --model resnet50
-  pellucid features photos/ --model resnet50 --layers layer2,layer4 --table photos.h5
-  pellucid features photos/ --model mine.pt2 --layers conv3 --places flatten --truth truth.csv
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Write what layers of a model hold for each image.",
+    """
+    pellucid features photos/ --model resnet50
+    pellucid features photos/ --model resnet50 --layer layer2,layer4 --table photos.h5
+    pellucid features photos/ --model mine.pt2 --layer conv3 --places flatten --truth truth.csv
+    """,
 )
-@click.option("--layers", metavar="A,B", help="Of `pellucid layers`, or 'pixels'; else what the last one looks at.")
-@click.option("--places", type=click.Choice(["mean", "max", "flatten", "token"]), default="mean", show_default=True,
-              help="What becomes of a layer's places.")  # fmt: skip
-@TRUTH
+@options.layers("Of `pellucid layers`, or 'pixels'; else what the last one looks at")
+@options.option("--places", type=click.Choice(["mean", "max", "flatten", "token"]), default="mean",
+                help="What becomes of a layer's places.")  # fmt: skip
+@options.truth()
 @_over_images("features", ".parquet, .csv, .npz or .h5")
 @click.pass_context
 def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -84,27 +70,28 @@ def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, 
 
     with computing(given):
         model = load(given["model"], given)
-        found = _features(context, model, images, given, names_in(given["layers"]))
-        features_page(output, model, found, command=shlex.join(["pellucid", *context.obj]))
+        found = _features(context, model, images, given, given["layers"])
+        features_page(output, model, found, command=written(context))
         found.save(table)
     told = {layer: list(found[layer].shape) for layer in found.layers}
     _tell(context, given, found.failures, as_json, {"layers": told}, f"{len(found)} images", table)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid neighbors photos/ --model resnet50
-  pellucid neighbors photos/ --model resnet50 --query photos/castle.jpg --query photos/koala.jpg --k 8
-  pellucid neighbors photos/ --model resnet50 --layer layer3 --metric cosine --output alike.html
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Show which images a layer takes for alike.",
+    """
+    pellucid neighbors photos/ --model resnet50
+    pellucid neighbors photos/ --model resnet50 --query photos/castle.jpg --query photos/koala.jpg --k 8
+    pellucid neighbors photos/ --model resnet50 --layer layer3 --metric cosine --output alike.html
+    """,
 )
-@click.option("--layer", metavar="NAME", help="Of `pellucid layers`; else what the last one looks at.")
-@click.option("--query", "queries", multiple=True, metavar="IMAGE", help="Whose neighbors; repeatable.  [default: 12]")
-@click.option("--k", type=click.IntRange(1), metavar="K", help="How many neighbors.  [default: 5]")
-@click.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", show_default=True, help="The distance.")
-@TRUTH
+@options.layer("Of `pellucid layers`; else what the last one looks at.")
+@options.option("--query", "queries", multiple=True, metavar="IMAGE", type=Place(),
+                help="Whose neighbors; repeatable.  [default: 12]")  # fmt: skip
+@options.option("--k", type=click.IntRange(1), metavar="K", help="How many neighbors.  [default: 5]")
+@options.option("--metric", type=click.Choice(["l2", "cosine"]), default="l2", help="The distance.")
+@options.truth()
 @_over_images("neighbors")
 @click.pass_context
 def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
@@ -131,32 +118,31 @@ def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool,
         beside = None
         if layer != PIXELS:
             beside = nearest(found[PIXELS], rows, k, metric=given["metric"], itself=False)
-        neighbors_page(output, model, near, beside=beside, command=shlex.join(["pellucid", *context.obj]))
+        neighbors_page(output, model, near, beside=beside, command=written(context))
         near.save(table)
     told = {"layer": layer, "neighbors": near.rows()}
     _tell(context, given, found.failures, as_json, told, f"{len(rows)} queries among {len(found)} images", table)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid patches photos/ --model resnet50 --layer layer3 --channels 0,5,8-11
-  pellucid patches photos/ --model resnet50 --layer layer4 --by relevance --target castle
-  pellucid patches photos/ --model mine.pt2 --layer conv2 --steps 0
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Show which patches of images excite the channels of a layer.",
+    """
+    pellucid patches photos/ --model resnet50 --layer layer3 --channels 0,5,8-11
+    pellucid patches photos/ --model resnet50 --layer layer4 --by relevance --target castle
+    pellucid patches photos/ --model mine.pt2 --layer conv2 --steps 0
+    """,
 )
-@click.option("--layer", required=True, metavar="NAME", help="Of `pellucid layers`.")
-@click.option("--channels", metavar="A,B-C", callback=_channels,
-              help="Their numbers; the first 16 by default, and 'all' for all.")  # fmt: skip
-@click.option("--k", type=click.IntRange(1), default=9, show_default=True, metavar="K", help="Patches of a channel.")
-@click.option("--by", type=click.Choice(["activation", "relevance"]), default="activation", show_default=True,
-              help="Where it is most active, or most relevant for a class.")  # fmt: skip
-@click.option("--target", metavar="LABEL|INDEX", help="Relevant for what; else each image's predicted class.")
-@click.option("--steps", type=click.IntRange(0), default=128, show_default=True, metavar="N",
-              help="Of the synthesis of an image for each channel; 0 leaves it out.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the synthesis.")
+@options.layer("Of `pellucid layers`.", required=True)
+@options.option("--channels", metavar="A,B-C", callback=_channels,
+                help="Their numbers; the first 16 by default, and 'all' for all.")  # fmt: skip
+@options.option("--k", type=click.IntRange(1), default=9, metavar="K", help="Patches of a channel.")
+@options.option("--by", type=click.Choice(["activation", "relevance"]), default="activation",
+                help="Where it is most active, or most relevant for a class.")  # fmt: skip
+@options.target("LABEL|INDEX", "Relevant for what; else each image's predicted class.")
+@options.steps("Of the synthesis of an image for each channel; 0 leaves it out.", 0, default=128)
 @_over_images("patches")
+@options.seed("Of the synthesis.")
 @click.pass_context
 def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show which patches of images excite the channels of a layer most, beside what they want to see.
@@ -168,6 +154,8 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     from ..report.pages.representation import patches_page
     from ..representation import top_patches
 
+    if given["by"] != "relevance":
+        forget(context, given, "target", "it goes with --by relevance")
     if given["target"] is not None and given["by"] != "relevance":
         raise click.BadParameter("--target goes with --by relevance: where a channel is most active knows no class")
     place: Path = given["run"] or output.with_suffix(".run")
@@ -184,29 +172,28 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
         found = found.chosen(
             channels if isinstance(channels, list) else range(min(16, count) if channels is None else count)
         )
-        command = shlex.join(["pellucid", *context.obj])
+        command = written(context)
         patches_page(output, model, found, steps=given["steps"], seed=given["seed"], command=command)
         found.save(table)
     told = {"layer": found.layer, "patches": found.rows()}
     _tell(context, given, found.failures, as_json, told, f"{len(found.channels)} channels", table)
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid activations castle.jpg --model resnet50
-  pellucid activations castle.jpg --model resnet50 --layers layer1,layer2 --filters conv1,layer1.0.conv1
-
-{CODES}"""
+@verb(
+    WORLD,
+    "Show the weights of layers, and their channels on images.",
+    """
+    pellucid activations castle.jpg --model resnet50
+    pellucid activations castle.jpg --model resnet50 --layer layer1,layer2 --filters conv1,layer1.0.conv1
+    """,
 )
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE|FOLDER...")
-@click.option("--model", required=True, metavar="NAME|FILE", help=MODEL)
-@click.option("--layers", metavar="A,B", help="Whose channels; the first convolution by default.")
-@click.option("--filters", metavar="A,B", help="Whose weights; the first convolution by default.")
-@click.option("--output", type=click.Path(path_type=Path), default=Path("activations.html"), show_default=True,
-              metavar="PATH", help="The page.")  # fmt: skip
-@with_model
-@json_option
+@options.images()
+@options.layers("Whose channels; the first convolution by default")
+@options.option("--filters", metavar="A,B", help="Whose weights; the first convolution by default.",
+                shell_complete=completion.layers)  # fmt: skip
+@options.model()
+@options.output("activations.html")
+@options.json()
 @click.pass_context
 def activations(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Show the weights of layers as pictures, and what all their channels say of images."""
@@ -223,9 +210,9 @@ def activations(context: click.Context, /, images: tuple[str, ...], as_json: boo
         photos = model.read(*images)
         named = names_in(given["filters"])
         weights = [filters(model, name) for name in named] if named else [filters(model)]
-        layers = names_in(given["layers"]) or [weights[0].layer]
+        layers = given["layers"] or [weights[0].layer]
         found = [channels_of(model, photos, layer) for layer in layers]
-        activations_page(output, model, found, weights, command=shlex.join(["pellucid", *context.obj]))
+        activations_page(output, model, found, weights, command=written(context))
     if as_json:
         print_json({"output": str(output), "layers": {one.layer: list(one.values.shape) for one in found}})
     else:
@@ -265,7 +252,7 @@ def _places(given: dict[str, Any], images: Sequence[str], endings: Sequence[str]
 
 def _rows(found: Features, queries: Sequence[str]) -> list[int]:
     """Which of the images the queries are; by default twelve, evenly taken."""
-    from ..checks import UnknownName, nearest
+    from ..names import UnknownName, nearest
 
     if not queries:
         count = min(12, len(found))

@@ -2,55 +2,53 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .console import CODES, FAILED, print_json, say
-from .group import json_option, main, stopping
+from . import options
+from .command import written
+from .console import FAILED, print_json, say
+from .group import CHEATS, stopping, verb
 
 _MOST_NAMED = 10
 
 
-@main.command(
-    epilog=f"""\b
-Examples:
-  pellucid spectrum photos/ generated/
-  pellucid spectrum faces/ --train 700 --validation 100 --test 200
-  pellucid spectrum faces/ --classes folders --network cnn --output generators.html
-  pellucid spectrum others/ --classifier spectrum.safetensors --output others.html
-
-{CODES}"""
+@verb(
+    CHEATS,
+    "Tell real images from fake ones by their frequencies.",
+    """
+    pellucid spectrum photos/ generated/
+    pellucid spectrum faces/ --train 700 --validation 100 --test 200
+    pellucid spectrum faces/ --classes folders --network cnn --output generators.html
+    pellucid spectrum others/ --classifier spectrum.safetensors --output others.html
+    """,
 )
-@click.argument("folders", nargs=-1, required=True, metavar="REAL FAKE... | FOLDER")
-@click.option("--train", type=click.IntRange(1), metavar="N", help="Images of each folder to learn from.  [70 %]")
-@click.option("--validation", type=click.IntRange(1), metavar="N", help="And to stop by.  [10 %]")
-@click.option("--test", type=click.IntRange(1), metavar="N", help="And to measure on.  [the rest]")
-@click.option("--classes", type=click.Choice(["binary", "folders"]), default="binary", show_default=True,
-              help="Real or fake; or each folder a class.")  # fmt: skip
-@click.option("--features", type=click.Choice(["spectrum", "azimuthal", "pixels"]), default="spectrum",
-              show_default=True, help="What the classifier sees.")  # fmt: skip
-@click.option("--network", type=click.Choice(["linear", "cnn"]), default="linear", show_default=True,
-              help="One layer, or three convolutions and one layer.")  # fmt: skip
-@click.option("--window", type=click.Choice(["hann", "none"]), default="hann", show_default=True,
-              help="What fades images out towards their borders, before the transform.")  # fmt: skip
-@click.option("--classifier", type=click.Path(path_type=Path), metavar="FILE",
-              help="One that was trained before: measure it on all files, and train none.")  # fmt: skip
-@click.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the center.")
-@click.option("--resize", type=click.IntRange(2), metavar="N", help="Scale the shorter side to N; leaves traces.")
-@click.option("--gray", is_flag=True, help="One channel instead of three.")
-@click.option("--epochs", type=click.IntRange(1), default=100, show_default=True, metavar="N", help="At most.")
-@click.option("--control/--no-control", default=True, show_default=True,
-              help="Try to tell two halves of the real images apart.")  # fmt: skip
-@click.option("--run", type=click.Path(path_type=Path), metavar="FOLDER",
-              help="Where unfinished work is kept; else beside the page.")  # fmt: skip
-@click.option("--output", type=click.Path(path_type=Path), default=Path("spectrum.html"), show_default=True,
-              metavar="PATH", help="The page; numbers and classifier are written beside it.")  # fmt: skip
-@click.option("--seed", type=int, default=0, show_default=True, metavar="S", help="Of the split and the training.")
-@click.option("--device", metavar="D", default="cpu", show_default=True, help="cpu, cuda, cuda:1, mps.")
-@json_option
+@options.images("REAL FAKE... | FOLDER", "folders")
+@options.option("--train", type=click.IntRange(1), metavar="N", help="Images of each folder to learn from.  [70 %]")
+@options.option("--validation", type=click.IntRange(1), metavar="N", help="And to stop by.  [10 %]")
+@options.option("--test", type=click.IntRange(1), metavar="N", help="And to measure on.  [the rest]")
+@options.option("--classes", type=click.Choice(["binary", "folders"]), default="binary",
+                help="Real or fake; or each folder a class.")  # fmt: skip
+@options.option("--features", type=click.Choice(["spectrum", "azimuthal", "pixels"]), default="spectrum",
+                help="What the classifier sees.")  # fmt: skip
+@options.option("--network", type=click.Choice(["linear", "cnn"]), default="linear",
+                help="One layer, or three convolutions and one layer.")  # fmt: skip
+@options.option("--window", type=click.Choice(["hann", "none"]), default="hann",
+                help="What fades images out towards their borders, before the transform.")  # fmt: skip
+@options.option("--classifier", type=click.Path(path_type=Path), metavar="FILE",
+                help="One that was trained before: measure it on all files, and train none.")  # fmt: skip
+@options.option("--crop", type=click.IntRange(2), metavar="N", help="Cut a square of N pixels from the center.")
+@options.option("--resize", type=click.IntRange(2), metavar="N", help="Scale the shorter side to N; leaves traces.")
+@options.option("--gray", is_flag=True, help="One channel instead of three.")
+@options.option("--epochs", type=click.IntRange(1), default=100, metavar="N", help="At most.")
+@options.option("--control/--no-control", default=True, help="Try to tell two halves of the real images apart.")
+@options.output("spectrum.html", "The page; numbers and classifier are written beside it.")
+@options.run("Where unfinished work is kept; else beside the page.")
+@options.json()
+@options.seed("Of the split and the training.")
+@options.device()
 @click.pass_context
 def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Tell real images from fake ones by their frequencies, and say whether to believe it.
@@ -84,7 +82,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
             epochs=given["epochs"], control=given["control"], checkpoint=place, say=say,
             seed=given["seed"],
         )  # fmt: skip
-        spectrum_page(output, done, command=shlex.join(["pellucid", *context.obj]))
+        spectrum_page(output, done, command=written(context))
         files = save_spectrum_numbers(output, done)
         discard(place)
     failures = done.failures

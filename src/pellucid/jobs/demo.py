@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .. import runfolder, shapes
 from ..files.images import write_image
-from ..methods.catalogue import of_kind
+from ..methods.registry import of_kind
 from ..runfolder import RunFolder
 from ..zoo import load
 from .explain.job import DEFAULTS, Explained, explain

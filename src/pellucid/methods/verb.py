@@ -17,8 +17,8 @@ from typing import Any, ParamSpec, TypeVar
 from ..checks import check_network
 from ..model.classifier import classifier, name_of, network
 from ..model.run import counted
-from .catalogue import Kind, Traits, register
 from .options import checked, option_types, to_record
+from .registry import Kind, Traits, register
 from .result import Call
 
 P = ParamSpec("P")

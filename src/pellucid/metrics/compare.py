@@ -15,8 +15,8 @@ from torch import Tensor
 from .. import runfolder
 from ..attribution.ingredients.baselines import baseline_images
 from ..checks import UnknownName, nearest
-from ..methods.catalogue import CATALOGUE, of_kind
 from ..methods.options import checked, to_record
+from ..methods.registry import CATALOGUE, of_kind
 from ..methods.result import Call
 from ..methods.verb import verb
 from ..model.batches import progress

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..attribution.ingredients.noise import uniform_noise
 from ..checks import UnknownName, nearest
-from ..methods.catalogue import of_kind
+from ..methods.registry import of_kind
 from ..methods.result import Attribution
 from ..methods.verb import verb
 from ..model.batches import progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,9 @@ from ..model.classifier import Classifier
 
 READERS: dict[str, Callable[[Path], Classifier]] = {}
 """What reads each kind of file; the part that writes a kind enters itself here when it is imported."""
+
+WRITERS = {"a spectrum classifier": "..audit"}
+"""The part that writes each kind: it lies above this one, so that it is imported only for a file of its own."""
 
 
 def reader_of(path: Path) -> Callable[[Path], Classifier] | None:
@@ -23,4 +27,7 @@ def reader_of(path: Path) -> Callable[[Path], Classifier] | None:
             about = json.loads((file.metadata() or {}).get("pellucid", "{}"))
     except (safetensors.SafetensorError, ValueError):
         return None  # whoever is asked for it next says what is wrong with it
-    return READERS.get(about.get("kind", "")) if isinstance(about, dict) else None
+    kind = about.get("kind", "") if isinstance(about, dict) else ""
+    if kind in WRITERS and kind not in READERS:
+        importlib.import_module(WRITERS[kind], __package__)
+    return READERS.get(kind)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from ...checks import check_images, check_network
-from ...methods.catalogue import Traits
 from ...methods.options import to_record
+from ...methods.registry import Traits
 from ...methods.result import Call
 from ...methods.verb import made
 from ...model.classifier import Classifier, network

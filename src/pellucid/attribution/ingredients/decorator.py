@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from ...checks import nan_weights
-from ...methods.catalogue import Traits
+from ...methods.registry import Traits
 from ...methods.result import Attribution, Call
 from ...methods.verb import made
 from ...model.classifier import check_input, network

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from ... import runfolder
 from ...checks import UnknownName
 from ...display.figures import displayable
-from ...methods.catalogue import CATALOGUE
+from ...methods.registry import CATALOGUE
 from ...model.batches import batched, progress
 from ...model.classifier import Classifier
 from ...model.run import Model, device_of, run

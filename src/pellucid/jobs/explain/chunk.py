@@ -16,7 +16,7 @@ from torch import Tensor
 from ... import runfolder
 from ...checks import UnknownName
 from ...files.atomic import printable, state_of
-from ...methods.catalogue import CATALOGUE, Method
+from ...methods.registry import CATALOGUE, Method
 from ...methods.result import Attribution
 from ...metrics.localization import mass_accuracy, pointing_game
 from ...model.classifier import Classifier, Predictions

@@ -18,7 +18,7 @@ from ... import runfolder
 from ...checks import UnknownName, nearest
 from ...files.atomic import printable, short_names, state_of
 from ...files.images import list_images
-from ...methods.catalogue import of_kind
+from ...methods.registry import of_kind
 from ...model.batches import progress
 from ...model.classifier import Classifier
 from ...model.run import layer as find_layer

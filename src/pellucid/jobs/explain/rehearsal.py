@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import UnknownName
-from ...methods.catalogue import CATALOGUE
+from ...methods.registry import CATALOGUE
 from ...model.classifier import Classifier, network
 from ...model.run import run as run_pass
 from ...model.settings import current, settings

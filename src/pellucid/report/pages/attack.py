@@ -13,7 +13,7 @@ from ...adversarial import Attack, Robustness, robustness
 from ...adversarial.attack.result import AMPLIFIED
 from ...display.figures import displayable
 from ...files.images import write_image
-from ...methods.catalogue import CATALOGUE
+from ...methods.registry import CATALOGUE
 from ...model.classifier import Classifier
 from .. import Plate, gallery
 from ..gallery import MOST_PLATES
