@@ -1,6 +1,6 @@
 # make demo   the main job on the built-in model -> reports/demo/index.html
 # make test   lint, types and all tests
-# make bench  each method's time over its floor, beside other tools
+# make bench  each method's time over its lower bound, beside other tools
 #
 # The environment lies in the user's cache folder under a name that is the hash of pyproject.toml and of
 # the Python version, so that checkouts share it. It holds the dependencies; the code comes from src/.

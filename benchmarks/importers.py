@@ -53,7 +53,7 @@ def in_flax(make: Callable[[], Any], twin: Callable[[], nn.Module], side: int, c
     for weight in net.parameters():
         weight.requires_grad_(False)
     return {
-        "floor": lambda: gradient(net, images),
+        "lower bound": lambda: gradient(net, images),
         "imported": lambda: gradient(model, images),
         "JAX, jit": lambda: source(inputs).block_until_ready(),
     }
@@ -177,7 +177,7 @@ def exported(name: str) -> Functions:
     model = pellucid.from_onnx(path)
     for weight in net.parameters():
         weight.requires_grad_(False)
-    return {"floor": lambda: gradient(net, images), "imported": lambda: gradient(model, images)}
+    return {"lower bound": lambda: gradient(net, images), "imported": lambda: gradient(model, images)}
 
 
 CASES: dict[str, Callable[[], Functions]] = {

@@ -61,7 +61,7 @@ def imported(make: Callable[[Any], Any], twin: Callable[[], nn.Module], side: in
         return tape.gradient(out, x)
 
     return {
-        "floor": lambda: gradient(net, images),
+        "lower bound": lambda: gradient(net, images),
         "imported": lambda: gradient(model.net, images),
         "TensorFlow, tf.function": lambda: slope(inputs).numpy(),
     }

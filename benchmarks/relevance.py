@@ -44,7 +44,7 @@ def lrp(name: str, which: str) -> Callable[[], Functions]:
         net, images = network(name), photos(COUNT[name])
         chosen = sets(name)[which]
         functions: Functions = {
-            "floor": lambda: forward_backward(net, images),
+            "lower bound": lambda: forward_backward(net, images),
             "pellucid": lambda: pellucid.lrp(net, images, TARGET, rules=chosen),
         }
         if name != "vit_b_16":  # zennit has no rule for an attention
@@ -93,7 +93,7 @@ def guided_backprop(name: str) -> Callable[[], Functions]:
     def case() -> Functions:
         net, images = network(name), photos(COUNT[name])
         functions: Functions = {
-            "floor": lambda: forward_backward(net, images),
+            "lower bound": lambda: forward_backward(net, images),
             "pellucid": lambda: pellucid.guided_backprop(net, images, TARGET),
             "zennit": zennit(name, net, images, "guided_backprop"),
         }
@@ -113,7 +113,7 @@ def deeplift() -> Functions:
     tool = DeepLift(peer)
     both = torch.cat([images, torch.zeros_like(images)])
     return {
-        "floor": lambda: forward_backward(net, both),
+        "lower bound": lambda: forward_backward(net, both),
         "pellucid": lambda: pellucid.deeplift(net, images, TARGET, baseline=torch.zeros(3)),
         "Captum": lambda: tool.attribute(images.clone().requires_grad_(), torch.zeros_like(images), target=TARGET),
     }

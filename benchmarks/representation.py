@@ -105,31 +105,31 @@ def bare_relevance(model: pellucid.Classifier, given: Tensor) -> None:
 
 
 def one_pass(count: int = SOME) -> Functions:
-    """Three layers, the extremes of their 448 channels and LRP maps into a run folder; the floor is a bare loop of
+    """Three layers, the extremes of their 448 channels and LRP maps into a run folder; the lower bound is a bare loop of
     forward and of the same rules' backward. "gradient" is that of forward and plain backward."""
     model, given = network(), images(count)
     return {
-        "floor": lambda: bare_relevance(model, given),
+        "lower bound": lambda: bare_relevance(model, given),
         "pellucid": lambda: all_at_once(model, given),
         "gradient": lambda: bare_gradient(model, given),
     }
 
 
 def forward_only(count: int = SOME) -> Functions:
-    """Three layers and the extremes of their 448 channels into a run folder; the floor is a bare loop of forward."""
+    """Three layers and the extremes of their 448 channels into a run folder; the lower bound is a bare loop of forward."""
     model, given = network(), images(count)
-    return {"floor": lambda: bare_forward(model, given), "pellucid": lambda: features_alone(model, given)}
+    return {"lower bound": lambda: bare_forward(model, given), "pellucid": lambda: features_alone(model, given)}
 
 
 def nearest(points: int = 50_000, queries: int = 1000, size: int = 512) -> Functions:
-    """The five nearest of 50 000 points to 1000 queries, of 512 numbers; the floor is the product of both."""
+    """The five nearest of 50 000 points to 1000 queries, of 512 numbers; the lower bound is the product of both."""
     from sklearn.neighbors import NearestNeighbors
 
     made = torch.Generator().manual_seed(0)
     base, asked = (torch.randn(count, size, generator=made) for count in (points, queries))
     theirs = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(base.numpy())
     return {
-        "floor": lambda: asked @ base.T,
+        "lower bound": lambda: asked @ base.T,
         "pellucid": lambda: neighbors(base, asked, k=5),
         "scikit-learn": lambda: theirs.kneighbors(asked.numpy()),
     }
@@ -159,11 +159,11 @@ def main(arguments: list[str]) -> None:
             return
         count = int(arguments[0]) if arguments else 10_000
         print(f"{count} images, {torch.get_num_threads()} threads\n")
-        print("| what | tool | seconds | throughput of the floor |\n|---|---|---|---|")
+        print("| what | tool | seconds | throughput of the lower bound |\n|---|---|---|---|")
         for name, case in (("features + patches + lrp", one_pass), ("features + patches", forward_only)):
             times = in_turn(case(count), seconds=0, most=3)
             for tool, taken in times.items():
-                share = 1 / ratio(times, tool, "floor")
+                share = 1 / ratio(times, tool, "lower bound")
                 print(f"| {name} | {tool} | {statistics.median(taken):.1f} | {share:.2f} |", flush=True)
         few, many = peak(1000), peak(count)
         print(f"\nPeak memory over files: {few / 2**20:.0f} MiB for 1000, {many / 2**20:.0f} MiB for {count}")
