@@ -1,7 +1,7 @@
 """Attacks over the raw passes that they need, beside torchattacks, Foolbox and ART.
 
-The lower bound of FGSM and PGD is so many passes forward and back, and one forward that tells whether the network is fooled,
-which is part of what pellucid returns. torchattacks does not look; "torchattacks + look" does.
+The lower bound of FGSM and PGD is so many passes forward and back, and one forward that tells whether the network is
+fooled, which is part of what pellucid returns. torchattacks does not look; "torchattacks + look" does.
 
 python -m benchmarks.adversarial counts the images that AutoAttack sends back through an undefended network.
 """
@@ -64,7 +64,7 @@ def iterated(steps: int) -> Callable[[], Functions]:
         labels, peer = look(net, images), copy.deepcopy(net)
         size = EPS if steps == 1 else EPS / 4
 
-        def lower bound() -> None:
+        def bound() -> None:
             for _ in range(steps):
                 forward_backward(net, images)
             look(net, images)
@@ -89,7 +89,7 @@ def iterated(steps: int) -> Callable[[], Functions]:
         else:
             art = ProjectedGradientDescentPyTorch(estimator, eps=EPS, eps_step=size, max_iter=steps, verbose=False)
         return {
-            "lower bound": lower bound,
+            "lower bound": bound,
             "pellucid": ours,
             "torchattacks": lambda: attack(images, labels),
             "torchattacks + look": lambda: look(peer, attack(images, labels)),
@@ -110,7 +110,7 @@ def deepfool() -> Functions:
     model = foolbox.PyTorchModel(peer, bounds=(0, 1), device="cpu")
     fool = foolbox.attacks.L2DeepFoolAttack(steps=50, candidates=10, overshoot=0.02)
 
-    def lower bound() -> None:
+    def bound() -> None:
         """As many images forward and back, in full batches."""
         for _ in range(round(call.forward / len(images))):
             look(net, images)
@@ -120,7 +120,7 @@ def deepfool() -> Functions:
             torch.autograd.grad(outputs[:, k % 10].sum(), start, retain_graph=True)
 
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.deepfool(net, images, labels),
         "Foolbox": lambda: fool(model, images, labels, epsilons=None),
     }

@@ -78,7 +78,7 @@ def integrated_gradients() -> Functions:
 
     net, images = network(), photos(1)
 
-    def lower bound() -> None:
+    def bound() -> None:
         for part in torch.linspace(0, 1, STEPS).split(8):
             forward_backward(net, part[:, None, None, None] * images)
 
@@ -90,7 +90,7 @@ def integrated_gradients() -> Functions:
 
     size, theirs = best(captum, [1, 2, 4, 8, 16, 32])
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.integrated_gradients(net, images, TARGET, baseline=torch.zeros(3), steps=STEPS),
         f"Captum (batch {size})": theirs,
     }
@@ -101,7 +101,7 @@ def smoothgrad() -> Functions:
 
     net, images = network(), photos(1)
 
-    def lower bound() -> None:
+    def bound() -> None:
         for _ in range(STEPS // 8):
             forward_backward(net, images + 0.1 * torch.randn(8, 3, 224, 224))
 
@@ -114,7 +114,7 @@ def smoothgrad() -> Functions:
 
     size, theirs = best(captum, [1, 2, 4, 8, 16, 32])
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.smoothgrad(net, images, TARGET, samples=STEPS),
         f"Captum (batch {size})": theirs,
     }
@@ -125,7 +125,7 @@ def occlusion() -> Functions:
 
     net, images = network(), photos(1)
 
-    def lower bound() -> None:
+    def bound() -> None:
         with torch.no_grad():
             for count in (8, 8, 8, 8, 8, 8, 2):
                 net(images.expand(count, -1, -1, -1))
@@ -145,7 +145,7 @@ def occlusion() -> Functions:
     size, theirs = best(captum, [1, 4, 8, 16, 49])
     options = {"window": WINDOW, "stride": STRIDE, "fill": torch.zeros(3)}
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.occlusion(net, images, TARGET, **options),
         f"Captum (batch {size})": theirs,
     }
@@ -156,7 +156,7 @@ def class_activation_map(name: str, theirs: str | None) -> Callable[[], Function
         net, images = network(), photos(8)
         pellucid.layers(net, images)
 
-        def lower bound() -> Tensor:
+        def bound() -> Tensor:
             """One forward pass, and backward from the output to the layer only."""
             with torch.no_grad():
                 maps = features(net, images)
@@ -166,7 +166,7 @@ def class_activation_map(name: str, theirs: str | None) -> Callable[[], Function
             return maps
 
         functions: Functions = {
-            "lower bound": lower bound,
+            "lower bound": bound,
             "pellucid": lambda: getattr(pellucid, name)(net, images, TARGET),
         }
         if theirs:
@@ -196,7 +196,7 @@ def ablation_cam() -> Functions:
     net, images = network(), photos(1)
     pellucid.layers(net, images)
 
-    def lower bound() -> None:
+    def bound() -> None:
         with torch.no_grad():
             maps = features(net, images)
             ablated = maps.expand(512, -1, -1, -1).clone()
@@ -204,7 +204,7 @@ def ablation_cam() -> Functions:
             head(net, maps), head(net, ablated)
 
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.ablation_cam(net, images, TARGET),
         "pytorch-grad-cam": peer("AblationCAM", network(), images),
     }
@@ -214,7 +214,7 @@ def score_cam() -> Functions:
     net, images = network(), photos(1)
     pellucid.layers(net, images)
 
-    def lower bound() -> None:
+    def bound() -> None:
         with torch.no_grad():
             maps = features(net, images)
             masks = F.interpolate(maps[0, :, None], (224, 224), mode="bilinear")
@@ -222,7 +222,7 @@ def score_cam() -> Functions:
                 net(images * part)
 
     return {
-        "lower bound": lower bound,
+        "lower bound": bound,
         "pellucid": lambda: pellucid.score_cam(net, images, TARGET, baseline=torch.zeros(3)),
         "pytorch-grad-cam": peer("ScoreCAM", network(), images, batch_size=16),
     }

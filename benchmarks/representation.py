@@ -105,8 +105,8 @@ def bare_relevance(model: pellucid.Classifier, given: Tensor) -> None:
 
 
 def one_pass(count: int = SOME) -> Functions:
-    """Three layers, the extremes of their 448 channels and LRP maps into a run folder; the lower bound is a bare loop of
-    forward and of the same rules' backward. "gradient" is that of forward and plain backward."""
+    """Three layers, the extremes of their 448 channels and LRP maps into a run folder; the lower bound is a bare loop
+    of forward and of the same rules' backward. "gradient" is that of forward and plain backward."""
     model, given = network(), images(count)
     return {
         "lower bound": lambda: bare_relevance(model, given),
@@ -116,7 +116,8 @@ def one_pass(count: int = SOME) -> Functions:
 
 
 def forward_only(count: int = SOME) -> Functions:
-    """Three layers and the extremes of their 448 channels into a run folder; the lower bound is a bare loop of forward."""
+    """Three layers and the extremes of their 448 channels into a run folder; the lower bound is a bare loop of
+    forward."""
     model, given = network(), images(count)
     return {"lower bound": lambda: bare_forward(model, given), "pellucid": lambda: features_alone(model, given)}
 

@@ -1,4 +1,5 @@
-"""Ascents over their lower bound, the same number of forward and backward passes up to the layer, beside torch-lucent."""
+"""Ascents over their lower bound, the same number of forward and backward passes up to the layer, beside
+torch-lucent."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def up_to(net: nn.Module) -> nn.Sequential:
     return part
 
 
-def lower bound(net: nn.Module, steps: int) -> Callable[[], object]:
+def bound(net: nn.Module, steps: int) -> Callable[[], object]:
     part = up_to(net)
     image = start().requires_grad_()
 
@@ -49,7 +50,7 @@ def channel(steps: int) -> Callable[[], Functions]:
     def case() -> Functions:
         objective = pellucid.channel("layer2", CHANNEL)
         functions: Functions = {
-            "lower bound": lower bound(resnet(), steps),
+            "lower bound": bound(resnet(), steps),
             "pellucid": lambda: pellucid.maximize(net, objective, size=SIZE, steps=steps),
             "pellucid, pixels": lambda: pellucid.maximize(
                 net, objective, start=start(), steps=steps, parametrization=Pixels(bounds=None), edits=()
