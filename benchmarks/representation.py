@@ -28,7 +28,7 @@ from pellucid import neighbors, rules
 from pellucid.files.images import write_image
 from pellucid.model.relevance import relevance
 from pellucid.objectives import logit
-from pellucid.representation import extremes, relevance_maps, sweep, vectors
+from pellucid.representation import relevance_maps, sweep, top_activations, vectors
 
 from .cases import Functions
 from .timing import in_turn, ratio
@@ -72,12 +72,12 @@ def images(count: int) -> Tensor:
 
 
 def all_at_once(model: pellucid.Classifier, given: Tensor | Path) -> object:
-    measures = [vectors(*LAYERS), extremes(*LAYERS), relevance_maps()]
+    measures = [vectors(*LAYERS), top_activations(*LAYERS), relevance_maps()]
     return sweep(model, given, measures, rules=rules.EPSILON, folder=new_folder())
 
 
 def features_alone(model: pellucid.Classifier, given: Tensor) -> object:
-    return sweep(model, given, [vectors(*LAYERS), extremes(*LAYERS)], folder=new_folder())
+    return sweep(model, given, [vectors(*LAYERS), top_activations(*LAYERS)], folder=new_folder())
 
 
 def new_folder() -> Path:

@@ -53,7 +53,7 @@ def channel(steps: int) -> Callable[[], Functions]:
             "lower bound": bound(resnet(), steps),
             "pellucid": lambda: pellucid.maximize(net, objective, size=SIZE, steps=steps),
             "pellucid, pixels": lambda: pellucid.maximize(
-                net, objective, start=start(), steps=steps, parametrization=Pixels(bounds=None), edits=()
+                net, objective, start=start(), steps=steps, parametrization=Pixels(bounds=None), transforms=()
             ),
         }
         net = resnet()

@@ -135,7 +135,7 @@ def main() -> None:
     maps.save(given.output / "maps.png", titles=["with the mark"] * 3 + ["without"] * 3)
 
     # Find it, without knowing what to look for.
-    found = pellucid.clever_hans(model, images, labels, class_=cheat)
+    found = pellucid.clever_hans(model, images, labels, classes=cheat)
     best = found.clusters[0]
     mine = (labels == cheat).nonzero().flatten()
     hits = torch.isin(mine[list(best.members)], chosen).float()

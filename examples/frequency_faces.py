@@ -58,7 +58,7 @@ model.save(folder / "classifier.safetensors")
 rows = [0, 1, len(parts.test) - 2, len(parts.test) - 1]
 images = model.read(list(parts.test.rows(rows).files))
 found = model.explain(images)
-print("completeness gap:", ", ".join(f"{gap:.1e}" for gap in found.gap.tolist()))
+print("convergence delta:", ", ".join(f"{gap:.1e}" for gap in found.convergence_delta.tolist()))
 found.save(folder / "examples.png", smoothing=1.5)
 
 # Is it to be believed? Two halves of the photographs, and what tells them apart without any spectrum.

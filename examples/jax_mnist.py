@@ -93,16 +93,19 @@ print(pellucid.layers(model))
 
 # What does the neuron of the 6 want to see? Ascent from an image of ones, on its value before the sigmoid.
 six = pellucid.neuron("Dense_1", 6)
-wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), edits=(), steps=200).images
+wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), transforms=(), steps=200).images
 
 # Which pixels make a digit what it is? Integrated gradients from black, on the same value for the digit itself.
 shown = [int(np.flatnonzero(data["y_test"] == digit)[0]) for digit in (6, 2, 4, 9)]
 images = torch.from_numpy(data["x_test"][shown]).float()[:, None] / 255
 maps = [
-    pellucid.integrated_gradients(model, image[None], pellucid.neuron("Dense_1", digit), baseline="black", gap=True)
+    pellucid.integrated_gradients(
+        model, image[None], pellucid.neuron("Dense_1", digit), baseline="black", convergence_delta=True
+    )
     for image, digit in zip(images, (6, 2, 4, 9), strict=True)
 ]
-print(f"the pixels' shares miss the change of the neurons by {max(float(m.gap.abs().max()) for m in maps):.3f} at most")
+missed = max(float(m.convergence_delta.abs().max()) for m in maps)
+print(f"the pixels' shares miss the change of the neurons by {missed:.3f} at most")
 
 figure, axes = plt.subplots(2, 5, figsize=(9, 4), layout="constrained")
 axes[0, 0].imshow(wanted[0, 0], cmap="gray")

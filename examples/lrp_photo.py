@@ -33,7 +33,7 @@ for title, rules in {
     "a rule for each depth": schedule,
 }.items():
     results[title] = pellucid.lrp(model, images, target, rules=rules)
-    total, gap = float(results[title].values.sum()), float(results[title].gap)
+    total, gap = float(results[title].values.sum()), float(results[title].convergence_delta)
     print(f"{title}: relevance {total:.2f} of {total - gap:.2f}")
 
 folder = Path(where or tempfile.mkdtemp())

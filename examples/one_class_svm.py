@@ -45,7 +45,7 @@ order = scores.argsort(descending=True)[:SHOWN]
 # What each pixel adds to the score; the pixels' shares add up to it.
 result = pellucid.lrp(net, images[order], 0)
 shares = result.values[:, 0]
-print(f"the pixels' shares add up to the score; they miss it by {result.gap.abs().max():.1e} at most")
+print(f"the pixels' shares add up to the score; they miss it by {result.convergence_delta.abs().max():.1e} at most")
 
 figure, axes = plt.subplots(2, SHOWN, figsize=(1.5 * SHOWN, 3.6), layout="constrained")
 for column, index in enumerate(order.tolist()):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pellucid
 from pellucid.files.images import write_image
-from pellucid.representation import extremes, features_of, patches_of, relevance_maps, sweep, vectors
+from pellucid.representation import features_of, patches_of, relevance_maps, sweep, top_activations, vectors
 from pellucid.representation.features import last_layer
 
 folder, name, layer, output = (sys.argv[1:] + [""] * 4)[:4]
@@ -26,13 +26,18 @@ if folder == drawn_to and not drawn_to.exists():
         write_image(image, place / f"{number}.png")
 
 last = last_layer(model)
-measures = [vectors(layer, last, "pixels"), extremes(layer), extremes(layer, by="relevance"), relevance_maps()]
-found = sweep(model, folder, measures, folder=output / "run", say=print)
+measures = [
+    vectors(layer, last, "pixels"),
+    top_activations(layer),
+    top_activations(layer, by="relevance"),
+    relevance_maps(),
+]
+found = sweep(model, folder, measures, folder=output / "run", on_message=print)
 print(f"{len(found)} images, {found.forward} forward, {found.backward} backward, {found.seconds:.1f} s")
 
 seen = features_of(found, [layer, last, "pixels"])
 k = min(4, len(seen) - 1)
-near = {space: pellucid.neighbors(seen[space], k=k, itself=False) for space in seen.layers}
+near = {space: pellucid.neighbors(seen[space], k=k, include_self=False) for space in seen.layers}
 if (seen.labels >= 0).any():
     for space, one in near.items():
         print(f"{space}: {one.agreement():.0%} of the {k} nearest are of the same class")

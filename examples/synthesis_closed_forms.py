@@ -34,7 +34,7 @@ cases = {
 }  # fmt: skip
 for name, (expected, parametrization, penalty) in cases.items():
     found = pellucid.maximize(
-        model, 0, size=(1, 1, 2), parametrization=parametrization, penalties=penalty, optimizer="ascent", step=0.2,
-        steps=400, edits=(),
+        model, 0, size=(1, 1, 2), parametrization=parametrization, penalties=penalty, optimizer="ascent", step_size=0.2,
+        steps=400, transforms=(),
     )  # fmt: skip
     print(f"{name:28} on paper {expected.tolist()}, by ascent {[round(v, 4) for v in found.images.flatten().tolist()]}")

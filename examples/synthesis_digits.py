@@ -43,7 +43,7 @@ ways = {
     "probability": pellucid.maximize(model, [pellucid.probability(digit) for digit in digits], **plain | {"step": 1.0}),
     "l2": pellucid.maximize(model, digits, penalties=l2(0.5), **plain),
     "variation": pellucid.maximize(model, digits, penalties=[l2(0.2), total_variation(0.5)], **plain),
-    "default": pellucid.maximize(model, digits, steps=100, film=4),
+    "default": pellucid.maximize(model, digits, steps=100, record_every=4),
 }
 pictures, titles = [], []
 for name, result in ways.items():

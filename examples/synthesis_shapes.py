@@ -19,7 +19,7 @@ folder = Path(sys.argv[1] if len(sys.argv) > 1 else tempfile.mkdtemp())
 model = pellucid.load("shapes")
 scene = pellucid.shapes.scenes(1, seed=3).images
 
-classes = pellucid.maximize(model, list(CLASSES), steps=100, film=4)
+classes = pellucid.maximize(model, list(CLASSES), steps=100, record_every=4)
 sure = model.predict(classes.images, k=1)
 for name, label, p in zip(CLASSES, sure.labels, sure.probabilities[:, 0].tolist(), strict=True):
     print(f"made for {name:10} taken for {label[0]:10} p = {p:.3f}")

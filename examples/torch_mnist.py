@@ -72,7 +72,7 @@ print(f"the digits {list(DIGITS)} are taken for {found.tolist()}")
 
 # What does the neuron of the 6 want to see? Ascent from an image of ones, on its value before the sigmoid.
 six = pellucid.neuron("fc2", 6)
-wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), edits=(), steps=200).images
+wanted = pellucid.maximize(model, six, start="ones", parametrization=Pixels(), transforms=(), steps=200).images
 with torch.no_grad():
     both = torch.cat([torch.ones(1, 1, 28, 28), wanted])
     ones, reached = pellucid.run(model, both, read="fc2").activations["fc2"][:, 6].tolist()
@@ -80,10 +80,13 @@ print(f"the neuron of the 6: {ones:.1f} on ones, {reached:.1f} on what was found
 
 # Which pixels make a digit what it is? Integrated gradients from black, on the same value for the digit itself.
 maps = [
-    pellucid.integrated_gradients(model, image[None], pellucid.neuron("fc2", digit), baseline="black", gap=True)
+    pellucid.integrated_gradients(
+        model, image[None], pellucid.neuron("fc2", digit), baseline="black", convergence_delta=True
+    )
     for image, digit in zip(images, DIGITS, strict=True)
 ]
-print(f"the pixels' shares miss the change of the neurons by {max(float(m.gap.abs().max()) for m in maps):.3f} at most")
+missed = max(float(m.convergence_delta.abs().max()) for m in maps)
+print(f"the pixels' shares miss the change of the neurons by {missed:.3f} at most")
 
 figure, axes = plt.subplots(2, 5, figsize=(9, 4), layout="constrained")
 axes[0, 0].imshow(wanted[0, 0], cmap="gray")

@@ -121,11 +121,11 @@ def digits() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that some are dead: the picture says so
         found = {
-            "logit,\nfrom ones": pellucid.maximize(net, every, start="ones", step=0.01, **options),
-            "logit,\nfrom noise": pellucid.maximize(net, every, start="noise", step=0.01, **options),
-            "log-prob.,\nfrom noise": pellucid.maximize(net, logs, start="noise", step=0.01, **options),
-            "sigmoid,\nfrom ones": pellucid.maximize(bounded, every, start="ones", step=1.0, **options),
-            "sigmoid,\nfrom noise": pellucid.maximize(bounded, every, start="noise", step=1.0, **options),
+            "logit,\nfrom ones": pellucid.maximize(net, every, start="ones", step_size=0.01, **options),
+            "logit,\nfrom noise": pellucid.maximize(net, every, start="noise", step_size=0.01, **options),
+            "log-prob.,\nfrom noise": pellucid.maximize(net, logs, start="noise", step_size=0.01, **options),
+            "sigmoid,\nfrom ones": pellucid.maximize(bounded, every, start="ones", step_size=1.0, **options),
+            "sigmoid,\nfrom noise": pellucid.maximize(bounded, every, start="noise", step_size=1.0, **options),
             "default": pellucid.maximize(mnist(False), every, steps=100),
         }
     strips("digits", {label: of(one) for label, one in found.items()}, [str(digit) for digit in every])
@@ -202,7 +202,14 @@ def generator() -> None:
     best: Synthesis | None = None
     for seed in range(6):  # codes have local summits: the best of six starts
         one = pellucid.maximize(
-            model, names, parametrization=codes, penalties=l2(0.02, on="code"), edits=(), step=0.2, steps=60, seed=seed
+            model,
+            names,
+            parametrization=codes,
+            penalties=l2(0.02, on="code"),
+            transforms=(),
+            step_size=0.2,
+            steps=60,
+            seed=seed,
         )
         if best is not None:
             better = one.values > best.values
@@ -211,7 +218,7 @@ def generator() -> None:
         best = one
     assert best is not None
     found = {
-        "pixels": pellucid.maximize(model, names, parametrization=Pixels(), edits=(), steps=100),
+        "pixels": pellucid.maximize(model, names, parametrization=Pixels(), transforms=(), steps=100),
         "default": pellucid.maximize(model, names, steps=100),
         "generator": best,
     }
@@ -220,7 +227,7 @@ def generator() -> None:
 
 def of(result: Synthesis) -> list[tuple[Tensor, str]]:
     """Each image with what to say below it."""
-    both = zip(result.values.tolist(), result.dead.tolist(), strict=True)
+    both = zip(result.values.tolist(), result.zero_gradient.tolist(), strict=True)
     notes = [f"{value:.1e}\nno gradient" if dead else f"{value:.3g}" for value, dead in both]
     return list(zip(result.images, notes, strict=True))
 

@@ -69,7 +69,7 @@ def loss(model: Any, made: Tensor, image: Tensor, one: Tensor, across: Sequence[
     goal = content(CONTENT, image) + STYLE_WEIGHT * in_style(across, one)
     bound = goal.bind(model, 1)
     with torch.no_grad():
-        return -float(bound(pellucid.run(model, made, read=bound.reads, output=False)))
+        return -float(bound(pellucid.run(model, made, read=bound.reads, to_output=False)))
 
 
 def main() -> None:

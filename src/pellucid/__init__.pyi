@@ -13,7 +13,7 @@ from . import shapes as shapes
 from . import synthesis as synthesis
 from . import zoo as zoo
 from .adversarial import Attack as Attack
-from .adversarial import Views as Views
+from .adversarial import Transformations as Transformations
 from .adversarial import adversarial_training as adversarial_training
 from .adversarial import apgd as apgd
 from .adversarial import auto_attack as auto_attack
@@ -24,8 +24,8 @@ from .adversarial import fgsm as fgsm
 from .adversarial import hop_skip_jump as hop_skip_jump
 from .adversarial import patch as patch
 from .adversarial import pgd as pgd
+from .adversarial import predict_under_transforms as predict_under_transforms
 from .adversarial import robustness as robustness
-from .adversarial import seen_through as seen_through
 from .adversarial import square as square
 from .adversarial import substitute as substitute
 from .adversarial import targeted as targeted

@@ -89,24 +89,24 @@ class WrongWord(TypeError, ValueError):
     """A text that is none of those that an option takes: an error of type to a type checker, of value to Python."""
 
 
-def fits(value: object, kind: Any) -> bool:
+def matches_type(value: object, kind: Any) -> bool:
     """Whether a value is of the type that an annotation names; True where that cannot be told.
 
-    >>> fits(3, float), fits(True, int), fits((2, 3), int | tuple[int, int]), fits("a", Literal["b"])
-    (True, False, True, False)
+    >>> matches_type(3, float), matches_type(True, int), matches_type((2, 3), int | tuple[int, int])
+    (True, False, True)
     """
     origin, inner = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return any(fits(value, one) for one in inner)
+        return any(matches_type(value, one) for one in inner)
     if origin is Literal:
         return any(value == one and type(value) is type(one) for one in inner)
     if origin is tuple:
         if not isinstance(value, (tuple, list)):
             return False
         if inner[1:] == (...,):
-            return all(fits(item, inner[0]) for item in value)
+            return all(matches_type(item, inner[0]) for item in value)
         # How many there are is for the method to say, which knows what they are.
-        return len(value) != len(inner) or all(fits(*pair) for pair in zip(value, inner, strict=True))
+        return len(value) != len(inner) or all(matches_type(*pair) for pair in zip(value, inner, strict=True))
     if kind in (int, float):
         return isinstance(value, Integral if kind is int else Real) and not isinstance(value, bool)
     if kind is None:

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import pellucid
-from pellucid.adversarial.attack.transformations import lit, placed
+from pellucid.adversarial.attack.transformations import adjust_brightness, warp_onto
 from pellucid.model.run import counted
 from pellucid.runfolder import OtherRun
 
@@ -282,24 +282,24 @@ def test_a_patch_fools_and_prints(tmp_path):
 
 def test_where_a_patch_lies():
     made = torch.arange(4.0).view(1, 2, 2)
-    shown, mask = placed((8, 8), made, scale=0.5, angle=0, y=0, x=0, round_=False)
+    shown, mask = warp_onto((8, 8), made, scale=0.5, angle=0, y=0, x=0, round_=False)
     assert mask.sum() == 16 and mask[0, 2:6, 2:6].all()
     assert shown[0, 2, 2] == 0 and shown[0, 5, 5] == 3 and shown[0, 2, 5] == 1
-    _, mask = placed((8, 8), made, scale=0.5, angle=0, y=0.5, x=-0.5, round_=False)
+    _, mask = warp_onto((8, 8), made, scale=0.5, angle=0, y=0.5, x=-0.5, round_=False)
     assert mask[0, 4:8, 0:4].all() and mask.sum() == 16  # below, and to the left
-    _, disc = placed((100, 100), made, scale=0.5, angle=0.3, y=0, x=0, round_=True)
+    _, disc = warp_onto((100, 100), made, scale=0.5, angle=0.3, y=0, x=0, round_=True)
     assert disc.mean().item() == pytest.approx(torch.pi / 16, rel=0.02)
     # A wide picture: the patch stays square.
-    _, mask = placed((8, 16), made, scale=0.5, angle=0, y=0, x=0, round_=False)
+    _, mask = warp_onto((8, 16), made, scale=0.5, angle=0, y=0, x=0, round_=False)
     assert mask[0, 2:6, 6:10].all() and mask.sum() == 16
-    turned, _ = placed((8, 8), made, scale=1, angle=torch.pi / 2, y=0, x=0, round_=False)
+    turned, _ = warp_onto((8, 8), made, scale=1, angle=torch.pi / 2, y=0, x=0, round_=False)
     assert turned[0, 0, 0] == 1 and turned[0, 7, 0] == 0  # counter-clockwise: the right edge comes to the top
 
 
 def test_light():
     x = torch.tensor([0.0, 0.5, 1.0])
-    assert torch.allclose(lit(x, brightness=0.2, contrast=1.0), torch.tensor([0.2, 0.7, 1.0]))
-    assert torch.allclose(lit(x, brightness=0.0, contrast=0.5), torch.tensor([0.25, 0.5, 0.75]))
+    assert torch.allclose(adjust_brightness(x, brightness=0.2, contrast=1.0), torch.tensor([0.2, 0.7, 1.0]))
+    assert torch.allclose(adjust_brightness(x, brightness=0.0, contrast=0.5), torch.tensor([0.25, 0.5, 0.75]))
 
 
 def test_a_gradient_of_zero_is_told():

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 
 from pellucid.adversarial.attack.budgets import (
     NORMS,
-    column,
+    broadcast,
     distances,
+    l1_steepest_step,
     lengths,
     project,
+    project_exactly,
     project_l1_box,
-    spend,
     step_bounds,
     unit,
-    within,
 )  # fmt: skip
 
 TYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -44,7 +44,7 @@ def drawn(seed, dtype, shape=(3, 2, 5, 4)):
 def test_what_is_found_is_in_the_ball_and_in_bounds(seed, dtype, norm, eps, spread):
     images, source = drawn(seed, dtype)
     wild = images + (torch.randn(images.shape, generator=source, dtype=torch.float64) * spread).to(dtype)
-    found = within(images, wild, eps, norm, 0.0, 1.0)
+    found = project_exactly(images, wild, eps, norm, 0.0, 1.0)
     assert found.dtype == dtype and found.min() >= 0 and found.max() <= 1
     for image, other in zip(images.double(), found.double(), strict=True):
         # In whole fractions, so that no rounding hides or makes an excess.
@@ -65,20 +65,20 @@ def test_what_is_found_is_in_the_ball_and_in_bounds(seed, dtype, norm, eps, spre
 def test_what_is_within_already_stays_to_the_last_bit(dtype, norm):
     images, source = drawn(0, dtype)
     near = (images + 1e-3 * torch.randn(images.shape, generator=source, dtype=torch.float64).to(dtype)).clamp(0, 1)
-    assert torch.equal(within(images, near, 0.9, norm, 0, 1), near)
+    assert torch.equal(project_exactly(images, near, 0.9, norm, 0, 1), near)
 
 
 def test_most_of_the_budget_is_used():
     images, _ = drawn(1, torch.float16)
     for norm in NORMS:
-        found = within(images, 1 - images, 0.4, norm, 0, 1)
+        found = project_exactly(images, 1 - images, 0.4, norm, 0, 1)
         assert (distances(images, found, norm) > 0.39).all()
 
 
 def test_step_bounds_are_exact_and_tight():
     images, _ = drawn(2, torch.float32)
     low, high = step_bounds(images, 8 / 255, 0.0, 1.0)
-    assert torch.equal(within(images, low, 8 / 255, "linf", 0, 1), low)
+    assert torch.equal(project_exactly(images, low, 8 / 255, "linf", 0, 1), low)
     inner = (images > 0.1) & (images < 0.9)
     further = torch.nextafter(high, torch.ones(()))
     assert ((further.double() - images.double())[inner] > 8 / 255).all()
@@ -128,7 +128,7 @@ def test_lengths_by_hand():
 def test_spending_l1_is_the_best_of_many_changes():
     images, source = drawn(3, torch.float64)
     slope = torch.randn(images.shape, generator=source, dtype=torch.float64)
-    ours = spend(slope, images, 3.0, 0, 1)
+    ours = l1_steepest_step(slope, images, 3.0, 0, 1)
     assert torch.allclose(lengths(ours, "l1"), torch.full((3,), 3.0, dtype=torch.float64))
     assert (images + ours).min() >= -1e-12 and (images + ours).max() <= 1 + 1e-12
     for _ in range(200):
@@ -142,4 +142,4 @@ def test_directions_have_length_one_and_zero_stays_zero():
     assert torch.allclose(lengths(unit(slopes, "l2"), "l2"), torch.tensor([1.0, 0.0]))
     for norm in ("linf", "l2"):
         assert not unit(slopes, norm)[1].any()
-    assert column(torch.ones(2), slopes).shape == (2, 1, 1) and math.isfinite(float(unit(slopes, "l2").sum()))
+    assert broadcast(torch.ones(2), slopes).shape == (2, 1, 1) and math.isfinite(float(unit(slopes, "l2").sum()))

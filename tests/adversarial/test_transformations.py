@@ -1,4 +1,4 @@
-"""Views through a camera: what each transformation does, and that attacks through them survive others of the kind."""
+"""Transformations: what each does, and that attacks through them survive others of the kind."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import pellucid
-from pellucid import Views
+from pellucid import Transformations
 from pellucid.adversarial.attack.transformations import homography
 from pellucid.display.gaussian import gaussian_blur
 
@@ -22,7 +22,7 @@ NONE = {"rotation": 0.0, "scale": (1.0, 1.0), "shift": 0.0, "perspective": 0.0, 
 
 def one_view(images, seed=0, low=0.0, high=1.0, **options):
     """A single view that differs in nothing but the options."""
-    return next(Views(**{**NONE, **options}).of(images, torch.Generator().manual_seed(seed), low, high))
+    return next(Transformations(**{**NONE, **options}).of(images, torch.Generator().manual_seed(seed), low, high))
 
 
 def dot(height=21, width=21, y=5, x=15):
@@ -96,7 +96,7 @@ def test_light_and_noise():
 
 def test_views_are_differentiable_and_repeatable():
     images = some_images().requires_grad_()
-    views = Views(samples=3)
+    views = Transformations(samples=3)
     seen = list(views.of(images, torch.Generator().manual_seed(4)))
     (slope,) = torch.autograd.grad(sum(one.sum() for one in seen), images)
     assert slope.isfinite().all() and slope.any() and len(seen) == 3 and not torch.equal(seen[0], seen[1])
@@ -113,7 +113,7 @@ def test_views_are_differentiable_and_repeatable():
 ])  # fmt: skip
 def test_views_that_make_no_sense(options, words):
     with pytest.raises(ValueError, match=words):
-        Views(**options)
+        Transformations(**options)
 
 
 def test_the_gradient_is_the_mean_over_views():
@@ -121,7 +121,9 @@ def test_the_gradient_is_the_mean_over_views():
     net = nn.Sequential(nn.Flatten(), nn.Linear(16, 2)).double().eval()
     images = torch.full((1, 1, 4, 4), 0.5, dtype=torch.float64)
     plain = pellucid.fgsm(net, images, eps=0.1)
-    through = pellucid.fgsm(net, images, eps=0.1, views=Views(**{**NONE, "noise": 0.01, "samples": 5}))
+    through = pellucid.fgsm(
+        net, images, eps=0.1, transformations=Transformations(**{**NONE, "noise": 0.01, "samples": 5})
+    )
     torch.testing.assert_close(plain.images, through.images)
     # The prediction, five views forth and back, the look, and 50 fresh views.
     assert (through.call.forward, through.call.backward) == (1 + 1 + 5 + 1 + 50, 5)
@@ -131,44 +133,44 @@ def test_the_gradient_is_the_mean_over_views():
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "targeted"])
 def test_attacks_through_views_keep_their_promises(name):
     model, images = small_model(), some_images(4)
-    views = Views(rotation=5, scale=(1.0, 1.0), blur=0.3, samples=2)
+    views = Transformations(rotation=5, scale=(1.0, 1.0), blur=0.3, samples=2)
     target = (pellucid.run(model, images).output.argmax(1) + 1) % 3
     options = {"target": target} if name == "targeted" else {"eps": 0.1, "norm": "l2"}
     options |= {} if name == "fgsm" else {"steps": 5}
     attack = pellucid.CATALOGUE[name].function
-    result = attack(model, images, views=views, **options)
-    assert torch.equal(result.images, attack(model, images, views=views, **options).images)
-    assert not torch.equal(result.images, attack(model, images, views=views, **options, seed=1).images)
+    result = attack(model, images, transformations=views, **options)
+    assert torch.equal(result.images, attack(model, images, transformations=views, **options).images)
+    assert not torch.equal(result.images, attack(model, images, transformations=views, **options, seed=1).images)
     part = options | ({"target": target[2:3]} if name == "targeted" else {})
-    alone = attack(model, images[2:3], views=views, **part)
+    alone = attack(model, images[2:3], transformations=views, **part)
     torch.testing.assert_close(alone.images, result.images[2:3], rtol=1e-7, atol=1e-9)
     assert result.through.shape == (4,) and ((result.through >= 0) & (result.through <= 1)).all()
-    assert "views=Views(rotation=5" in str(result.call)
+    assert "views=Transformations(rotation=5" in str(result.call)
     if name != "targeted":
         assert (result.distance("l2") <= 0.1).all()
 
 
 def test_what_is_found_through_views_survives_others():
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(5)
-    views, options = Views(samples=2), {"eps": 12 / 255, "steps": 8}
+    views, options = Transformations(samples=2), {"eps": 12 / 255, "steps": 8}
     shares = []
     for through in (None, views):
-        result = pellucid.pgd(model, scenes.images, scenes.labels, **options, views=through)
-        seen = pellucid.seen_through(model, result.images, views, count=20, seed=5)
+        result = pellucid.pgd(model, scenes.images, scenes.labels, **options, transformations=through)
+        seen = pellucid.predict_under_transforms(model, result.images, views, count=20, seed=5)
         assert seen.shape == (5, 20)
         shares.append(float((seen != scenes.labels[:, None]).double().mean()))
         assert (result.through is None) == (through is None)
     assert shares[1] > shares[0] + 0.05, shares
     assert float(result.through.mean()) == pytest.approx(shares[1], abs=0.15)
-    untouched = pellucid.seen_through(model, scenes.images, views, count=20, seed=5)
+    untouched = pellucid.predict_under_transforms(model, scenes.images, views, count=20, seed=5)
     assert float((untouched == scenes.labels[:, None]).double().mean()) > 0.8
 
 
 def test_views_are_kept_in_the_folder(tmp_path):
     model, images = small_model(), some_images()
     options = {"eps": 0.05, "steps": 2, "folder": tmp_path / "run"}
-    first = pellucid.pgd(model, images, **options, views=Views(samples=1))
-    again = pellucid.pgd(model, images, **options, views=Views(samples=1))
+    first = pellucid.pgd(model, images, **options, transformations=Transformations(samples=1))
+    again = pellucid.pgd(model, images, **options, transformations=Transformations(samples=1))
     assert torch.equal(first.through, again.through) and torch.equal(first.images, again.images)
     with pytest.raises(pellucid.runfolder.OtherRun, match="samples"):
-        pellucid.pgd(model, images, **options, views=Views(samples=2))
+        pellucid.pgd(model, images, **options, transformations=Transformations(samples=2))

@@ -83,7 +83,7 @@ def test_on_a_linear_network_all_shares_agree(weights, bias):
     for found in (
         pellucid.gradient_x_input(net, x, 0, baseline=ZERO),
         pellucid.integrated_gradients(net, x, 0, baseline=ZERO, steps=1),
-        pellucid.integrated_gradients(net, x, 0, baseline=ZERO, steps=7, rule="gauss_legendre"),
+        pellucid.integrated_gradients(net, x, 0, baseline=ZERO, steps=7, quadrature="gauss_legendre"),
         pellucid.expected_gradients(net, x, 0, background=ZERO, samples=3),
         pellucid.occlusion(net, x, 0, fill=ZERO, window=1, stride=1),
     ):
@@ -128,8 +128,12 @@ def test_a_constant_image_gives_no_nan():
 def test_integrated_gradients_of_a_quadratic():
     """Along a (2, 1, 5, 4): g = a (7, 6, 0, ...) and -1, so that the shares are x g / 2: (7, 3, 0) and -4."""
     for rule in ("midpoint", "gauss_legendre"):
-        found = pellucid.integrated_gradients(Polynomial(), POINT, 0, baseline=ZERO, steps=4, rule=rule, gap=True)
-        assert flat(found) == pytest.approx([7, 3, 0, -4]) and found.gap.item() == pytest.approx(0, abs=1e-12)
+        found = pellucid.integrated_gradients(
+            Polynomial(), POINT, 0, baseline=ZERO, steps=4, quadrature=rule, convergence_delta=True
+        )
+        assert flat(found) == pytest.approx([7, 3, 0, -4]) and found.convergence_delta.item() == pytest.approx(
+            0, abs=1e-12
+        )
 
 
 def test_gauss_legendre_is_exact_for_polynomials():
@@ -140,17 +144,19 @@ def test_gauss_legendre_is_exact_for_polynomials():
     net = Power().eval()
     for steps, exact in ((3, False), (4, True)):  # n points integrate degree 2 n - 1; the gradient has degree 6
         found = pellucid.integrated_gradients(
-            net, POINT, 0, baseline=ZERO, steps=steps, rule="gauss_legendre", gap=True
+            net, POINT, 0, baseline=ZERO, steps=steps, quadrature="gauss_legendre", convergence_delta=True
         )
-        assert (abs(found.gap.item()) < 1e-8 * 5**7) == exact
+        assert (abs(found.convergence_delta.item()) < 1e-8 * 5**7) == exact
 
 
 def test_tolerance_takes_only_new_gradients():
     model, images = small_model(), some_images(2)
     with counted() as passes:
         found = pellucid.integrated_gradients(model, images, 1, steps=5, tolerance=1e-3)
-    change = pellucid.integrated_gradients(model, images, 1, steps=1, gap=True)
-    assert (found.gap.abs() <= 1e-3 * (change.values.sum((1, 2, 3)) - change.gap).abs()).all()
+    change = pellucid.integrated_gradients(model, images, 1, steps=1, convergence_delta=True)
+    assert (
+        found.convergence_delta.abs() <= 1e-3 * (change.values.sum((1, 2, 3)) - change.convergence_delta).abs()
+    ).all()
     # 5, then 3 x 5 in all, ...: each image has taken a number of points of that form, none twice.
     assert passes.backward in {5 * (3**i + 3**j) for i in range(8) for j in range(8)}
     tripled = [pellucid.integrated_gradients(model, images, 1, steps=5 * 3**i).values for i in range(8)]
@@ -165,7 +171,7 @@ def test_a_tolerance_that_cannot_be_met_is_said():
 
     with pytest.warns(UserWarning, match="the gap of 1 of 1 images is still above the tolerance"):
         found = pellucid.integrated_gradients(Steep().eval(), POINT, 0, baseline=ZERO, steps=2, tolerance=1e-9)
-    assert found.gap.abs().item() > 1e-9
+    assert found.convergence_delta.abs().item() > 1e-9
 
 
 @given(st.integers(1, 30))
@@ -177,8 +183,10 @@ def test_midpoints_of_three_times_as_many_contain_the_old(count):
 @settings(max_examples=15)
 def test_completeness(seed, baseline):
     model, images = small_model(seed), some_images(2, seed)
-    result = pellucid.integrated_gradients(model, images, 1, baseline=baseline, steps=300, gap=True, seed=seed)
-    change = result.values.sum((1, 2, 3)) - result.gap
+    result = pellucid.integrated_gradients(
+        model, images, 1, baseline=baseline, steps=300, convergence_delta=True, seed=seed
+    )
+    change = result.values.sum((1, 2, 3)) - result.convergence_delta
     torch.testing.assert_close(result.values.sum((1, 2, 3)), change, rtol=0.01, atol=1e-3)
 
 

@@ -131,7 +131,7 @@ def test_normalized_no_score_is_below_the_minimum():
     plain, mean = (pellucid.neuralize(clusters, normalize=given, beta=0.2) for given in (False, True))
     torch.testing.assert_close(mean(PLACES), plain(PLACES) + log(3) / 0.2)
     assert (mean(POINTS).amax(1) >= 0).all() and not (plain(POINTS).amax(1) >= 0).all()
-    assert pellucid.lrp(mean, as_images(PLACES), None).gap.abs().max() < 1e-9
+    assert pellucid.lrp(mean, as_images(PLACES), None).convergence_delta.abs().max() < 1e-9
 
 
 def test_the_sharpness_of_k_means():
@@ -259,7 +259,7 @@ def test_relevance_adds_up_under_any_rules(make, rules):
     images = as_images(PLACES.sigmoid())
     images[0, 0, 0, :3] = 0
     result = pellucid.lrp(net, images, None, rules=rules)
-    assert result.gap.abs().max() < 1e-9
+    assert result.convergence_delta.abs().max() < 1e-9
     torch.testing.assert_close(result.values.flatten(1).sum(1), net(images).amax(1), rtol=1e-9, atol=1e-9)
     torch.testing.assert_close(result.values, pellucid.lrp(net, images, None).values)
 
@@ -301,7 +301,7 @@ def test_a_point_on_a_support_vector_loses_its_part():
     result = pellucid.lrp(net, as_images(tensor([[0.0, 0.0]])), 0)
     o, far = -log(1 + exp(-4)), exp(-4) / (1 + exp(-4))
     assert result.values.flatten().tolist() == pytest.approx([far * o, 0], abs=1e-12)
-    assert result.gap.item() == pytest.approx(far * o - o, abs=1e-12)
+    assert result.convergence_delta.item() == pytest.approx(far * o - o, abs=1e-12)
 
 
 class Normalized(nn.Module):
@@ -335,7 +335,7 @@ def test_behind_a_network_features_hand_it_on(rules):
     net = nn.Sequential(body.double(), head).eval()
     images = normal(4, 1, 3, 3, seed=5)
     result = pellucid.lrp(net, images, 0, rules=rules)
-    assert result.gap.abs().max() < 1e-9
+    assert result.convergence_delta.abs().max() < 1e-9
     features = body(images).detach()  # LRP-0 behind the head's own relevance is that of gradient x input
     slopes = relevance(head, features) / features
     x = images.clone().requires_grad_()

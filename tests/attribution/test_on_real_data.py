@@ -55,9 +55,9 @@ def test_completeness_on_digits():
     """Within 0.1 % of the change at 300 midpoints, on the logit behind the sigmoid."""
     model, images = real.mnist_cnn(), real.mnist_images(10)[0]
     for baseline, summary in (("mean", torch.amax), ("black", torch.mean)):
-        explained = pellucid.integrated_gradients(model, images, baseline=baseline, steps=300, gap=True)
-        change = explained.values.sum((1, 2, 3)) - explained.gap
-        assert summary((explained.gap / change).abs(), 0) <= 1e-3
+        explained = pellucid.integrated_gradients(model, images, baseline=baseline, steps=300, convergence_delta=True)
+        change = explained.values.sum((1, 2, 3)) - explained.convergence_delta
+        assert summary((explained.convergence_delta / change).abs(), 0) <= 1e-3
 
 
 def test_a_hidden_logit_and_the_sigmoid_behind_it():
@@ -85,7 +85,7 @@ def test_relevance_of_the_castle_adds_up_to_its_logit(squeezenet, castle, rules)
     logit = float(squeezenet(castle)[0, CASTLE].detach())
     assert found.values.isfinite().all()
     assert float(found.values.sum()) == pytest.approx(logit, rel=0.02)
-    assert float(found.gap) == pytest.approx(float(found.values.double().sum()) - logit, abs=1e-4)
+    assert float(found.convergence_delta) == pytest.approx(float(found.values.double().sum()) - logit, abs=1e-4)
 
 
 def test_the_castle_speaks_for_a_castle_and_the_lamp_posts_against(squeezenet, castle):

@@ -82,11 +82,11 @@ def test_without_a_mark_it_is_quiet(seed):
 def test_one_class_and_other_methods():
     images, labels, striped = drawn()
     for method, options in (("gradient_x_input", None), ("occlusion", {"window": 2, "stride": 2})):
-        result = pellucid.clever_hans(hans(), images, labels, class_="striped", method=method, options=options)
+        result = pellucid.clever_hans(hans(), images, labels, classes="striped", method=method, options=options)
         rows = (labels == 1).nonzero().flatten()
         assert nearly(rows[list(result.alarms[0].members)].tolist(), striped)
         assert set(result.labels) == {"striped"} and len(result.names) == 60
-    same = pellucid.clever_hans(hans(), images, labels, class_=[1], method="gradient_x_input")
+    same = pellucid.clever_hans(hans(), images, labels, classes=[1], method="gradient_x_input")
     assert same.clusters[0].label == "striped"
 
 
@@ -105,7 +105,7 @@ def test_frequencies_do_not_mind_where_a_pattern_is():
 def test_unknown_labels_count_for_the_predicted_class():
     images, labels, striped = drawn()
     said = []
-    result = pellucid.clever_hans(hans(), images, None, say=said.append)
+    result = pellucid.clever_hans(hans(), images, None, on_message=said.append)
     assert any("180 of 180 images is not known" in line for line in said)
     assert nearly(result.alarms[0].members, striped)
     half = [None if i % 2 else int(label) for i, label in enumerate(labels)]
@@ -170,7 +170,7 @@ def test_a_folder_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     assert runfolder.finished(runfolder.read(tmp_path / "run")) == [0, 1]
     monkeypatch.setattr(module, "map_chunk", whole)
     said = []
-    result = pellucid.clever_hans(hans(), photos, smallest=4, folder=tmp_path / "run", say=said.append)
+    result = pellucid.clever_hans(hans(), photos, smallest=4, folder=tmp_path / "run", on_message=said.append)
     assert any("2 of 3 chunks are finished already" in line for line in said)
     torch.testing.assert_close(result.maps, expected.maps)
     assert [c.members for c in result.clusters] == [c.members for c in expected.clusters]

@@ -12,9 +12,9 @@ from pellucid.audit.relevance_clusters.clusters import (
     _axes,
     _foretold,
     find_clusters,
+    outlier_scores,
     separation,
     spectrum,
-    surprises,
     unit_maps,
 )
 
@@ -35,7 +35,7 @@ def test_two_planted_clusters_are_found():
     found = find_clusters(planted())
     best = [sorted(group.members) for group in found.groups[:2]]
     assert sorted(best) == [list(range(9)), list(range(9, 18))]
-    surprise = surprises([found])[0]
+    surprise = outlier_scores([found])[0]
     assert min(surprise[:2]) > THRESHOLD > max(surprise[2:])
     assert found.groups[0].score > 3
 
@@ -43,7 +43,7 @@ def test_two_planted_clusters_are_found():
 @pytest.mark.parametrize("seed", range(6))
 def test_random_maps_raise_no_alarm(seed):
     found = find_clusters(random_maps(seed=seed))
-    assert max(surprises([found])[0], default=0) < THRESHOLD
+    assert max(outlier_scores([found])[0], default=0) < THRESHOLD
 
 
 @pytest.mark.parametrize("kind", ["slope", "heavy", "correlated"])
@@ -58,12 +58,12 @@ def test_variation_without_clusters_raises_no_alarm(kind):
         maps = random.standard_t(3, size=(150, 8, 8))
     else:
         maps = maps + 3 * random.normal(size=(150, 3)).dot(random.normal(size=(3, 64))).reshape(150, 8, 8)
-    assert max(surprises([find_clusters(maps)])[0], default=0) < THRESHOLD
+    assert max(outlier_scores([find_clusters(maps)])[0], default=0) < THRESHOLD
 
 
 def test_a_quiet_class_stays_quiet_beside_a_marked_one():
     found = [find_clusters(planted()), *(find_clusters(random_maps(seed=seed)) for seed in (5, 6))]
-    first, *others = surprises(found)
+    first, *others = outlier_scores(found)
     assert min(first[:2]) > THRESHOLD and max(max(other) for other in others) < THRESHOLD
 
 
@@ -91,12 +91,12 @@ def test_surprise_by_hand():
         groups = tuple(Group(np.arange(5), score) for score in scores)
         return Found(groups, np.array(chance), np.empty((0, 0)), np.empty(0), 1, 0)
 
-    one, two = surprises([of([9.0, 1.0, 2.0], [0.0, 2.0]), of([3.0, 5.0], [-1.0])])
+    one, two = outlier_scores([of([9.0, 1.0, 2.0], [0.0, 2.0]), of([3.0, 5.0], [-1.0])])
     # 9 beside 1, 2, 3, 5: medians 1.5 of its class, 2.5 of all others, 1 of clouds; 90 % quantiles 4.4 and 1.8.
     assert one[0] == pytest.approx((9 - 2.5) / ((4.4 - 2.5) / 1.2816))
     # 5 beside 3 of its class, and 1, 2, 3, 9 of all, with a 90 % quantile of 7.2; the only cloud has no spread.
     assert two[1] == pytest.approx((5 - 3) / ((7.2 - 2.5) / 1.2816))
-    assert surprises([of([4.0], [])]) == [[pytest.approx(4 / NARROWEST)]] and surprises([]) == []
+    assert outlier_scores([of([4.0], [])]) == [[pytest.approx(4 / NARROWEST)]] and outlier_scores([]) == []
 
 
 def test_the_end_of_a_continuum_has_no_gap():
@@ -157,7 +157,7 @@ def test_copies_count_once():
     maps = np.concatenate([maps, np.repeat(maps[:1], 9, 0)])  # would be the tightest of clusters
     found = find_clusters(maps)
     assert found.copies == 9
-    assert max(surprises([found])[0], default=0) < THRESHOLD
+    assert max(outlier_scores([found])[0], default=0) < THRESHOLD
     for group in found.groups:
         copies = {0, *range(60, 69)}
         assert copies <= {*group.members} or not copies & {*group.members}

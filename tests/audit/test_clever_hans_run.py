@@ -45,7 +45,7 @@ def test_an_audit_of_explained_images_is_that_of_the_images(tmp_path):
     assert [name for name, _ in found.failures] == ["plain/bad.png"]
     assert [c.members for c in found.clusters] == [c.members for c in expected.clusters]
     assert {found.names[row] for row in found.alarms[0].members} == set(striped)
-    only = pellucid.clever_hans(hans(), run, method="gradient_x_input", class_="striped", smallest=4)
+    only = pellucid.clever_hans(hans(), run, method="gradient_x_input", classes="striped", smallest=4)
     assert set(only.labels) == {"striped"} and len(only.names) == 30
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
     pellucid.clever_hans(hans(), str(run), None, method="integrated_gradients")
@@ -55,7 +55,7 @@ def test_an_audit_of_explained_images_is_that_of_the_images(tmp_path):
 def test_images_that_are_explained_for_another_class_are_left_out(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", marked=0, taken=(3, 40))
     run, said = run_of(tmp_path, photos), []
-    found = pellucid.clever_hans(hans(), run, method="integrated_gradients", say=said.append)
+    found = pellucid.clever_hans(hans(), run, method="integrated_gradients", on_message=said.append)
     assert len(said) == 1 and '2 of 90 images are left out: integrated_gradients explains logit("striped")' in said[0]
     assert len(found.names) == 88
     both = pellucid.clever_hans(hans(), run, method="gradient_x_input")  # of which explain shows the true class too
@@ -123,5 +123,5 @@ def test_what_does_not_fit_is_refused(tmp_path):
 def test_a_target_that_is_the_class_of_some(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", 12, 0)
     run, said = run_of(tmp_path, photos, objective="striped"), []
-    found = pellucid.clever_hans(hans(), run, method="integrated_gradients", say=said.append)
+    found = pellucid.clever_hans(hans(), run, method="integrated_gradients", on_message=said.append)
     assert set(found.labels) == {"striped"} and len(found.names) == 12 and "24 of 36 images are left out" in said[0]

@@ -41,7 +41,7 @@ def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
         measured = SpectrumClassifier.fit(parts).evaluate(parts.test)
     assert measured.accuracy.value > 0.8  # compression has a spectrum too
     found = confounds(parts)
-    names = {one.name for one in found.called_out}
+    names = {one.name for one in found.flagged}
     assert {"file format", "JPEG quantization", "JPEG subsampling", "bytes a pixel"} <= names
     assert not names & {"width x height", "color mode", "EXIF data", "mean color", "thumbnail of 8 x 8"}
     best = next(one for one in found.found if one.name == "file format")
@@ -57,13 +57,13 @@ def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
     write(tmp_path / "B_fake", patches, "{}.png")
     parts = split(halves(labeled_files(tmp_path).of(0)), 30, 5, 25)
     found = confounds(parts)
-    assert not found.called_out and len(found.found) == 11
+    assert not found.flagged and len(found.found) == 11
     assert found.verdict().startswith("No trait that was looked at tells the classes apart")
 
 
 def test_up_sampling_leaves_the_rest_alike(tmp_path):
     found = called(upsampled_photos(tmp_path, ["nearest"], most=120))
-    assert [one.kind for one in found.called_out] == ["file and picture"]
+    assert [one.kind for one in found.flagged] == ["file and picture"]
     assert "may come from what is to be learned" in found.verdict(1.0)
 
 
@@ -84,7 +84,7 @@ def test_each_trait_of_a_file(patches, tmp_path, change, trait):
     write(tmp_path / "A_real", patches[:60], "{}.jpg", quality=75)
     write(tmp_path / "B_fake", patches[:60], "{}.jpg", **change)
     found = called(tmp_path, 30, 5, 25)
-    names = [one.name for one in found.called_out]
+    names = [one.name for one in found.flagged]
     assert trait in names and set(names) - {trait} <= {"bytes a pixel"}
 
 
@@ -95,19 +95,19 @@ def test_size_and_mode(patches, tmp_path):
         to_pil(patch).convert("L").resize((40, 36)).save(tmp_path / "B_fake" / f"{number}.png")
     found = called(tmp_path, 30, 5, 25)
     by_name = {one.name: one for one in found.found}
-    assert by_name["width x height"].called_out and by_name["color mode"].called_out
+    assert by_name["width x height"].flagged and by_name["color mode"].flagged
     assert "fake: 40 x 36 100%" in by_name["width x height"].detail
 
 
 def test_color_and_framing(patches, tmp_path):
     write(tmp_path / "A_real", patches, "{}.png")
     write(tmp_path / "B_fake", patches * 0.8 + torch.tensor([0.2, 0, 0])[:, None, None], "{}.png")
-    assert "mean color" in {one.name for one in called(tmp_path).called_out}
+    assert "mean color" in {one.name for one in called(tmp_path).flagged}
     framed = patches.clone()
     framed[:, :, :4], framed[:, :, -4:] = framed[:, :, :4] * 0.5, 1 - (1 - framed[:, :, -4:]) * 0.5
     for file, patch in zip(sorted((tmp_path / "B_fake").iterdir(), key=lambda p: int(p.stem)), framed, strict=True):
         to_pil(patch).save(file)
-    assert "thumbnail of 8 x 8" in {one.name for one in called(tmp_path).called_out}
+    assert "thumbnail of 8 x 8" in {one.name for one in called(tmp_path).flagged}
 
 
 def test_false_alarms_are_rare():
@@ -119,7 +119,7 @@ def test_false_alarms_are_rare():
     for _ in range(40):
         x, y, z = draw.normal(size=(60, 20)), draw.integers(0, 2, 60), draw.integers(0, 2, 50)
         said = _by_regression(x, y, draw.normal(size=(50, 20)))
-        alarms += _confound("noise", "picture", said, z, np.bincount(z).max() / 50, "").called_out
+        alarms += _confound("noise", "picture", said, z, np.bincount(z).max() / 50, "").flagged
     assert alarms == 0
 
 

@@ -23,7 +23,7 @@ def test_upsampling_and_then_its_photos_as_faces(tmp_path):
     assert (tmp_path / "spectra_nearest.png").stat().st_size > 10_000
 
     text = said("frequency_faces.py", tmp_path / "photos", tmp_path / "faces", 36, 6, 18)
-    assert "completeness gap" in text and "two halves of the photographs" in text and "| trait alone |" in text
+    assert "convergence delta" in text and "two halves of the photographs" in text and "| trait alone |" in text
     for name in ("spectra.png", "weights.png", "examples.png"):
         assert (tmp_path / "faces" / name).stat().st_size > 10_000
     assert SpectrumClassifier.load(tmp_path / "faces" / "classifier.safetensors").labels == ("real", "fake")

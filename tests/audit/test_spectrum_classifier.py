@@ -13,7 +13,7 @@ import pellucid
 from pellucid import CATALOGUE, SpectrumClassifier
 from pellucid.audit import halves, labeled_files, split, upsampled_photos
 from pellucid.audit.image_files import pixels
-from pellucid.audit.image_files.evaluation import share
+from pellucid.audit.image_files.evaluation import proportion
 from pellucid.audit.log_spectrum import EPS
 from pellucid.audit.spectra import training
 from pellucid.audit.spectra.network import FEATURES, SpectrumNet
@@ -166,7 +166,7 @@ def test_explanations_add_up(parts, features):
     assert torch.equal(found.images, images) and model.net.without_window()(images).shape == (4, 2)
     assert found.values.shape == images.shape
     assert torch.allclose(found.values.sum((1, 2, 3)), change, atol=0.01 * float(change.abs().max()))
-    assert float(found.gap.abs().max()) < 0.01 * float(change.abs().max())
+    assert float(found.convergence_delta.abs().max()) < 0.01 * float(change.abs().max())
     if features == "spectrum":
         half = np.abs(np.fft.rfft2(base.numpy()))
         expected = np.exp(model.net.mean.numpy()) - model.net.eps
@@ -215,7 +215,7 @@ def test_relevance_goes_through_the_spectrum(model, parts, rules):
     expected = (x * slope).detach().float()
     assert torch.allclose(found.values, expected, atol=1e-3 * float(expected.abs().max()))
     logit = model(images)[:, 1].detach()
-    assert torch.allclose(found.values.sum((1, 2, 3)) - found.gap, logit, atol=1e-4)
+    assert torch.allclose(found.values.sum((1, 2, 3)) - found.convergence_delta, logit, atol=1e-4)
     kept = (adds * amplitudes.detach() / (amplitudes.detach() + net.eps)).sum((1, 2, 3)).float()
     assert torch.allclose(found.values.sum((1, 2, 3)), kept, atol=1e-2)  # the bias and eps take the rest
 
@@ -457,6 +457,6 @@ def test_wilsons_interval():
     p = right / count
     middle = (p + z**2 / (2 * count)) / (1 + z**2 / count)
     half = z / (1 + z**2 / count) * (p * (1 - p) / count + z**2 / (4 * count**2)) ** 0.5
-    found = share(right, count)
+    found = proportion(right, count)
     assert (found.low, found.high) == pytest.approx((middle - half, middle + half), abs=1e-9)
-    assert share(5, 5).high == 1 and share(0, 5).low == 0
+    assert proportion(5, 5).high == 1 and proportion(0, 5).low == 0

@@ -30,7 +30,7 @@ def test_two_halves_of_real_faces_are_not_told_apart(faces):
 
 def test_their_framing_is_called_out_and_their_files_are_not(faces):
     """Source and framing differ too: a thumbnail tells them apart. The files were made alike."""
-    found = confounds(split(faces, 700, 100, 200)).called_out
+    found = confounds(split(faces, 700, 100, 200)).flagged
     assert found[0].name == "thumbnail of 8 x 8" and found[0].accuracy.value > 0.9
     assert "file" not in {one.kind for one in found}
 

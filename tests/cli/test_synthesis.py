@@ -106,7 +106,7 @@ def test_the_same_seed_the_same_picture(photo):
         (["style", "apply", "scene.png", "--network", "a.safetensors", "--report", "a.txt"], "ends in .html"),
         (["visualize", "--target", "star", "--output", "no/a.png"], "there is no folder no"),
         (["visualize", "--target", "star", "--option", "stepp=1"], "maximize has no option 'stepp'; near it: step"),
-        (["visualize", "--target", "star", "--option", "edits=3"], "which only Python can give"),
+        (["visualize", "--target", "star", "--option", "transforms=3"], "which only Python can give"),
         (["invert", "scene.png", "--layer", "nowhere"], "there is no layer 'nowhere'"),
         (["dream", "none.png"], "none.png"),
     ],

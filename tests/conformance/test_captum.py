@@ -74,14 +74,16 @@ PATHS = [
 def test_integrated_gradients(name, kind, steps, objective, rule, method):
     net, target, function = both(name, objective)
     images, start = pictures(name), baseline(name, kind)
-    found = pellucid.integrated_gradients(net, images, target, baseline=start, steps=steps, rule=rule, gap=True)
+    found = pellucid.integrated_gradients(
+        net, images, target, baseline=start, steps=steps, quadrature=rule, convergence_delta=True
+    )
     peer = captum.attr.IntegratedGradients(function)
     with in_double():  # Captum's places and weights of the midpoints and weights of Gauss-Legendre are float32
         values, delta = peer.attribute(
             images, start, classes(), n_steps=steps, method=method, return_convergence_delta=True
         )
     agree(found.values, values)
-    agree(found.gap[:, None], delta[:, None])
+    agree(found.convergence_delta[:, None], delta[:, None])
 
 
 @rules
@@ -92,12 +94,14 @@ def test_integrated_gradients_of_pixels(rule, method, word, value):
         for net in (network("small"), for_peer(network("small")))
     )
     images = pictures("small").sigmoid()
-    found = pellucid.integrated_gradients(model, images, 1, baseline=word, steps=31, rule=rule, gap=True)
+    found = pellucid.integrated_gradients(
+        model, images, 1, baseline=word, steps=31, quadrature=rule, convergence_delta=True
+    )
     peer = captum.attr.IntegratedGradients(other)
     with in_double():
         values, delta = peer.attribute(images, value, 1, n_steps=31, method=method, return_convergence_delta=True)
     agree(found.values, values)
-    agree(found.gap[:, None], delta[:, None])
+    agree(found.convergence_delta[:, None], delta[:, None])
 
 
 WINDOWS = [

@@ -71,7 +71,7 @@ def test_deeplift(activations):
         images().requires_grad_(), start.requires_grad_(), target=[3, 1]
     )
     agree(result.values, expected, 1e-9)
-    assert (result.gap.abs() < 1e-10).all()
+    assert (result.convergence_delta.abs() < 1e-10).all()
 
 
 @pytest.mark.filterwarnings("ignore:Setting forward")
@@ -102,4 +102,4 @@ def test_deeplift_adds_up_with_max_pooling_products_and_shortcuts():
     net = scattered(Harder()).double()
     for seed in range(3):
         result = pellucid.deeplift(net, images(seed), [3, 1], baseline=images(seed + 9))
-        assert result.values.abs().amax() > 1e-3 and (result.gap.abs() < 1e-10).all()
+        assert result.values.abs().amax() > 1e-3 and (result.convergence_delta.abs() < 1e-10).all()

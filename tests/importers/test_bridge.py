@@ -191,7 +191,7 @@ def sgd(parameters):
 
 
 def test_images_and_features_are_those_of_the_import(pair):
-    how = {"start": PICTURES[:1], "parametrization": Pixels(), "optimizer": sgd, "steps": 3, "edits": ()}
+    how = {"start": PICTURES[:1], "parametrization": Pixels(), "optimizer": sgd, "steps": 3, "transforms": ()}
     close(*(pellucid.maximize(model, "block.second:2", **how).images for model in pair))
     close(*(pellucid.features(model, PICTURES, "norm").arrays["norm"] for model in pair))
     close(*(pellucid.fgsm(model, PICTURES, eps=0.1).images for model in pair))
@@ -216,7 +216,7 @@ def test_what_nobody_looks_into_is_one_call(pair, monkeypatch):
     assert seen == [pair[0].net.whole]
     seen.clear()
     with torch.no_grad():
-        pellucid.run(pair[0], PICTURES, read=["stem", "block", "norm"], output=False)
+        pellucid.run(pair[0], PICTURES, read=["stem", "block", "norm"], to_output=False)
     assert len(seen) == 1  # all at once, and no further
 
 

@@ -140,10 +140,10 @@ def test_inputs(tmp_path):
 
 def test_outputs(tmp_path):
     two = file(tmp_path, f"{POOL} other = Neg(out)", out="float[N,3] out, float[N,3] other")
-    refused(two, "2 outputs ('out', 'other')", "output='...'")
-    refused(two, "no output 'third'", "'out', 'other'", output="third")
+    refused(two, "2 outputs ('out', 'other')", "output_name='...'")
+    refused(two, "no output 'third'", "'out', 'other'", output_name="third")
     images = torch.rand(2, 3, 6, 6)
-    torch.testing.assert_close(pellucid.from_onnx(two, output="other")(images), -images.mean((2, 3)))
+    torch.testing.assert_close(pellucid.from_onnx(two, output_name="other")(images), -images.mean((2, 3)))
     refused(file(tmp_path, "out = Relu(x)", out="float[N,3,6,6] out"), "'out' is N x 3 x 6 x 6", "expected N x K")
     refused(file(tmp_path, "out = Constant <value = float[1,3] {1,2,3}>()"), "does not look at the images")
     chosen = "p = GlobalAveragePool(x) f = Flatten(p) out = ArgMax <axis=1>(f)"

@@ -40,7 +40,7 @@ GRAPHS = {
     "clips": "low = Constant <value_float=0.2>() high = Constant <value_float=0.7>() a = Clip(x, low, high) b2 = Clip(x, low) h = Add(a, b2)",
     "relu6": "ten = Constant <value_float=10.0>() zero = Constant <value_float=0.0>() top = Constant <value_float=6.0>() a = Mul(x, ten) h = Clip(a, zero, top)",
     "choices": "g = Greater(x, half) l = LessOrEqual(x, half) n = Not(g) o = And(l, n) a = Mul(x, two) h = Where(o, a, x)",
-    "extremes": "a = Max(x, half) i = Sub(half, x) b2 = Min(x, i, half) m2 = Mean(a, b2) h = Add(m2, x)",
+    "top_activations": "a = Max(x, half) i = Sub(half, x) b2 = Min(x, i, half) m2 = Mean(a, b2) h = Add(m2, x)",
     "rounding": "a = Mul(x, two) f = Floor(a) c4 = Ceil(a) r = Round(a) d = Mod <fmod=1>(x, half) s = Sum(f, c4, r, d) h = Mul(s, x)",
     "casts": "g = Greater(x, half) f = Cast <to=1>(g) i = Cast <to=7>(x) j = Cast <to=1>(i) a = Add(f, j) h = Add(a, x)",
     "softmax": "a = Softmax <axis=1>(x) b2 = LogSoftmax <axis=-1>(x) h = Add(a, b2)",

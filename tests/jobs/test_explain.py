@@ -137,7 +137,7 @@ def test_the_same_again_computes_nothing(model, photos, tmp_path, monkeypatch):
     (tmp_path / "page.html").unlink()
     monkeypatch.setattr(job, "explain_chunk", None)
     said = []
-    again = explain(model, photos, **settings, say=said.append)
+    again = explain(model, photos, **settings, on_message=said.append)
     assert rows_of(again.folder) == before and again.failures == first.failures
     assert (tmp_path / "page.html").is_file()
     assert "1 of 1 chunks are finished already" in said[0]
@@ -148,7 +148,7 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
     explain(model, photos, **settings)
     write_image(scenes(4).images[3], photos / "broken.jpg")
     said = []
-    done = explain(model, photos, **settings, say=said.append)
+    done = explain(model, photos, **settings, on_message=said.append)
     assert [name for name, _ in done.failures] == ["empty.png"] and done.images == 4
     assert "1 file has changed since, such as broken.jpg" in said[0]
     (photos / "broken.jpg").unlink()
@@ -192,7 +192,7 @@ def test_a_finished_run_of_something_else_is_replaced_unless_it_was_named(model,
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     explain(model, photos, **settings)
     said = []
-    explain(model, photos, **settings, seed=1, say=said.append)
+    explain(model, photos, **settings, seed=1, on_message=said.append)
     assert "held a finished run with other settings" in said[0]
     kept = tmp_path / "kept"
     explain(model, photos, **settings, run=kept)
@@ -209,7 +209,7 @@ def test_a_method_that_fails_leaves_the_others(model, photos, tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 94 * 94, 3)).eval()
     flat = pellucid.wrap(net, size=96, labels=["a", "b", "c"])
     said = []
-    done = explain(flat, photos, output=tmp_path / "page.html", methods=["saliency", "cam"], say=said.append)
+    done = explain(flat, photos, output=tmp_path / "page.html", methods=["saliency", "cam"], on_message=said.append)
     assert done.problems["cam"][0] == 3 and "average" in done.problems["cam"][1]
     assert done.images == 3 and len(said) == 1 and said[0].startswith("cam: ")
     page = (tmp_path / "page.html").read_text()
@@ -303,7 +303,7 @@ def test_warnings_are_kept_and_told_once(model, photos, tmp_path, monkeypatch):
 
     monkeypatch.setitem(CATALOGUE, "saliency", dataclasses.replace(entry, function=warned))
     said = []
-    done = explain(model, photos, output=tmp_path / "page.html", methods=["saliency"], say=said.append)
+    done = explain(model, photos, output=tmp_path / "page.html", methods=["saliency"], on_message=said.append)
     assert said == ["saliency: something is odd"]
     assert all(m["warnings"] == ["something is odd"] for row in rows_of(done.folder) for m in row["maps"])
     assert "something is odd" in (tmp_path / "page.html").read_text()
@@ -327,9 +327,9 @@ def test_warnings_are_kept_and_told_once(model, photos, tmp_path, monkeypatch):
         ({"output": "photos/out", "format": "png"}, ValueError, "would be taken for images next time"),
         ({"output": "."}, IsADirectoryError, "give the name of a page"),
         ({"paths": "foto"}, MissingImage, "did you mean photos"),
-        ({"truth": {"x.png": "star"}}, ValueError, "none of the 5 images is named in the table.*'x.png'"),
-        ({"truth": {"0.png": "sun"}}, UnknownName, "in the table of true classes: there is no label 'sun'"),
-        ({"truth": "truth.csv"}, FileNotFoundError, "no table of true classes truth.csv"),
+        ({"labels": {"x.png": "star"}}, ValueError, "none of the 5 images is named in the table.*'x.png'"),
+        ({"labels": {"0.png": "sun"}}, UnknownName, "in the table of true classes: there is no label 'sun'"),
+        ({"labels": "truth.csv"}, FileNotFoundError, "no table of true classes truth.csv"),
     ],
 )
 def test_what_is_wrong_is_said_before_any_work(model, photos, tmp_path, monkeypatch, changes, kind, said):

@@ -93,7 +93,7 @@ def test_what_was_finished_survives_what_is_wrong(model, photos, finished, chang
 
 def test_good_settings_replace_it_and_say_so(model, photos, finished):
     said = []
-    done = explain(model, photos, **finished | {"options": {"occlusion": {"window": 32}}}, say=said.append)
+    done = explain(model, photos, **finished | {"options": {"occlusion": {"window": 32}}}, on_message=said.append)
     assert len(said) == 1 and said[0].endswith("held a finished run with other settings, which is replaced")
     assert done.folder.manifest["options"]["methods"]["occlusion"]["window"] == 32
 

@@ -15,7 +15,7 @@ import pellucid
 from pellucid import CATALOGUE
 from pellucid.attribution.ingredients.batched_gradients import per_image
 from pellucid.attribution.ingredients.decorator import attribution
-from pellucid.checks import fits, in_words, of_kind
+from pellucid.checks import in_words, matches_type, of_kind
 from pellucid.methods.result import Attribution
 
 from ..nets import small_model, some_images
@@ -50,7 +50,7 @@ class Shown(Protocol):
     ],
 )  # fmt: skip
 def test_what_fits(value, kind, expected):
-    assert fits(value, kind) is expected
+    assert matches_type(value, kind) is expected
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_wrong_type_is_told_by_every_method(name):
 
     model, images = small_model(), some_images(1)
     for option, kind in CATALOGUE[name].option_types.items():
-        if option not in CATALOGUE[name].options or fits(Strange(), kind):
+        if option not in CATALOGUE[name].options or matches_type(Strange(), kind):
             continue
         with pytest.raises(TypeError, match=rf"^{name}: {option} is .*Strange.*, expected ['\w(]"):
             CATALOGUE[name].function(model, images, **{option: Strange()})
@@ -88,7 +88,7 @@ def test_a_wrong_type_is_told_by_every_method(name):
 @pytest.mark.parametrize("name", METHODS)
 def test_defaults_are_of_their_own_type(name):
     entry = CATALOGUE[name]
-    assert all(fits(default, entry.option_types[option]) for option, default in entry.options.items())
+    assert all(matches_type(default, entry.option_types[option]) for option, default in entry.options.items())
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,8 @@ def test_defaults_are_of_their_own_type(name):
         ("grad_cam", {"reshape": 3}, "grad_cam: reshape is 3 (an int), expected a function or None"),
         ("occlusion", {"window": (3, 2.5)}, "occlusion: window is (3, 2.5) (a tuple), expected a whole number, "
          "(a whole number, a whole number) or None"),
-        ("integrated_gradients", {"gap": 1}, "integrated_gradients: gap is 1 (an int), expected True or False"),
+        ("integrated_gradients", {"convergence_delta": 1},
+         "integrated_gradients: convergence_delta is 1 (an int), expected True or False"),
         ("integrated_gradients", {"baseline": None},
          "integrated_gradients: baseline is None, expected a text or a tensor"),
     ],

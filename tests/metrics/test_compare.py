@@ -11,7 +11,7 @@ import pellucid
 from pellucid import runfolder
 from pellucid.files.images import write_image
 from pellucid.metrics import deletion, infidelity, mass_accuracy, sensitivity_max
-from pellucid.metrics.compare import Race, compare_rows
+from pellucid.metrics.compare import Benchmark, compare_rows
 
 from ..nets import small_model, some_images
 
@@ -114,7 +114,7 @@ def test_a_run_goes_on_where_it_was(tmp_path, monkeypatch):
     assert runfolder.finished(runfolder.read(tmp_path / "run")) == [0]
     monkeypatch.setattr(module, "compare_chunk", whole)
     said = []
-    result = pellucid.compare(model, photos, METHODS, folder=tmp_path / "run", say=said.append, **QUICK)
+    result = pellucid.compare(model, photos, METHODS, folder=tmp_path / "run", on_message=said.append, **QUICK)
     assert any("1 of 2 chunks are finished already" in line for line in said)
     assert [name for name, _ in result.failures] == ["bad.png"]
     for measure, values in expected.scores.items():
@@ -143,7 +143,7 @@ def test_masks_from_a_folder(tmp_path):
 
 def test_the_function_for_one_batch_is_pure():
     model, images = small_model(), some_images()
-    race = Race(model, {"saliency": {}}, None, ("deletion",), 4, 6, 1, 0)
+    race = Benchmark(model, {"saliency": {}}, None, ("deletion",), 4, 6, 1, 0)
     rows, maps = compare_rows(race, images, None)
     again, _ = compare_rows(race, images, None)
     assert [row["saliency"]["deletion"] for row in rows] == [row["saliency"]["deletion"] for row in again]

@@ -47,7 +47,7 @@ def test_infidelity_is_captums(scaled):
     expected = captum.infidelity(
         model, perturb, images, slopes.values, target=1, n_perturb_samples=count, normalize=scaled
     )
-    found = infidelity(model, images, slopes, 1, of="slopes", perturbation=noise, samples=count, scaled=scaled)
+    found = infidelity(model, images, slopes, 1, reference="slopes", perturbation=noise, samples=count, scaled=scaled)
     torch.testing.assert_close(found, expected.detach().float(), rtol=1e-5, atol=1e-12)
 
 

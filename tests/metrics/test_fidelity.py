@@ -35,7 +35,7 @@ def test_a_linear_model_is_explained_without_error():
     assert infidelity(net, images, moved, 1, fill=gray, samples=20).max() < 1e-20
     assert infidelity(net, images, shares, 1, fill=gray, samples=20).min() > 1e-3  # over another baseline
     slopes = weights.expand_as(images)
-    assert infidelity(net, images, slopes, 1, of="slopes", perturbation="noise", samples=20).max() < 1e-20
+    assert infidelity(net, images, slopes, 1, reference="slopes", perturbation="noise", samples=20).max() < 1e-20
 
 
 def test_infidelity_by_hand():
@@ -115,10 +115,10 @@ def test_completeness():
     gap = completeness(net, images, weights * images, 1, baseline=torch.zeros(1))
     torch.testing.assert_close(gap, torch.zeros(3), atol=1e-6, rtol=0)
     model, photos = small_model(), some_images()
-    found = pellucid.integrated_gradients(model, photos, 1, steps=30, gap=True)
-    torch.testing.assert_close(completeness(model, photos, found, 1, baseline="mean"), found.gap.float())
+    found = pellucid.integrated_gradients(model, photos, 1, steps=30, convergence_delta=True)
+    torch.testing.assert_close(completeness(model, photos, found, 1, baseline="mean"), found.convergence_delta.float())
     found = pellucid.lrp(model, photos, 1)
-    torch.testing.assert_close(completeness(model, photos, found, 1), found.gap.float())
+    torch.testing.assert_close(completeness(model, photos, found, 1), found.convergence_delta.float())
 
 
 def test_sensitivity_of_methods_that_are_known():

@@ -95,7 +95,7 @@ def test_the_pass_stops_when_nothing_more_is_needed():
     net, images = small_net().double(), some_images()
     later = []
     net.conv2.register_forward_hook(lambda *_: later.append(1))
-    trace = run(net, images, read=["relu1", "norm1"], output=False)
+    trace = run(net, images, read=["relu1", "norm1"], to_output=False)
     assert set(trace.activations) == {"relu1", "norm1"} and trace.output is None and not later
 
 

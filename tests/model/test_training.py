@@ -11,7 +11,7 @@ from torch import nn
 import pellucid
 from pellucid.files.tensors import OtherWork, read_tensors
 from pellucid.model import training
-from pellucid.model.training import Kept, descend, resumed, steps_in
+from pellucid.model.training import Checkpoint, descend, resumed, steps_in
 
 
 def walk(path=None, steps=12, stop=None, inside="loss", recipe="a"):
@@ -19,7 +19,7 @@ def walk(path=None, steps=12, stop=None, inside="loss", recipe="a"):
     draw = torch.Generator().manual_seed(3)
     weight = torch.zeros(4, requires_grad=True)
     optimizer = torch.optim.Adam([weight], 0.1)
-    kept = path and Kept(path, recipe, lambda: {"weight": weight}, [draw], every=2)
+    kept = path and Checkpoint(path, recipe, lambda: {"weight": weight}, [draw], every=2)
     done = resumed(kept, optimizer)
 
     def loss_of(number):

@@ -128,10 +128,10 @@ def test_printing():
 
 def test_the_predicted_class_is_named_once_it_is_known():
     bound = (logit() - 1).bind(MODEL, 3)
-    assert str(bound) == "logit(predicted) - 1" and bound.open()
+    assert str(bound) == "logit(predicted) - 1" and bound.unresolved()
     bound(TRACE)
     names = [MODEL.label(i) for i in OUTPUT.argmax(1).tolist()]
-    assert str(bound) == "logit([" + ", ".join(f'"{n}"' for n in names) + "]) - 1" and not bound.open()
+    assert str(bound) == "logit([" + ", ".join(f'"{n}"' for n in names) + "]) - 1" and not bound.unresolved()
 
 
 def test_the_predicted_class_stays_that_of_the_first_pass():
@@ -184,7 +184,7 @@ def test_tokens_are_channels_last():
     from pellucid.model.run import Trace
 
     trace = Trace(IMAGES[:1], None, {"t": tokens}, torch.zeros(1).long())
-    assert channel("t", 1).prepare(MODEL, 1).of(trace).item() == tokens[0, :, 1].mean()
+    assert channel("t", 1).prepare(MODEL, 1).evaluate(trace).item() == tokens[0, :, 1].mean()
 
 
 def test_targets_as_arrays_and_numbers_of_numpy():

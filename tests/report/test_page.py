@@ -232,9 +232,9 @@ def test_different_options_are_told_of_each(tmp_path):
 
 
 def test_results_without_a_call_and_with_a_gap(tmp_path):
-    bare = Panel("mine", Attribution(noise(1, 1, 8, 8), gap=torch.tensor([-0.00123])))
+    bare = Panel("mine", Attribution(noise(1, 1, 8, 8), convergence_delta=torch.tensor([-0.00123])))
     page, _ = made(tmp_path, [case(panels=[bare])])
-    assert "completeness gap −0.0012" in page.text and "forward," not in page.text
+    assert "convergence delta −0.0012" in page.text and "forward," not in page.text
 
 
 def test_summary(tmp_path):

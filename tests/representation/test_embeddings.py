@@ -223,7 +223,7 @@ def test_duplicates_and_few_points_have_their_maps():
 
 def test_features_bring_names_classes_and_images():
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(12)
-    features = pellucid.features(model, scenes.images, "pool", truth=scenes.labels)
+    features = pellucid.features(model, scenes.images, "pool", labels=scenes.labels)
     result = pellucid.pca(features)
     assert result.labels == tuple(model.label(int(label)) for label in scenes.labels) and not result.predicted
     assert result.names == features.names and str(result.call).startswith("pca(shapes, pool,")
@@ -283,7 +283,7 @@ def test_vectors_of_a_run_folder_alone(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         module.stored_features(tmp_path / "none")
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(5)
-    made = pellucid.features(model, scenes.images, "pool", folder=tmp_path / "run", truth=scenes.labels)
+    made = pellucid.features(model, scenes.images, "pool", folder=tmp_path / "run", labels=scenes.labels)
     found = module.stored_features(tmp_path / "run")
     torch.testing.assert_close(found.values, made.values)
     assert [found.label(i) for i in range(5)] == [made.label(i) for i in range(5)]

@@ -23,7 +23,7 @@ from pellucid import runfolder
 from pellucid.checks import UnknownName
 from pellucid.files.images import write_image
 from pellucid.model.run import counted, run
-from pellucid.representation import Measure, extremes, features_of, relevance_maps, sweep, vectors
+from pellucid.representation import Measure, features_of, relevance_maps, sweep, top_activations, vectors
 from pellucid.representation.features import last_layer
 from pellucid.runfolder import FolderInUse, OtherRun
 
@@ -66,7 +66,7 @@ def test_what_becomes_of_places(places, expected):
     model, images = small_model(), some_images()
     with torch.no_grad():
         activation = run(model, images, read=["conv1"]).activations["conv1"]
-    found = pellucid.features(model, images, "conv1", places=places).values
+    found = pellucid.features(model, images, "conv1", pooling=places).values
     torch.testing.assert_close(found, expected(activation), rtol=1e-12, atol=0)
 
 
@@ -79,9 +79,9 @@ def test_tokens_of_a_transformer():
         tokens = run(net, images, read=["encoder"]).activations["encoder"]
     mean = pellucid.features(net, images, "encoder").values
     torch.testing.assert_close(mean, tokens[:, 1:].mean(1))
-    assert torch.equal(pellucid.features(net, images, "encoder", places="token").values, tokens[:, 0])
+    assert torch.equal(pellucid.features(net, images, "encoder", pooling="token").values, tokens[:, 0])
     with pytest.raises(ValueError, match="which are no tokens"):
-        pellucid.features(net, images, "conv_proj", places="token")
+        pellucid.features(net, images, "conv_proj", pooling="token")
 
 
 def test_pixels_are_a_layer_too():
@@ -116,9 +116,9 @@ def test_one_forward_for_all_layers_and_none_beyond_the_last():
     model = small_model()
     model.net.fc.register_forward_hook(lambda *_: seen.append("fc"))
     with counted() as passes:
-        pellucid.features(model, some_images(6), ["conv1", "conv2"], output=False)
+        pellucid.features(model, some_images(6), ["conv1", "conv2"], predict=False)
     assert passes.forward == 6 and passes.backward == 0 and not seen
-    assert (pellucid.features(model, some_images(2), "conv1", output=False).predictions == -1).all()
+    assert (pellucid.features(model, some_images(2), "conv1", predict=False).predictions == -1).all()
 
 
 def test_files_have_names_labels_and_predictions(photos):
@@ -138,13 +138,13 @@ def test_labels_from_tables_and_tensors(photos, tmp_path):
     model = small_model()
     table = tmp_path / "truth.csv"
     table.write_text("file,label\nkoala/1.png,castle\ndeer/1.png,stag\n3.png,1\n")
-    found = pellucid.features(model, photos, "fc", truth=table)
+    found = pellucid.features(model, photos, "fc", labels=table)
     assert [found.label(i) for i in range(6)] == ["koala", "stag", "", "castle", "", ""]
-    assert pellucid.features(model, photos, "fc", truth=None).labels.tolist() == [-1] * 6
-    of_tensor = pellucid.features(model, some_images(3), "fc", truth=[2, "stag", -1])
+    assert pellucid.features(model, photos, "fc", labels=None).labels.tolist() == [-1] * 6
+    of_tensor = pellucid.features(model, some_images(3), "fc", labels=[2, "stag", -1])
     assert [of_tensor.label(i) for i in range(3)] == ["lamp post", "stag", ""]
     with pytest.raises(ValueError, match="got 2 true classes for 3 images"):
-        pellucid.features(model, some_images(3), "fc", truth=[0, 1])
+        pellucid.features(model, some_images(3), "fc", labels=[0, 1])
 
 
 def test_a_run_folder_gives_the_same_and_is_reused(photos, tmp_path, monkeypatch):
@@ -154,7 +154,7 @@ def test_a_run_folder_gives_the_same_and_is_reused(photos, tmp_path, monkeypatch
     said: list[str] = []
     first = pellucid.features(model, photos, ["conv1", "relu2"], folder=place)
     with counted() as passes:
-        again = pellucid.features(model, photos, ["conv1", "relu2"], folder=place, say=said.append)
+        again = pellucid.features(model, photos, ["conv1", "relu2"], folder=place, on_message=said.append)
     assert passes.forward == 0 and "4 of 4 chunks are finished" in said[0]
     for found in (first, again):
         assert found.names == expected.names and found.failures == expected.failures and found.folder == place
@@ -177,8 +177,8 @@ def test_an_early_layer_is_not_read_before_it_is_asked_for(photos, tmp_path, mon
     [
         (lambda: {"model": small_model(seed=5)}, "model.weights was"),
         (lambda: {"layers": "conv1"}, "options.measures was"),
-        (lambda: {"places": "max"}, "options.measures was"),
-        (lambda: {"truth": None}, "options.truth was"),
+        (lambda: {"pooling": "max"}, "options.measures was"),
+        (lambda: {"labels": None}, "options.labels was"),
     ],
 )
 def test_a_folder_of_another_run_is_refused(photos, tmp_path, change, words):
@@ -204,7 +204,7 @@ def test_a_file_that_changed_or_was_mended_is_done_again(photos, tmp_path, monke
     write_image(some_images(1, 78, torch.float32)[0], photos / "broken.png")
     said: list[str] = []
     with counted() as passes:
-        after = pellucid.features(model, photos, "conv2", folder=place, say=said.append)
+        after = pellucid.features(model, photos, "conv2", folder=place, on_message=said.append)
     assert passes.forward == 2 and "2 files have changed" in said[0]
     assert len(after) == 7 and not after.failures
     same = [name for name in before.names if name != "koala/1.png"]
@@ -360,7 +360,7 @@ def test_nothing_of_an_activation_is_kept_after_its_layer():
 
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 2, 3), Watch(), nn.Linear(2, 2)).eval()
     net[0].register_forward_hook(hold)
-    sweep(net, some_images(2, dtype=torch.float32), [vectors("0"), extremes("0")])
+    sweep(net, some_images(2, dtype=torch.float32), [vectors("0"), top_activations("0")])
     assert kept == [False]
 
 
@@ -371,7 +371,7 @@ def test_images_of_different_sizes(tmp_path):
     assert pellucid.features(model, tmp_path, "conv2").shape == (3, 5)  # a mean over places has no size
     for folder in (None, tmp_path / "run"):
         with pytest.raises(ValueError, match=r"differ in size: vectors\.conv2 is 240 for 1\.png and 180 for 0\.png"):
-            pellucid.features(model, tmp_path, "conv2", places="flatten", folder=folder)
+            pellucid.features(model, tmp_path, "conv2", pooling="flatten", folder=folder)
 
 
 def test_nan_in_weights_and_in_one_image(tmp_path):
@@ -417,11 +417,11 @@ def test_a_file_that_is_named_twice_counts_once(photos):
     [
         (lambda m, i: pellucid.features(m, i, "conv9"), UnknownName, "no layer 'conv9'; near it"),
         (lambda m, i: pellucid.features(m, i, []), ValueError, "expected the name of a layer"),
-        (lambda m, i: pellucid.features(m, i, "fc", places="sum"), ValueError, "places is 'sum', expected 'mean'"),
+        (lambda m, i: pellucid.features(m, i, "fc", pooling="sum"), ValueError, "pooling is 'sum', expected 'mean'"),
         (lambda m, _: pellucid.features(m, 3, "fc"), TypeError, "images is a int, expected a tensor"),
         (lambda _, __: pellucid.features(small_net(), "photos", "fc"), TypeError, "cannot read files"),
         (lambda m, i: pellucid.features(m, i * 255, "fc"), ValueError, "divide by 255"),
-        (lambda m, i: pellucid.features(m, i, "fc", truth={"a": 1}), TypeError, "these images are a tensor"),
+        (lambda m, i: pellucid.features(m, i, "fc", labels={"a": 1}), TypeError, "these images are a tensor"),
         (lambda m, i: pellucid.features(m.train(), i, "fc"), ValueError, "training mode"),
         (lambda m, i: pellucid.features(m, i, ["fc", "conv1"]).values, ValueError, r"pick one, as in features\['fc'\]"),
         (lambda m, i: pellucid.features(m, i, "fc")["conv1"], UnknownName, "no vectors of layer 'conv1'"),

@@ -60,13 +60,13 @@ def test_ties_are_the_earlier_rows_however_many():
     found = neighbors(points, [7, 50], k=4)
     assert found.indices.tolist() == [[7, 0, 1, 2], [0, 1, 2, 3]]
     assert found.distances.tolist() == [[0.0, *[3**0.5] * 3], [0.0] * 4]
-    alone = neighbors(points, [0, 50, 199], k=3, itself=False)
+    alone = neighbors(points, [0, 50, 199], k=3, include_self=False)
     assert alone.indices.tolist() == [[1, 2, 3], [0, 1, 2], [0, 1, 2]]
 
 
 def test_itself_is_left_out_and_its_copy_is_not():
     points = torch.tensor([[0.0, 1.0], [5.0, 5.0], [0.0, 1.0], [0.0, 2.0]])
-    found = neighbors(points, k=2, itself=False)
+    found = neighbors(points, k=2, include_self=False)
     assert found.indices.tolist() == [[2, 3], [3, 0], [0, 3], [0, 2]]
     assert found.queries.tolist() == [0, 1, 2, 3]
 
@@ -90,9 +90,9 @@ def test_many_queries_go_in_pieces(monkeypatch):
 
 def test_features_with_pictures_and_classes(tmp_path):
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(40, seed=3)
-    found = pellucid.features(model, scenes.images, ["flatten", "pixels"], truth=scenes.labels)
-    near = neighbors(found["flatten"], [0, 1, 2], k=3, itself=False)
-    pixels = neighbors(found["pixels"], [0, 1, 2], k=3, itself=False)
+    found = pellucid.features(model, scenes.images, ["flatten", "pixels"], labels=scenes.labels)
+    near = neighbors(found["flatten"], [0, 1, 2], k=3, include_self=False)
+    pixels = neighbors(found["pixels"], [0, 1, 2], k=3, include_self=False)
     assert near.agreement() > pixels.agreement()
     assert near.figure(beside=pixels).get_axes()[1].get_title() == "by flatten"
     with near.save(tmp_path / "near.csv").open() as file:
@@ -100,7 +100,7 @@ def test_features_with_pictures_and_classes(tmp_path):
     assert len(rows) == 9 and rows[0]["query"] == "0" and rows[0]["neighbor"] == str(int(near.indices[0, 0]))
     assert rows[0]["label"] == found.label(int(near.indices[0, 0]))
     assert near.save(tmp_path / "near.png").stat().st_size > 1000
-    other = pellucid.features(model, scenes.images[5:7], "flatten", truth=scenes.labels[5:7])
+    other = pellucid.features(model, scenes.images[5:7], "flatten", labels=scenes.labels[5:7])
     assert neighbors(found["flatten"], other, k=1).indices.flatten().tolist() == [5, 6]
     assert neighbors(found["flatten"], other, k=1).agreement() == 1.0
     assert "Neighbors(3 x 3, l2" in repr(near)

@@ -12,7 +12,7 @@ import pellucid
 from pellucid import top_patches
 from pellucid.files.images import write_image
 from pellucid.model.run import counted, run
-from pellucid.representation import extremes, patches_of, receptive_fields, relevance_maps, sweep, vectors
+from pellucid.representation import patches_of, receptive_fields, relevance_maps, sweep, top_activations, vectors
 
 from ..nets import small_model, some_images
 
@@ -118,7 +118,8 @@ def test_a_channel_that_is_active_but_unused_has_no_relevance():
 
 def test_one_pass_for_all_channels_and_measures(tmp_path):
     model, images = small_model(), some_images(7)
-    measures = [vectors("conv1", "relu1", "relu2"), extremes("relu1", "relu2"), extremes("relu2", by="relevance"),
+    measures = [vectors("conv1", "relu1", "relu2"), top_activations("relu1", "relu2"),
+                top_activations("relu2", by="relevance"),
                 relevance_maps()]  # fmt: skip
     with counted() as passes:
         found = sweep(model, images, measures, folder=tmp_path / "run")

@@ -125,10 +125,10 @@ def test_the_job_does_it_again(finished, tmp_path, name, format):
     said = []
     if format == "npz":
         again = explain(pellucid.load("shapes"), tmp_path / "photos", output=tmp_path / "maps", format="npz",
-                        methods=["saliency", "grad_cam"], run=run.path, say=said.append)  # fmt: skip
+                        methods=["saliency", "grad_cam"], run=run.path, on_message=said.append)  # fmt: skip
         assert len(list((tmp_path / "maps").glob("*.npz"))) == 10
     else:
-        again = finished(say=said.append)
+        again = finished(on_message=said.append)
     assert again.images == 10 and again.failures == ()
     count = 8 if "c/0" in name else 2
     assert f"{run.path / name} is damaged: its {count} images are done again" in said
@@ -137,7 +137,7 @@ def test_the_job_does_it_again(finished, tmp_path, name, format):
         assert [row["labels"] for row in rows] == [row["labels"] for row in before[number][0]]
         assert all(np.allclose(a, b) for n in arrays for a, b in zip(arrays[n], before[number][1][n], strict=True))
     said.clear()
-    finished(say=said.append)
+    finished(on_message=said.append)
     assert not any("damaged" in line for line in said)
 
 
@@ -146,7 +146,7 @@ def test_several_at_once(finished):
     for name in FILES:
         cut(run.path / name, 0.3)
     said = []
-    assert finished(say=said.append).images == 10
+    assert finished(on_message=said.append).images == 10
     assert sum("is damaged" in line for line in said) == 2  # the rows of chunk 1, with which its arrays are new too
 
 

@@ -156,7 +156,7 @@ class Saturated(nn.Module):
 @pytest.mark.parametrize(("sign", "there"), [(1, "1"), (-1, "0")])
 def test_a_saturated_sigmoid_is_told_from_the_value_that_it_has(sign, there):
     with pytest.raises(ValueError, match=rf"gradient; there it is {there}\. .* which at 1 has nothing left to gain"):
-        maximize(Saturated(sign), 0, size=4, steps=3, edits=())
+        maximize(Saturated(sign), 0, size=4, steps=3, transforms=())
 
 
 class Shut(nn.Module):
@@ -180,26 +180,26 @@ def test_a_relu_that_is_off_is_switched_on(start):
     model = pellucid.wrap(Shut(-0.3), size=24)
     with torch.no_grad():
         assert (model(torch.full((1, 3, 24, 24), 0.5)) == 0).all()
-    found = maximize(model, [0, 1], start=start, steps=40, edits=())
-    assert not found.dead.any() and (found.values > 0).all()
-    open_ = maximize(pellucid.wrap(Shut(0.5), size=24), [0, 1], start=start, steps=40, edits=())
+    found = maximize(model, [0, 1], start=start, steps=40, transforms=())
+    assert not found.zero_gradient.any() and (found.values > 0).all()
+    open_ = maximize(pellucid.wrap(Shut(0.5), size=24), [0, 1], start=start, steps=40, transforms=())
     rough, smooth = (r.images.diff(dim=3).square().mean() for r in (found, open_))
     assert rough < 4 * smooth + 1e-3
-    assert torch.equal(found.images, maximize(model, [0, 1], start=start, steps=40, edits=()).images)
+    assert torch.equal(found.images, maximize(model, [0, 1], start=start, steps=40, transforms=()).images)
 
 
 def test_rows_that_are_led_do_not_depend_on_one_another():
     model = pellucid.wrap(Shut(-0.3), size=12)
     for one, other in ((0, 1), (1, 0)):
-        both = maximize(model, [one, other], steps=8, edits=()).images
-        torch.testing.assert_close(both[:1], maximize(model, one, steps=8, edits=()).images)
+        both = maximize(model, [one, other], steps=8, transforms=()).images
+        torch.testing.assert_close(both[:1], maximize(model, one, steps=8, transforms=()).images)
 
 
 def test_a_constant_network_has_no_gradient_anywhere():
     net = nn.Sequential(nn.Flatten(), nn.Linear(12, 2)).eval()
     nn.init.zeros_(net[1].weight)
     with pytest.raises(ValueError, match="no start was found where the objective has a gradient"):
-        maximize(net, 0, size=2, steps=3, edits=())
+        maximize(net, 0, size=2, steps=3, transforms=())
     with pytest.raises(ValueError, match="no start was found"):
         invert(net, torch.rand(1, 3, 2, 2), "1", variation=0.0, bound=0.0, steps=2)
 
@@ -211,7 +211,7 @@ def test_a_constant_network_has_no_gradient_anywhere():
                          ids=lambda d: type(d).__name__)  # fmt: skip
 def test_an_image_of_one_pixel(drawn):
     for views in ((), None):
-        found = maximize(pellucid.wrap(flat_net()), 1, size=1, parametrization=drawn, edits=views, steps=5)
+        found = maximize(pellucid.wrap(flat_net()), 1, size=1, parametrization=drawn, transforms=views, steps=5)
         assert found.images.shape == (1, 3, 1, 1) and found.images.isfinite().all()
 
 

@@ -51,7 +51,7 @@ def test_ascent_comes_to_it(name, optimizer, step, steps):
         penalty = l2(0.25, on="code")
     result = maximize(
         linear(), 0, start="noise", size=(1, 1, 2), parametrization=parametrization or Pixels(bounds=None),
-        optimizer=optimizer, step=step, steps=steps, penalties=penalty, edits=(),
+        optimizer=optimizer, step_size=step, steps=steps, penalties=penalty, transforms=(),
     )  # fmt: skip
     torch.testing.assert_close(
         result.images.flatten(), torch.tensor(expected, dtype=torch.float64), rtol=1e-5, atol=1e-5
@@ -62,7 +62,7 @@ def test_a_penalty_in_the_algebra_is_the_same():
     from pellucid import logit
 
     options = {"start": "zeros", "size": (1, 1, 2), "parametrization": Pixels(bounds=None), "optimizer": "ascent",
-               "step": 0.2, "steps": 50, "edits": ()}  # fmt: skip
+               "step_size": 0.2, "steps": 50, "transforms": ()}  # fmt: skip
     inside = maximize(linear(), logit(0) - l2(0.5), **options)
     beside = maximize(linear(), 0, penalties=l2(0.5), **options)
     torch.testing.assert_close(inside.images, beside.images)

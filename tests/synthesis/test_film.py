@@ -48,7 +48,7 @@ def test_a_video_holds_the_frames_in_their_order(tmp_path):
 def test_the_ascent_and_the_zoom_of_a_dream_as_a_video(tmp_path):
     imageio = pytest.importorskip("imageio.v2")
     pytest.importorskip("imageio_ffmpeg")
-    maximize(small_model(), 0, steps=4, film=1).film(tmp_path / "way.mp4", scale=2)
+    maximize(small_model(), 0, steps=4, record_every=1).film(tmp_path / "way.mp4", scale=2)
     dream(small_model(), some_images(1), "conv2:1", octaves=1, steps=2, zoom=3, shift=1).film(tmp_path / "zoom.mp4")
     for name, side in (("way", 24), ("zoom", 12)):
         assert watched(imageio, tmp_path / f"{name}.mp4")[0].shape[1:] == (side, side, 3)

@@ -33,12 +33,12 @@ def test_an_ascent_over_codes_draws_one_shape_on_a_plain_ground(name):
     model = pellucid.load("shapes")
     drawn = Generator(generator(), bounds=(-2.5, 2.5))
     found = maximize(
-        model, [name] * 3, parametrization=drawn, penalties=l2(0.02, on="code"), steps=60, edits=(), seed=1
+        model, [name] * 3, parametrization=drawn, penalties=l2(0.02, on="code"), steps=60, transforms=(), seed=1
     )
     best = found.images[found.values.argmax()][None]  # codes have local summits
     assert model(best).argmax(1) == CLASSES.index(name) and len(set(found.values.tolist())) == 3
     # The corners and borders show the ground, in one color, while pixels climbed freely show edges everywhere.
-    plain = maximize(model, name, parametrization=Pixels(), steps=60, edits=())
+    plain = maximize(model, name, parametrization=Pixels(), steps=60, transforms=())
 
     def uneven(images):
         border = torch.cat([images[:, :, :3].flatten(2), images[:, :, -3:].flatten(2)], 2)
@@ -63,7 +63,9 @@ def test_the_generator_draws_any_size_and_is_small():
 def test_a_decoder_of_another_type_than_the_network(dtype):
     model = small_net().to(torch.float64)
     net = Decoder(4, size=12, width=2).to(dtype).eval()
-    found = maximize(model, 0, size=12, parametrization=Generator(net), penalties=l2(0.1, on="code"), steps=3, edits=())
+    found = maximize(
+        model, 0, size=12, parametrization=Generator(net), penalties=l2(0.1, on="code"), steps=3, transforms=()
+    )
     assert found.images.dtype == torch.float64 and found.images.isfinite().all()
     assert next(net.parameters()).dtype == dtype
 
@@ -151,7 +153,7 @@ def test_round_trip_through_a_file_and_photos_of_a_folder(tmp_path):
     decoder = train_generator(tmp_path, steps=2, **OPTIONS)
     file = decoder.save(tmp_path / "decoder.safetensors")
     assert torch.equal(Decoder.load(file)(codes(2, 4)), decoder(codes(2, 4)))
-    found = maximize(small_net().float(), 0, size=16, parametrization=Generator(decoder), steps=3, edits=())
+    found = maximize(small_net().float(), 0, size=16, parametrization=Generator(decoder), steps=3, transforms=())
     assert found.images.shape == (1, 3, 16, 16)
     (tmp_path / "other.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is no decoder"):

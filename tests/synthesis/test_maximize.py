@@ -60,13 +60,13 @@ OPTIMISERS = ("adam", "ascent", "unit", "lbfgs")
 def test_it_climbs_and_stays_valid(drawn, optimizer):
     step = 0.1 if optimizer == "ascent" else None
     result = maximize(
-        small_model(), "koala", parametrization=drawn, optimizer=optimizer, step=step, steps=25, edits=(), seed=4,
-        keep="best",
+        small_model(), "koala", parametrization=drawn, optimizer=optimizer, step_size=step, steps=25, transforms=(),
+        seed=4, keep="best",
     )  # fmt: skip
     assert result.images.shape == (1, 3, 12, 12) and result.images.dtype == torch.float64
     assert 0 <= result.images.min() and result.images.max() <= 1
     assert result.history.shape == (1, 25) and result.values > result.history[0, 0]
-    assert not result.images.requires_grad and not result.dead.any()
+    assert not result.images.requires_grad and not result.zero_gradient.any()
     torch.testing.assert_close(result.values, small_model()(result.images)[:, 1].detach())
 
 
@@ -125,8 +125,8 @@ def test_the_plain_ascent_is_the_textbooks():
     net = small_net().double()
     start = torch.randn(1, 3, 12, 12, dtype=torch.float64)
     found = maximize(
-        net, 1, start=start, parametrization=Pixels(bounds=None), optimizer="ascent", step=0.3, steps=7,
-        edits=standardize(),
+        net, 1, start=start, parametrization=Pixels(bounds=None), optimizer="ascent", step_size=0.3, steps=7,
+        transforms=standardize(),
     )  # fmt: skip
     x = start.clone()
     for _ in range(7):
@@ -140,7 +140,9 @@ def test_the_plain_ascent_is_the_textbooks():
 
 def test_clipped_ascent_by_hand():
     model = small_model()
-    found = maximize(model, 0, start="ones", parametrization=Pixels(), optimizer="ascent", step=5.0, steps=3, edits=())
+    found = maximize(
+        model, 0, start="ones", parametrization=Pixels(), optimizer="ascent", step_size=5.0, steps=3, transforms=()
+    )
     x = torch.ones(1, 3, 12, 12, dtype=torch.float64)
     for _ in range(3):
         x.requires_grad_()
@@ -151,8 +153,8 @@ def test_clipped_ascent_by_hand():
 
 def test_a_torch_optimizer_of_ones_own():
     model = small_model()
-    options = {"start": torch.rand(1, 3, 12, 12), "parametrization": Pixels(bounds=None), "steps": 5, "edits": ()}
-    plain = maximize(model, 0, optimizer="ascent", step=0.2, **options)
+    options = {"start": torch.rand(1, 3, 12, 12), "parametrization": Pixels(bounds=None), "steps": 5, "transforms": ()}
+    plain = maximize(model, 0, optimizer="ascent", step_size=0.2, **options)
     torchs = maximize(model, 0, optimizer=lambda p: torch.optim.SGD(p, lr=0.2), **options)
     torch.testing.assert_close(plain.images, torchs.images)
     with pytest.raises(TypeError, match="expected a torch optimizer"):
@@ -171,7 +173,7 @@ def test_every_channel_of_a_layer_in_one_run():
     net = small_net().double()
     start = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     with counted() as passes:
-        result = maximize(net, [channel("conv2", i) for i in range(5)], start=start, steps=4, edits=())
+        result = maximize(net, [channel("conv2", i) for i in range(5)], start=start, steps=4, transforms=())
     assert passes.forward == 5 * (4 + 1)
     assert len(result.images) == 5 and (result.values > result.history[:, 0]).all()
     assert result.titles[3] == 'channel("conv2", 3)'
@@ -190,9 +192,15 @@ def test_logit_probability_and_its_logarithm_have_different_slopes():
     """The gradient of p is p(1 - p) times smaller than that of a difference of logits: the saturation of softmax."""
     model = small_model()
     start = torch.rand(1, 3, 12, 12, dtype=torch.float64)
-    options = {"start": start, "optimizer": "ascent", "step": 1e-3, "steps": 1, "parametrization": Pixels(bounds=None)}
+    options = {
+        "start": start,
+        "optimizer": "ascent",
+        "step_size": 1e-3,
+        "steps": 1,
+        "parametrization": Pixels(bounds=None),
+    }
     moved = {
-        kind: maximize(model, getattr(pellucid, kind)(0), edits=(), **options).images - start
+        kind: maximize(model, getattr(pellucid, kind)(0), transforms=(), **options).images - start
         for kind in ("probability", "log_probability")
     }
     p = model(start).softmax(1)[0, 0]
@@ -201,7 +209,7 @@ def test_logit_probability_and_its_logarithm_have_different_slopes():
 
 def test_diversity_sees_the_whole_batch():
     model = small_model()
-    options = {"count": 3, "steps": 30, "edits": (), "parametrization": Pixels(), "seed": 1}
+    options = {"count": 3, "steps": 30, "transforms": (), "parametrization": Pixels(), "seed": 1}
     with pellucid.settings(batch_size=1):  # a coupled objective is never cut
         apart = maximize(model, logit(0) * 0.01 + diversity("conv2"), **options)
     near = maximize(model, logit(0) * 0.01, **options)
@@ -242,13 +250,13 @@ def test_a_dead_start_is_said():
 def test_a_dead_row_among_living_ones_is_a_warning():
     with pytest.warns(UserWarning, match=r"logit\(1\): no start"):
         result = maximize(Gated(1e6), [0, 1], size=4, steps=3, parametrization=Pixels(bounds=None))
-    assert result.dead.tolist() == [False, True]
+    assert result.zero_gradient.tolist() == [False, True]
     result.figure()
 
 
 def test_a_dead_start_is_escaped_where_noise_can():
     result = maximize(Gated(0.2), 1, size=2, steps=3, parametrization=Pixels(bounds=None, noise=0.01))
-    assert not result.dead.any() and result.values > 0
+    assert not result.zero_gradient.any() and result.values > 0
     assert torch.equal(result.images, maximize(Gated(0.2), 1, size=2, steps=3,
                                                parametrization=Pixels(bounds=None, noise=0.01)).images)  # fmt: skip
 
@@ -262,13 +270,13 @@ class Cliff(nn.Module):
 
 
 def test_a_gradient_that_is_lost_on_the_way_is_said():
-    options = {"size": 2, "optimizer": "ascent", "step": 1.0, "steps": 9, "parametrization": Pixels(bounds=None),
-               "start": "ones", "edits": ()}  # fmt: skip
+    options = {"size": 2, "optimizer": "ascent", "step_size": 1.0, "steps": 9, "parametrization": Pixels(bounds=None),
+               "start": "ones", "transforms": ()}  # fmt: skip
     net = Cliff().eval()
     half = options | {"start": torch.full((1, 3, 2, 2), 0.5)}
     with pytest.warns(UserWarning, match=r"^logit\(0\): a step led to where the objective has no gradient"):
         found = maximize(net, [0, 1], **half)
-    assert found.dead.tolist() == [True, False] and found.values[0] == 0
+    assert found.zero_gradient.tolist() == [True, False] and found.values[0] == 0
     best = {**half, "keep": "best"}
     with pytest.warns(UserWarning, match="ended below where it began"):
         assert maximize(net, 0, **best).values > 0.9
@@ -282,7 +290,16 @@ class Exploding(nn.Module):
 def test_nan_is_an_error():
     net = Exploding().eval()
     with pytest.raises(ValueError, match="became NaN or infinite at step"):
-        maximize(net, 0, size=4, steps=50, optimizer="ascent", step=1e3, parametrization=Pixels(bounds=None), edits=())
+        maximize(
+            net,
+            0,
+            size=4,
+            steps=50,
+            optimizer="ascent",
+            step_size=1e3,
+            parametrization=Pixels(bounds=None),
+            transforms=(),
+        )
     with pytest.raises(ValueError, match="NaN or infinite for image 0"):
         maximize(net, lambda out: out[:, 0] * math.nan, size=4, steps=5)
 
@@ -300,8 +317,10 @@ def test_an_interruption_keeps_the_best_so_far(after):
         return out[:, 0]
 
     with pytest.warns(UserWarning, match=f"stopped after {after} of 50 steps"):
-        result = maximize(model, stopping, steps=50, edits=(), parametrization=Pixels(), optimizer="unit")
-    whole = maximize(model, 0, steps=max(after, 1), edits=(), parametrization=Pixels(), optimizer="unit", keep="best")
+        result = maximize(model, stopping, steps=50, transforms=(), parametrization=Pixels(), optimizer="unit")
+    whole = maximize(
+        model, 0, steps=max(after, 1), transforms=(), parametrization=Pixels(), optimizer="unit", keep="best"
+    )
     assert result.interrupted and result.steps == after and result.history.shape == (1, after)
     if after:
         torch.testing.assert_close(result.images, whole.images)
@@ -321,13 +340,13 @@ def test_an_interruption_in_the_first_of_several_parts():
         return out[:, 0]
 
     with pellucid.settings(batch_size=1), pytest.warns(UserWarning, match="2 of 3 images not begun"):
-        result = maximize(model, stopping, count=3, steps=50, film=1)
+        result = maximize(model, stopping, count=3, steps=50, record_every=1)
     assert result.images.shape[0] == 3 and result.history[1:].isnan().all() and result.frames.shape[0] == 3
 
 
 def test_the_best_or_the_last():
     model = small_model()
-    options = {"steps": 40, "parametrization": Pixels(), "edits": (), "optimizer": "unit", "step": 0.5}
+    options = {"steps": 40, "parametrization": Pixels(), "transforms": (), "optimizer": "unit", "step_size": 0.5}
     best = maximize(model, 1, keep="best", **options)
     assert best.values >= best.history.max() - 1e-9
     last = maximize(model, 1, **options)
@@ -345,14 +364,14 @@ def test_the_best_or_the_last():
 )  # fmt: skip
 @pytest.mark.parametrize("drawn", [Pixels(), Fourier()], ids=["pixels", "fourier"])
 def test_edits_run_with_parametrizations(edit, drawn):
-    result = maximize(small_model(), 1, edits=edit, parametrization=drawn, steps=6)
-    other = maximize(small_model(), 1, edits=(), parametrization=drawn, steps=6)
+    result = maximize(small_model(), 1, transforms=edit, parametrization=drawn, steps=6)
+    other = maximize(small_model(), 1, transforms=(), parametrization=drawn, steps=6)
     assert result.images.isfinite().all() and not torch.equal(result.images, other.images)
 
 
 def test_edits_need_a_way_back():
     with pytest.raises(ValueError, match=r"blur\(1, every=4\) changes pixels, and CPPN has no way back"):
-        maximize(small_model(), 1, edits=blur(1.0), parametrization=CPPN(), steps=6)
+        maximize(small_model(), 1, transforms=blur(1.0), parametrization=CPPN(), steps=6)
 
 
 # What is refused ---------------------------------------------------------------------------------------------------
@@ -370,11 +389,11 @@ def test_edits_need_a_way_back():
         ({"optimizer": "adma"}, ValueError, "near it: adam"),
         ({"steps": 0}, ValueError, "at least 1"),
         ({"steps": 2.5}, TypeError, "steps is 2.5"),
-        ({"step": -1.0}, ValueError, "step is -1"),
+        ({"step_size": -1.0}, ValueError, "step_size is -1"),
         ({"keep": "first"}, ValueError, "'last' or 'best'"),
         ({"stepz": 3}, TypeError, "no option 'stepz'; near it: step"),
-        ({"optimizer": "lbfgs", "edits": jitter(2)}, ValueError, "same function at every step"),
-        ({"edits": [3]}, TypeError, "edits holds 3"),
+        ({"optimizer": "lbfgs", "transforms": jitter(2)}, ValueError, "same function at every step"),
+        ({"transforms": [3]}, TypeError, "transforms holds 3"),
         ({"penalties": [3]}, TypeError, "penalties holds 3"),
         ({"penalties": l2(0.1, on="code")}, ValueError, "there is none"),
         ({"parametrization": Generator(decoder(), (4,)), "start": "zeros"}, ValueError, "no way back"),
@@ -419,7 +438,7 @@ def test_more_that_is_refused():
 def test_the_result_is_kept_shown_and_filmed(tmp_path):
     from PIL import Image
 
-    result = maximize(small_model(), [0, 1, 2], steps=6, film=2, penalties=[l2(0.01), total_variation(0.1)])
+    result = maximize(small_model(), [0, 1, 2], steps=6, record_every=2, penalties=[l2(0.01), total_variation(0.1)])
     assert result.penalties.shape == (3, 6, 2) and result.frames.shape == (3, 4, 3, 12, 12)
     assert result.call.method == "maximize" and result.call.options["penalties"] == (
         "l2(0.01)",
@@ -429,7 +448,7 @@ def test_the_result_is_kept_shown_and_filmed(tmp_path):
     assert len(result.figure().axes) == 3 and result.figure(history=True).axes
     result.save(tmp_path / "numbers.npz")
     with np.load(tmp_path / "numbers.npz") as file:
-        assert {"images", "history", "penalties", "values", "dead", "frames", "call"} == set(file.files)
+        assert {"images", "history", "penalties", "values", "zero_gradient", "frames", "call"} == set(file.files)
     result.save(tmp_path / "sheet.png")
     result.save(tmp_path / "tiles.png", plain=True)
     with Image.open(tmp_path / "tiles.png") as tiles:
@@ -439,7 +458,7 @@ def test_the_result_is_kept_shown_and_filmed(tmp_path):
         with Image.open(tmp_path / name) as film:
             assert film.n_frames == 4 and film.size == (76, 24)
     result.save(tmp_path / "again.gif")
-    with pytest.raises(ValueError, match="film=10"):
+    with pytest.raises(ValueError, match="record_every=10"):
         maximize(small_model(), 0, steps=2).save(tmp_path / "none.gif")
     with pytest.raises(ValueError, match="expected .gif"):
         result.film(tmp_path / "film.avi")
@@ -447,7 +466,7 @@ def test_the_result_is_kept_shown_and_filmed(tmp_path):
 
 
 def test_gray_networks_give_gray_images(tmp_path):
-    result = maximize(pellucid.wrap(small_net(channels=1), size=12), [0, 1], steps=3, film=1)
+    result = maximize(pellucid.wrap(small_net(channels=1), size=12), [0, 1], steps=3, record_every=1)
     assert result.images.shape == (2, 1, 12, 12)
     result.save(tmp_path / "gray.png", plain=True)
     result.film(tmp_path / "gray.gif")

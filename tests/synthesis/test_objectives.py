@@ -37,11 +37,11 @@ from ..nets import small_model, small_net, some_images
 
 def value(model, objective, images):
     bound = objective.bind(model, len(images))
-    return bound(run(model, images, read=bound.reads, output=False))
+    return bound(run(model, images, read=bound.reads, to_output=False))
 
 
 def features(model, images, layer):
-    return run(model, images, read=layer, output=False).activations[layer].detach()
+    return run(model, images, read=layer, to_output=False).activations[layer].detach()
 
 
 def test_gram_matrices_against_numpy():
@@ -149,7 +149,7 @@ def test_the_error_is_the_papers():
 
 def test_several_layers_for_a_figure():
     model, images = small_model(), some_images(2)
-    found = invert(model, images, ["conv1", "conv2", "fc"], steps=4, film=2)
+    found = invert(model, images, ["conv1", "conv2", "fc"], steps=4, record_every=2)
     assert found.images.shape[0] == 3 == len(found.error) and found.titles == ("conv1", "conv2", "fc")
     assert len(found.figure().axes) == 3 and found.frames.shape[0] == 3
     alone = invert(model, images[:1], "conv2", steps=4)
@@ -187,7 +187,7 @@ def test_a_dream_raises_its_objective_and_touches_nothing():
 
 def test_one_octave_is_plain_ascent_by_hand():
     model, images = small_model(), some_images(1)
-    found = dream(model, images, 1, octaves=1, steps=3, step=0.02, shift=0)
+    found = dream(model, images, 1, octaves=1, steps=3, step_size=0.02, shift=0)
     x = images.clone()
     for _ in range(3):
         x.requires_grad_()
@@ -271,7 +271,7 @@ def test_an_image_in_its_own_style_is_where_it_should_be(optimizer):
     options = {"content_layers": "conv1", "style_layers": ("conv1", "relu2"), "steps": 6, "optimizer": optimizer}
     found = style_transfer(model, image, image, variation=0.0, **options)
     torch.testing.assert_close(found.images, image, rtol=1e-6, atol=1e-6)
-    assert not found.dead.any() and abs(found.values.item()) < 1e-9
+    assert not found.zero_gradient.any() and abs(found.values.item()) < 1e-9
     smoother = style_transfer(model, image, image, **options).images
     assert smoother.diff(dim=3).square().mean() <= image.diff(dim=3).square().mean()
     assert invert(model, image, "conv1", start=image, variation=0.0, bound=0.0, steps=2).error < 1e-2
@@ -329,8 +329,8 @@ def test_the_papers_settings_run_on_vgg19():
     options = {"content_weight": 1.0, "style_weight": 1e3, "relative": False, "variation": 0.0, "steps": 3}
     found = style_transfer(pellucid.wrap(net), image, one, **options)
     assert not beyond and found.values > found.history[0, 0]
-    trace = run(net, found.images, read=(*VGG19_STYLE, VGG19_CONTENT), output=False).activations
-    wanted = run(net, one, read=VGG19_STYLE, output=False).activations
+    trace = run(net, found.images, read=(*VGG19_STYLE, VGG19_CONTENT), to_output=False).activations
+    wanted = run(net, one, read=VGG19_STYLE, to_output=False).activations
     loss = (trace[VGG19_CONTENT] - features(net, image, VGG19_CONTENT)).square().sum() / 2
     for name in VGG19_STYLE:
         f, a = trace[name][0].flatten(1), wanted[name][0].flatten(1)

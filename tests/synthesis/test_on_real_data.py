@@ -17,7 +17,7 @@ from pellucid.synthesis import Fourier, Pixels, dream, invert, maximize, multifa
 from .. import real
 
 EXERCISE = {
-    "size": 28, "parametrization": Pixels(bounds=None, noise=1.0), "optimizer": "ascent", "edits": standardize(),
+    "size": 28, "parametrization": Pixels(bounds=None, noise=1.0), "optimizer": "ascent", "transforms": standardize(),
     "steps": 100,
 }  # fmt: skip
 
@@ -25,8 +25,8 @@ EXERCISE = {
 @pytest.mark.parametrize("start", ["ones", "noise"])
 def test_every_digit_of_the_exercise_on_the_logit(start):
     net = real.mnist_cnn().net
-    found = maximize(net, range(10), start=start, step=0.01, **EXERCISE)
-    assert not found.dead.any()
+    found = maximize(net, range(10), start=start, step_size=0.01, **EXERCISE)
+    assert not found.zero_gradient.any()
     assert net(found.images).argmax(1).tolist() == list(range(10))
     assert (found.values > found.history[:, 0] + 100).all()
 
@@ -34,11 +34,11 @@ def test_every_digit_of_the_exercise_on_the_logit(start):
 def test_neuron_6_on_the_sigmoid_is_dead_from_noise_and_said_so():
     net = real.mnist_cnn(sigmoid=True).net
     with pytest.raises(ValueError, match=r"saturated sigmoid.*such as the logit"):
-        maximize(net, 6, start="noise", step=1.0, **EXERCISE)
+        maximize(net, 6, start="noise", step_size=1.0, **EXERCISE)
     with pytest.warns(UserWarning, match=r"logit\(6\)"):
-        found = maximize(net, range(10), start="noise", step=1.0, **EXERCISE)
-    assert found.dead[6] and (found.values[~found.dead] > 0.99).all()
-    hidden = maximize(net, pellucid.neuron("fc2", 6), start="noise", step=0.01, **EXERCISE)
+        found = maximize(net, range(10), start="noise", step_size=1.0, **EXERCISE)
+    assert found.zero_gradient[6] and (found.values[~found.zero_gradient] > 0.99).all()
+    hidden = maximize(net, pellucid.neuron("fc2", 6), start="noise", step_size=0.01, **EXERCISE)
     assert net(hidden.images).argmax(1).item() == 6
 
 
@@ -68,7 +68,7 @@ def test_classes_are_recognized_after_all_views_and_are_no_grain(squeezenet):
     probabilities = squeezenet(F.interpolate(found.images, 160, mode="bilinear")).softmax(1)
     for row, name in enumerate(classes):
         assert probabilities[row, squeezenet.index(name)] > 0.9
-    plain = maximize(squeezenet, classes, size=128, steps=60, parametrization=Pixels(), edits=())
+    plain = maximize(squeezenet, classes, size=128, steps=60, parametrization=Pixels(), transforms=())
     assert (grain(found.images) < 0.5 * grain(plain.images)).all()
     assert (found.images.std((1, 2, 3)) > 0.1).all()  # not gray mush
 
@@ -79,14 +79,14 @@ def test_channels_of_three_depths(squeezenet, layer):
     photos = F.interpolate(real.castle(), 96)
     trace = pellucid.run(squeezenet, photos, read=layer)
     ordinary = trace.activations[layer][0, [1, 5]].mean((1, 2))
-    assert (found.values[~found.dead] > 2 * ordinary[~found.dead]).all()
+    assert (found.values[~found.zero_gradient] > 2 * ordinary[~found.zero_gradient]).all()
 
 
 def test_channels_that_are_dead_from_noise_are_led_to_life(squeezenet):
     """Behind ReLUs that are off for any plain image; what comes out is no louder noise."""
     wanted = [channel("features.12", i) for i in (40, 77)]
     found = maximize(squeezenet, wanted, size=96, steps=30)
-    assert not found.dead.any() and (found.values > 0).all() and (grain(found.images) < 0.3).all()
+    assert not found.zero_gradient.any() and (found.values > 0).all() and (grain(found.images) < 0.3).all()
 
 
 def frogs(count, side=96):

@@ -67,7 +67,7 @@ def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
 
     def loss(painter):
         painted = painter.paint(new)
-        trace = pellucid.run(net, painted, read=("conv1", "relu2"), output=False)
+        trace = pellucid.run(net, painted, read=("conv1", "relu2"), to_output=False)
         near = content("conv1", new).bind(net, 3)(trace)
         like = style(("conv1", "relu2"), STRIPES).bind(net, 3)(trace)
         return float(-(near + 30 * like).mean().detach())
@@ -182,7 +182,7 @@ def test_another_style_leaves_the_first_as_it_was():
     goal = style(("conv1", "relu2"), DOTS).bind(model(), 1)
 
     def near(name):
-        trace = pellucid.run(model(), both.paint(image, name), read=("conv1", "relu2"), output=False)
+        trace = pellucid.run(model(), both.paint(image, name), read=("conv1", "relu2"), to_output=False)
         return float(goal(trace).detach())
 
     assert near("dots") > near("stripes")

@@ -31,7 +31,8 @@ def main(model_file: str, images_file: str, state_file: str, objective: int, lay
         "occlusion": pellucid.occlusion(model, images, objective, window=side, stride=side).values,
         "maximize": pellucid.maximize(double, objective, steps=3).images,
         "ascent": pellucid.maximize(
-            double, objective, start=images, parametrization=synthesis.Pixels(), optimizer="unit", edits=(), steps=3
+            double, objective, start=images, parametrization=synthesis.Pixels(), optimizer="unit", transforms=(),
+            steps=3,
         ).images - images,
     }  # fmt: skip
     with torch.no_grad():

@@ -65,5 +65,5 @@ def share(net: nn.Module, images: torch.Tensor, preset: str) -> float:
     """The sum of the relevance as a share of the objective."""
     result = pellucid.lrp(net, images, None, rules=preset)
     total = float(result.values.sum())
-    assert result.gap is not None
-    return total / (total - float(result.gap))
+    assert result.convergence_delta is not None
+    return total / (total - float(result.convergence_delta))

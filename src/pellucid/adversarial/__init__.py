@@ -3,7 +3,7 @@
 from .adversarial_training import adversarial_training as adversarial_training
 from .apgd import apgd as apgd
 from .attack.result import Attack as Attack
-from .attack.transformations import Views as Views
+from .attack.transformations import Transformations as Transformations
 from .auto_attack import auto_attack as auto_attack
 from .carlini_wagner import carlini_wagner as carlini_wagner
 from .deepfool import deepfool as deepfool
@@ -13,9 +13,9 @@ from .hop_skip_jump import hop_skip_jump as hop_skip_jump
 from .patch import Patch as Patch
 from .patch import patch as patch
 from .pgd import pgd as pgd
+from .predict_under_transforms import predict_under_transforms as predict_under_transforms
 from .robustness import Robustness as Robustness
 from .robustness import robustness as robustness
-from .seen_through import seen_through as seen_through
 from .square import square as square
 from .substitute import Substitute as Substitute
 from .substitute import substitute as substitute

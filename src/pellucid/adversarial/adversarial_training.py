@@ -14,10 +14,10 @@ from ..checks import check_network
 from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import device_of
-from ..model.training import Kept, descend, resumed
+from ..model.training import Checkpoint, descend, resumed
 from ..runfolder import describe_model, hash_of
 from ..runfolder.identity import as_json
-from .attack.budgets import Norm, step_bounds, within
+from .attack.budgets import Norm, project_exactly, step_bounds
 from .attack.case import Case, as_outputs
 from .attack.decorator import check_budget, check_pixels
 from .attack.losses import cross_entropy
@@ -113,7 +113,7 @@ def adversarial_training(
         generators = [source, torch.default_generator]
         if device.type == "cuda":
             generators.append(torch.cuda.default_generators[device.index or 0])
-        kept = Kept(Path(checkpoint), recipe, lambda: {**robust.state_dict(), **state}, generators)
+        kept = Checkpoint(Path(checkpoint), recipe, lambda: {**robust.state_dict(), **state}, generators)
 
     def loss_of(number: int) -> Tensor:
         place = number % each
@@ -164,9 +164,11 @@ def _attacked(
         low, high = step_bounds(x, eps, *bounds)
         now = low + noise * (high - low)
     else:
-        now = within(x, x + (2 * noise - 1) * eps / x[0].numel() ** (0.5 if norm == "l2" else 1), eps, norm, *bounds)
+        now = project_exactly(
+            x, x + (2 * noise - 1) * eps / x[0].numel() ** (0.5 if norm == "l2" else 1), eps, norm, *bounds
+        )
     move = mover(case, eps, norm, size)
     for _ in range(steps):
-        slope, _, _ = case.slope(now, cross_entropy)
+        slope, _, _ = case.gradient(now, cross_entropy)
         now = move(now, slope, places)
     return now.detach()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attack.budgets import Norm, column, lengths, project, step_bounds, unit
+from .attack.budgets import Norm, broadcast, lengths, project, step_bounds, unit
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import BY_NAME, Loss, LossFunction
@@ -20,7 +20,7 @@ RISING = 0.75  # the share of steps that must raise the loss for the step size t
     paper="Croce & Hein 2020, Reliable evaluation of adversarial robustness with an ensemble of diverse "
     "parameter-free attacks",
     from_images=lambda options: not options["random_start"],
-    views=True,
+    transformations=True,
 )
 def apgd(
     case: Case,
@@ -57,7 +57,8 @@ def apgd(
         random_start: begin on the boundary of the ball, or at the image.
         loss: "ce" (cross-entropy), "dlr" (difference of logits ratio) or "margin".
         early_stop: images leave as soon as they fool the network.
-        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
+        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
+            views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
@@ -128,7 +129,7 @@ def climb(
         near = case.images[places]
         return (near + project(x - near, eps, "l2")).clamp(case.low, case.high)
 
-    slope, outputs, value = case.slope(start, loss)
+    slope, outputs, value = case.gradient(start, loss)
     # One row for each image that is still attacked; whatever is in here shrinks as images leave.
     now = {
         "places": torch.arange(n, device=device), "x": start, "former": start, "slope": slope, "value": value,
@@ -141,7 +142,7 @@ def climb(
         if not len(now["x"]):
             continue
         x, places, alpha = now["x"], now["places"], ALPHA if k else 1.0
-        z = into_ball(x + column(now["size"], x).to(x) * unit(now["slope"], norm), places)
+        z = into_ball(x + broadcast(now["size"], x).to(x) * unit(now["slope"], norm), places)
         new = into_ball(x + alpha * (z - x) + (1 - alpha) * (x - now["former"]), places)
         outputs, now = step_to(part, new, now | {"former": x}, loss, last=k == steps - 1)
         now["rises"] = now["rises"] + (now["value"] > now["was"])
@@ -156,7 +157,7 @@ def climb(
             }  # fmt: skip
             wait, since = max(wait - max(int(0.03 * steps), 1), max(int(0.06 * steps), 1)), 0
     places = now["places"]
-    kept[places] = torch.where(column(hit[places], kept), kept[places], now["best"])
+    kept[places] = torch.where(broadcast(hit[places], kept), kept[places], now["best"])
     return kept, hit
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attack.budgets import column, lengths
+from .attack.budgets import broadcast, lengths
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import margin
@@ -83,13 +83,13 @@ def carlini_wagner(
             if k == steps:
                 outputs = case.outputs(x)
             else:
-                slope, outputs, _ = case.slope(x, cost)
+                slope, outputs, _ = case.gradient(x, cost)
             far = lengths(x.to(exact) - case.images.to(exact), "l2").float()
             enough = case.fooled(outputs) & (margin(outputs, case.labels, case.targets) >= confidence)
             success |= enough
             better = enough & (far < least)
             least = torch.where(better, far, least)
-            found = torch.where(column(better, x), x, found)
+            found = torch.where(broadcast(better, x), x, found)
             if k == steps:
                 break
             slope = 2 * change - slope

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .attack.budgets import column, lengths
+from .attack.budgets import broadcast, lengths
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import of_class
@@ -91,13 +91,13 @@ def _nearest(case: Case, start: Tensor, outputs: Tensor, others: Tensor, norm: s
     for k in range(others.shape[1]):
         with torch.enable_grad():
             gap = of_class(outputs, others[:, k]) - of_class(outputs, case.labels)
-            slope = case.back(gap, start, keep=k < others.shape[1] - 1)[chosen]
+            slope = case.backward(gap, start, keep=k < others.shape[1] - 1)[chosen]
         size = lengths(slope, "l2" if norm == "l2" else "l1").to(outputs.dtype).clamp(min=1e-12)
         away = gap.detach().abs() / size
         # A little further, so that a step that ends on the boundary does not stay there for ever.
-        length = column((gap.detach().abs() + 1e-4) / size, slope).to(slope.dtype)
-        direction = slope / column(size, slope).to(slope.dtype) if norm == "l2" else slope.sign()
+        length = broadcast((gap.detach().abs() + 1e-4) / size, slope).to(slope.dtype)
+        direction = slope / broadcast(size, slope).to(slope.dtype) if norm == "l2" else slope.sign()
         closer = away < nearest
         nearest = torch.where(closer, away, nearest)
-        step = torch.where(column(closer, step), length * direction, step)
+        step = torch.where(broadcast(closer, step), length * direction, step)
     return step

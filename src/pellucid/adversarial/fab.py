@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attack.budgets import Norm, column, lengths
+from .attack.budgets import Norm, broadcast, lengths
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import of_class
@@ -94,7 +94,7 @@ def towards(
     x = origin
     if restart:
         radius = torch.minimum(least[places], torch.full_like(least[places], within)) / 2
-        x = origin + (random_in(part, 1.0, norm, restart) - origin) * column(radius, origin).to(origin)
+        x = origin + (random_in(part, 1.0, norm, restart) - origin) * broadcast(radius, origin).to(origin)
         x = x.clamp(case.low, case.high)
     aims = others[places]
     for number in case.steps(steps, share):
@@ -106,16 +106,16 @@ def towards(
             far = lengths(x - origin, norm).to(least)
             better = fooled & (far < least[places])
             found[places[better]], least[places[better]] = x[better], far[better]
-            x = torch.where(column(fooled, x), origin + BACK * (x - origin), x)
+            x = torch.where(broadcast(fooled, x), origin + BACK * (x - origin), x)
         with torch.enable_grad():
             gap = of_class(outputs, aims) - of_class(outputs, part.labels)
-            slope = part.back(gap, start)
+            slope = part.backward(gap, start)
         # The boundary as seen from where the gradient was taken: gap + slope . (x - start) = 0.
         at = gap.detach().to(x.dtype)
         p = to_plane(x, slope, -(at + _dot(slope, x - start.detach())), norm, case.low, case.high)
         q = to_plane(origin, slope, -(at + _dot(slope, origin - start.detach())), norm, case.low, case.high)
         p_size, q_size = (lengths(change, norm).clamp(min=1e-8) for change in (p, q))
-        alpha = column((p_size / (p_size + q_size)).clamp(max=ALPHA), x)
+        alpha = broadcast((p_size / (p_size + q_size)).clamp(max=ALPHA), x)
         x = ((1 - alpha) * (x + FURTHER * p) + alpha * (origin + FURTHER * q)).clamp(case.low, case.high)
         if number == steps - 1:
             fooled, far = part.fooled(part.outputs(x)), lengths(x - origin, norm).to(least)

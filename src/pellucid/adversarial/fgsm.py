@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from .attack.budgets import Norm, short_of, spend, unit
+from .attack.budgets import Norm, l1_steepest_step, rounding_margin, unit
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import BY_NAME, Loss
@@ -13,7 +13,7 @@ from .attack.losses import BY_NAME, Loss
 @attack(
     paper="Goodfellow, Shlens & Szegedy 2015, Explaining and harnessing adversarial examples",
     from_images=lambda _: True,
-    views=True,
+    transformations=True,
 )
 def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = "ce") -> Tensor:
     """One step as long as the budget, along the sign of the gradient.
@@ -30,7 +30,8 @@ def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = 
         eps: how far an image may move, above 0, in units of pixels.
         norm: of the budget: "linf", "l2" or "l1".
         loss: "ce" (cross-entropy), "margin" or "dlr".
-        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
+        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
+            views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on
@@ -50,8 +51,8 @@ def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = 
     >>> result.images.shape, bool((result.distance("linf") <= 4 / 255).all())
     (torch.Size([4, 3, 96, 96]), True)
     """
-    slope, _, _ = case.slope(case.images, BY_NAME[loss])
+    slope, _, _ = case.gradient(case.images, BY_NAME[loss])
     if norm == "l1":
-        return case.images + spend(slope, case.images, eps, case.low, case.high)
-    size = short_of(eps, case.images.dtype, case.low, case.high)
+        return case.images + l1_steepest_step(slope, case.images, eps, case.low, case.high)
+    size = rounding_margin(eps, case.images.dtype, case.low, case.high)
     return (case.images + size * unit(slope, norm)).clamp(case.low, case.high)

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from .attack.budgets import column, lengths
+from .attack.budgets import broadcast, lengths
 from .attack.case import Case
 from .attack.decorator import attack
 
@@ -115,9 +115,9 @@ def _to_boundary(case: Case, x: Tensor, norm: str, precise: float) -> Tensor:
 
     def on_the_way(share: Tensor) -> Tensor:
         if norm == "linf":
-            reach = column(share * far, x)
+            reach = broadcast(share * far, x)
             return origin + torch.minimum(torch.maximum(change, -reach), reach)
-        return origin + column(share, x) * change
+        return origin + broadcast(share, x) * change
 
     low, high = torch.zeros_like(far), torch.ones_like(far)
     kept = x
@@ -128,7 +128,7 @@ def _to_boundary(case: Case, x: Tensor, norm: str, precise: float) -> Tensor:
         tried = on_the_way(middle).clamp(case.low, case.high)
         # The same number of looks for each image, whatever the others in the batch need.
         fooled = case.fooled(case.outputs(tried))
-        kept = torch.where(column(fooled, x), tried, kept)
+        kept = torch.where(broadcast(fooled, x), tried, kept)
         low, high = torch.where(fooled, low, middle), torch.where(fooled, middle, high)
     return kept
 
@@ -143,7 +143,7 @@ def _away(case: Case, x: Tensor, reach: Tensor, count: int, norm: str, source: t
         draw = torch.randn if norm == "l2" else torch.rand
         draws = torch.stack([draw(x.shape[1:], generator=source, dtype=torch.float64) for _ in range(m)])
         draws = draws if norm == "l2" else 2 * draws - 1
-        draws = (draws / column(lengths(draws, "l2"), draws)).to(x)
+        draws = (draws / broadcast(lengths(draws, "l2"), draws)).to(x)
         step = reach.view(n, 1, 1, 1, 1).to(x)
         tried = (x[:, None] + step * draws).clamp(case.low, case.high)
         many = case.part(torch.arange(n, device=x.device).repeat_interleave(m))
@@ -153,10 +153,10 @@ def _away(case: Case, x: Tensor, reach: Tensor, count: int, norm: str, source: t
         signed += (moved * side.view(n, m, 1, 1, 1).to(x)).sum(1)
         sides += side.sum(1)
     mean = sides / count
-    v = signed - column(mean, x).to(x) * total
+    v = signed - broadcast(mean, x).to(x) * total
     # All on one side: the mean direction, towards that side.
-    v = torch.where(column(mean.abs() == 1, x), column(mean, x).to(x) * total, v)
-    return v.sign() if norm == "linf" else v / column(lengths(v, "l2").clamp(min=1e-12), v)
+    v = torch.where(broadcast(mean.abs() == 1, x), broadcast(mean, x).to(x) * total, v)
+    return v.sign() if norm == "linf" else v / broadcast(lengths(v, "l2").clamp(min=1e-12), v)
 
 
 def _jump(case: Case, x: Tensor, v: Tensor, size: Tensor) -> Tensor:
@@ -164,7 +164,7 @@ def _jump(case: Case, x: Tensor, v: Tensor, size: Tensor) -> Tensor:
     landed, left = x.clone(), torch.arange(len(x), device=x.device)
     for _ in range(HALVINGS):
         part = case.part(left)
-        tried = (x[left] + column(size[left], x).to(x) * v[left]).clamp(case.low, case.high)
+        tried = (x[left] + broadcast(size[left], x).to(x) * v[left]).clamp(case.low, case.high)
         fooled = part.fooled(part.outputs(tried))
         landed[left[fooled]] = tried[fooled]
         left = left[~fooled]

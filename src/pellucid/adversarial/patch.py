@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..display.figures import displayable
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from ..methods.result import Call
 from ..methods.verb import verb
 from ..model.batches import batched, progress
@@ -22,10 +22,10 @@ from ..objectives import Target
 from .attack.batches import over_batches
 from .attack.case import Case
 from .attack.decorator import check_classes, check_pixels
-from .attack.diagnostics import tell
+from .attack.diagnostics import emit_warnings
 from .attack.losses import cross_entropy
 from .attack.result import Attack
-from .attack.transformations import lit, placed
+from .attack.transformations import adjust_brightness, warp_onto
 
 BETA1, BETA2 = 0.9, 0.999  # of Adam
 
@@ -63,7 +63,7 @@ class Patch(Attack):
         shown = displayable(self.patch[None])[0] * self.mask + (1 - self.mask)
         pixels = (shown.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         picture = Image.fromarray(pixels).resize((side, side), Image.Resampling.LANCZOS)
-        with whole(path) as part:
+        with atomic_write(path) as part:
             picture.save(part, dpi=(dots, dots), resolution=dots)
         return path
 
@@ -147,7 +147,7 @@ def patch(
                     leaf = made.detach().requires_grad_()
                     covered = _covered(x, leaf, view[part], round)
                 # Two gradients in a row: the network's of the images, then the picture's of the patch.
-                slope, _, _ = case.slope(covered.detach(), cross_entropy)
+                slope, _, _ = case.gradient(covered.detach(), cross_entropy)
                 (back,) = torch.autograd.grad(covered, leaf, slope)
                 total += back
 
@@ -161,7 +161,7 @@ def patch(
         covered = torch.cat(
             [_covered(images[i : i + 1].to(device), made, last[i : i + 1], round) for i in range(len(images))]
         )
-        fields = tell(over_batches(
+        fields = emit_warnings(over_batches(
             _looked_up(covered), model, images.detach(), right, goal,
             budget=(None, "linf"), bounds=(low, high), seed=seed, keep=False, name="patch",
         ))  # fmt: skip
@@ -171,7 +171,7 @@ def patch(
                  "light": light, "round": round, "seed": seed},
         objective=f"to {model.label(int(goal[0])) if isinstance(model, Classifier) else int(goal[0])}",
     )  # fmt: skip
-    _, mask = placed((side, side), made, scale=1, angle=0, y=0, x=0, round_=round)
+    _, mask = warp_onto((side, side), made, scale=1, angle=0, y=0, x=0, round_=round)
     names = model.labels if isinstance(model, Classifier) else ()
     return Patch(
         originals=images.detach(), names=names, call=record, patch=made.to(images.device), mask=mask.to(images.device),
@@ -203,8 +203,8 @@ def _covered(images: Tensor, made: Tensor, views: list[dict[str, Any]], round_: 
     out = []
     for image, view in zip(images, views, strict=True):
         place = {key: view[key] for key in ("scale", "angle", "y", "x")}
-        shown, mask = placed((image.shape[1], image.shape[2]), made, round_=round_, **place)
-        shown = lit(shown, brightness=view["brightness"], contrast=view["contrast"])
+        shown, mask = warp_onto((image.shape[1], image.shape[2]), made, round_=round_, **place)
+        shown = adjust_brightness(shown, brightness=view["brightness"], contrast=view["contrast"])
         out.append(image * (1 - mask) + shown * mask)
     return torch.stack(out)
 

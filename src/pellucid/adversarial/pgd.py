@@ -16,7 +16,7 @@ from .steps.gradient_steps import ascend, mover, random_in
     paper="Madry, Makelov, Schmidt, Tsipras & Vladu 2018, Towards deep learning models resistant to adversarial "
     "attacks",
     from_images=lambda options: not options["random_start"],
-    views=True,
+    transformations=True,
 )
 def pgd(
     case: Case,
@@ -54,7 +54,8 @@ def pgd(
         momentum: in [0, 1]: how much of the former direction is kept (Dong et al. 2018, Boosting adversarial attacks
             with momentum).
         early_stop: images leave as soon as they fool the network; faster, and they move less far.
-        views: `pellucid.Views`, to fool the network through a camera too: each gradient is the mean over some views.
+        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
+            views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .attack.budgets import Norm, column, lengths, project_l1_box
+from .attack.budgets import Norm, broadcast, lengths, project_l1_box
 from .attack.case import Case
 from .attack.decorator import attack
 from .attack.losses import BY_NAME, Loss
@@ -140,7 +140,7 @@ def _windows(case: Case, eps: float, norm: str, source: torch.Generator) -> Tens
         for left in range(0, width - side + 1, side):
             window = _window(side, norm, source).to(change)
             change[:, :, top : top + side, left : left + side] = window * _signs((1, channels, 1, 1), source, change)
-    return _held(case, eps * change / column(lengths(change, norm), change), eps, norm)
+    return _held(case, eps * change / broadcast(lengths(change, norm), change), eps, norm)
 
 
 def _held(case: Case, change: Tensor, eps: float, norm: str) -> Tensor:
@@ -171,7 +171,7 @@ def _exchanged(case: Case, best: Tensor, eps: float, norm: str, covered: float, 
     budget = (size(change * both) + unspent).pow(1 / power)
     change[:, :, there[0], there[1]] = 0
     change[:, :, here[0], here[1]] = window * budget
-    change = eps * change / column(lengths(change, norm).clamp(min=1e-12), change)
+    change = eps * change / broadcast(lengths(change, norm).clamp(min=1e-12), change)
     return _held(case, change, eps, norm)
 
 

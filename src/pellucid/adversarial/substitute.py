@@ -20,7 +20,7 @@ from .attack.batches import over_batches
 from .attack.budgets import Norm
 from .attack.case import Case, as_outputs
 from .attack.decorator import check_budget, check_classes, check_pixels
-from .attack.diagnostics import tell
+from .attack.diagnostics import emit_warnings
 from .attack.losses import cross_entropy, of_class
 from .attack.result import Attack
 from .steps.gradient_steps import ascend, mover
@@ -128,7 +128,7 @@ def substitute(
             own.append(passes)
             return found
 
-        fields = tell(over_batches(
+        fields = emit_warnings(over_batches(
             work, model, images.detach(), right, None,
             budget=(eps, norm), bounds=bounds, seed=seed, keep=False, name="substitute",
         ))  # fmt: skip

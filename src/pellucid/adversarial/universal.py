@@ -16,10 +16,10 @@ from ..model.classifier import Classifier
 from ..model.run import Model, device_of
 from ..objectives import Target
 from .attack.batches import over_batches
-from .attack.budgets import Norm, project, unit, within
+from .attack.budgets import Norm, project, project_exactly, unit
 from .attack.case import Case
 from .attack.decorator import check_budget, check_classes, check_pixels
-from .attack.diagnostics import tell
+from .attack.diagnostics import emit_warnings
 from .attack.losses import BY_NAME, Loss
 from .attack.result import Attack
 
@@ -115,14 +115,14 @@ def universal(
 
             def step(part: slice, total: Tensor = total, change: Tensor = change) -> None:
                 one = case(part)
-                slope, _, _ = one.slope((one.images + change).clamp(low, high), capped)
+                slope, _, _ = one.gradient((one.images + change).clamp(low, high), capped)
                 total += slope.sum(0, keepdim=True)
 
             batched(step, len(images), like=images, device=device)
             change = project(change + size * unit(total, "linf" if norm == "linf" else "l2"), eps, norm)
             advance(1)
-        change = within(torch.zeros_like(change), change, eps, norm, low - high, high - low)
-        fields = tell(over_batches(
+        change = project_exactly(torch.zeros_like(change), change, eps, norm, low - high, high - low)
+        fields = emit_warnings(over_batches(
             lambda one: one.images + change, model, images.detach(), right, goal,
             budget=(eps, norm), bounds=(low, high), seed=seed, keep=False, name="universal",
         ))  # fmt: skip

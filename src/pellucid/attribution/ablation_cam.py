@@ -67,7 +67,7 @@ def _one(model: Model, image: Tensor, number: int, objective: Bound, layer: str,
             images,
             read={layer, *objective.reads},
             edit={layer: edit},
-            output=objective.needs_output,
+            to_output=objective.needs_output,
             rows=torch.full((count,), number),
         )
         return objective(trace), trace

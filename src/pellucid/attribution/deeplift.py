@@ -61,4 +61,4 @@ def deeplift(
 
     batched(step, len(images), like=images, label="DeepLIFT", device=device_of(model))
     change = values_of(model, images, objective) - values_of(model, start, objective)
-    return Attribution(values, gap=values.flatten(1).double().sum(1).to(change) - change)
+    return Attribution(values, convergence_delta=values.flatten(1).double().sum(1).to(change) - change)

@@ -53,7 +53,7 @@ def eigen_cam(
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:
-        trace = run(model, images[part], read=[layer], output=False)
+        trace = run(model, images[part], read=[layer], to_output=False)
         maps = spatial(trace.activations[layer], images[part], layer, reshape)
         if not maps.isfinite().all():
             raise ValueError(f"layer {layer!r} gives NaN or infinity{nan_weights(network(model))}")

@@ -26,9 +26,9 @@ def integrated_gradients(
     *,
     baseline: Baseline = "mean",
     steps: int = 50,
-    rule: str = "midpoint",
+    quadrature: str = "midpoint",
     tolerance: float | None = None,
-    gap: bool = False,
+    convergence_delta: bool = False,
     seed: int = 0,
 ) -> Attribution:
     """What each pixel adds on the way from a baseline to the image; the values add up to the change.
@@ -43,10 +43,11 @@ def integrated_gradients(
         objective: what to explain; None is the predicted class.
         baseline: "mean" color, "black", "white", "blur", "noise", or a tensor.
         steps: gradients taken along the path; with a tolerance, those to begin with.
-        rule: "midpoint" or "gauss_legendre".
+        quadrature: "midpoint" or "gauss_legendre".
         tolerance: triple the midpoints until |gap| <= tolerance x |f(x) - f(b)|, image by image. Each
             gradient already taken is used again.
-        gap: return the completeness gap, the sum of the values less f(x) - f(b). Always with a tolerance.
+        convergence_delta: return the convergence delta (completeness error), the sum of the values less f(x) - f(b).
+            Always with a tolerance.
         seed: for "noise".
 
     Returns:
@@ -62,17 +63,17 @@ def integrated_gradients(
     >>> import pellucid
     >>> model = pellucid.load("shapes")
     >>> images = pellucid.shapes.scenes(1).images
-    >>> result = pellucid.integrated_gradients(model, images, "star", steps=20, gap=True)
+    >>> result = pellucid.integrated_gradients(model, images, "star", steps=20, convergence_delta=True)
     >>> result.values.shape, result.gap.shape
     (torch.Size([1, 3, 96, 96]), torch.Size([1]))
     """
-    if rule not in ("midpoint", "gauss_legendre"):
-        raise ValueError(f"rule is {rule!r}, expected 'midpoint' or 'gauss_legendre'")
+    if quadrature not in ("midpoint", "gauss_legendre"):
+        raise ValueError(f"rule is {quadrature!r}, expected 'midpoint' or 'gauss_legendre'")
     if steps < 1:
         raise ValueError(f"steps is {steps}, expected at least 1")
     if tolerance is not None and not tolerance > 0:
         raise ValueError(f"tolerance is {tolerance}, expected a fraction above 0, such as 0.01")
-    if tolerance is not None and rule != "midpoint":
+    if tolerance is not None and quadrature != "midpoint":
         raise ValueError("a tolerance needs rule='midpoint': Gauss-Legendre points cannot be used again")
     images = images.detach()
     start = baseline_images(model, images, baseline, seed)
@@ -87,12 +88,12 @@ def integrated_gradients(
 
         return gradients_over(model, images, objective, len(points), at, weighted, "integrated gradients", subset)
 
-    if rule == "gauss_legendre":
+    if quadrature == "gauss_legendre":
         nodes, weights = np.polynomial.legendre.leggauss(steps)
         mean = summed(torch.from_numpy((nodes + 1) / 2), torch.from_numpy(weights / 2))
     else:
         mean = summed(midpoints(steps)) / steps
-    if tolerance is None and not gap:
+    if tolerance is None and not convergence_delta:
         return Attribution(way * mean)
     change = values_of(model, images, objective) - values_of(model, start, objective)
     left = (way * mean).sum((1, 2, 3)) - change
@@ -112,7 +113,7 @@ def integrated_gradients(
                 f"above the tolerance {tolerance:g} (the largest is {worst:.2g} of the change)",
                 stacklevel=4,
             )
-    return Attribution(way * mean, gap=left)
+    return Attribution(way * mean, convergence_delta=left)
 
 
 def midpoints(count: int) -> Tensor:

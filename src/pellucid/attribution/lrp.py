@@ -29,7 +29,7 @@ def lrp(
     *,
     rules: Named = "EPSILON_PLUS_FLAT",
     layer: str | None = None,
-    through: Mapping[str, int | Sequence[int]] | None = None,
+    channels: Mapping[str, int | Sequence[int]] | None = None,
     strict: bool = True,
 ) -> Attribution:
     """What each pixel adds to the objective: each layer shares the relevance of its outputs among its inputs.
@@ -51,7 +51,7 @@ def lrp(
             objective, which for sums of logits or neurons is the objective itself.
         rules: a mapping as above, or the name of a set: "EPSILON_PLUS_FLAT", "EPSILON_GAMMA_BOX", "ATTNLRP", ...
         layer: give the relevance of this layer's neurons instead of that of the pixels.
-        through: only the relevance that passes these channels of these layers: {"layer3": [7, 12]} (concept
+        channels: only the relevance that passes these channels of these layers: {"layer3": [7, 12]} (concept
             relevance propagation, Achtibat et al. 2023, From attribution maps to human-understandable explanations
             through concept relevance propagation).
         strict: functions that the rules cannot see (TorchScript, custom autograd functions) are an error; False
@@ -75,7 +75,7 @@ def lrp(
     """
     chosen = rules_of(rules)
     low, high = bounds_of(model, images, chosen)
-    edit = {name: _only(name, channels) for name, channels in (through or {}).items()}
+    edit = {name: _only(name, channels) for name, channels in (channels or {}).items()}
     values: list[Tensor] = []
     totals: list[Tensor] = []
 
@@ -92,7 +92,7 @@ def lrp(
     total = torch.cat(totals)
     _check_zero(total, objective)
     found = torch.cat(values)
-    return Attribution(found, gap=found.flatten(1).double().sum(1).to(total) - total)
+    return Attribution(found, convergence_delta=found.flatten(1).double().sum(1).to(total) - total)
 
 
 def _only(layer: str, channels: int | Sequence[int]) -> Callable[[Tensor], Tensor]:

@@ -63,7 +63,7 @@ def score_cam(
     found: list[Tensor] = []
 
     def read(part: slice) -> None:
-        trace = run(model, images[part], read=[layer], output=False)
+        trace = run(model, images[part], read=[layer], to_output=False)
         found.append(spatial(trace.activations[layer], images[part], layer, reshape).to(images))
 
     with torch.no_grad():

@@ -27,7 +27,7 @@ from .relevance_clusters.clusters import (
     Array,
     Found,
     find_clusters,
-    surprises,
+    outlier_scores,
     unit_maps,
 )
 from .relevance_clusters.explain_run import maps_in, run_folder_in
@@ -46,7 +46,7 @@ def clever_hans(
     images: Images,
     labels: Labels = "folders",
     *,
-    class_: int | str | Sequence[int | str] | None = None,
+    classes: int | str | Sequence[int | str] | None = None,
     method: str = "lrp",
     options: Mapping[str, Any] | None = None,
     size: int = 16,
@@ -58,7 +58,7 @@ def clever_hans(
     seed: int = 0,
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    on_message: Say | None = None,
 ) -> CleverHans:
     """Find groups of images in a class that a network judges by evidence of their own: spectral relevance analysis.
 
@@ -81,7 +81,7 @@ def clever_hans(
             maps of `method` are audited as they are: those that explain the class of the image itself.
         labels: the true classes. Of files: "folders" takes the names of their folders; a table: a dict, or a .csv or
             .json file. Of a tensor: N classes. Where it is not known, or no class of the model, the predicted one.
-        class_: the classes to audit, by index or label; all that have enough images by default.
+        classes: the classes to audit, by index or label; all that have enough images by default.
         method: an attribution of the catalogue.
         options: of the method. For "lrp", rules are "EPSILON_PLUS" unless they are given: a flat first layer, which is
             its default, would blur a small mark.
@@ -95,7 +95,7 @@ def clever_hans(
         seed: of K-means and clouds, and of the method if that is random.
         folder: a run folder to keep maps in: a run that was stopped, however, goes on where it was.
         overwrite: throw away what the folder holds.
-        say: called with a line of text for what is worth knowing, such as classes that have too few images.
+        on_message: called with a line of text for what is worth knowing, such as classes that have too few images.
 
     Returns:
         `CleverHans`: clusters, ranked; maps; `show()`, `embedding()`, `save()`.
@@ -115,7 +115,7 @@ def clever_hans(
     >>> found.alarms, len(found.maps)
     ((), 40)
     """
-    tell = say or (lambda _: None)
+    tell = on_message or (lambda _: None)
     if transform not in ("places", "frequencies"):
         raise ValueError(f"transform is {transform!r}, expected 'places' or 'frequencies'")
     for name, value, least in (("size", size, 2), ("smallest", smallest, 3)):
@@ -127,7 +127,7 @@ def clever_hans(
     if not threshold > 0:
         raise ValueError(f"threshold is {threshold!r}, expected a number above 0")
     given = _options(method, options or {}, seed)
-    chosen = () if class_ is None else tuple(_index(model, c) for c in _several(class_))
+    chosen = () if classes is None else tuple(_index(model, c) for c in _several(classes))
     asked = Asked(model, method, given, size, chosen)
     explained = run_folder_in(images)
     if explained is not None:
@@ -139,8 +139,8 @@ def clever_hans(
         found, names, given = maps_in(asked, explained, labels is not None, tell)
         files: tuple[str, ...] = explained.items
     else:
-        source, classes = _with_classes(model, images, labels, chosen, tell)
-        found = maps_of(asked, source, classes, folder=folder, overwrite=overwrite, say=tell)
+        source, true = _with_classes(model, images, labels, chosen, tell)
+        found = maps_of(asked, source, true, folder=folder, overwrite=overwrite, on_message=tell)
         names, files = source.names, source.items if source.of_files else ()
     maps = _compared(found.maps, transform)
     record = Call(
@@ -215,7 +215,7 @@ def _audit(
                 else f"; {len(skipped) - 1} more classes are too small. Give more images, or a smaller `smallest`"
             )
         )
-    for one, result, surprising in zip(audited, results, surprises(results), strict=True):
+    for one, result, surprising in zip(audited, results, outlier_scores(results), strict=True):
         for group, surprise in zip(result.groups, surprising, strict=True):
             rows = tuple(one.members[number] for number in group.members.tolist())
             share = len(rows) / len(one.members)

@@ -18,7 +18,7 @@ from ..methods.result import Call
 from ..methods.tabular import Tabular
 from ..methods.verb import verb
 from ..model.batches import progress
-from .image_files.evaluation import Share, share
+from .image_files.evaluation import Proportion, proportion
 from .image_files.file_traits import BYTES, file_traits
 from .image_files.pixels import Reading
 from .labeled_files import LabeledFiles, Split
@@ -43,12 +43,12 @@ class Confound:
 
     name: str
     kind: str
-    accuracy: Share
+    accuracy: Proportion
     chance: float
     detail: str
 
     @property
-    def called_out(self) -> bool:
+    def flagged(self) -> bool:
         """Whether it tells more than chance, beyond doubt."""
         return self.accuracy.low > self.chance
 
@@ -66,9 +66,9 @@ class Confounds(Tabular):
     call: Call | None = None
 
     @property
-    def called_out(self) -> tuple[Confound, ...]:
+    def flagged(self) -> tuple[Confound, ...]:
         """Those that tell the classes apart."""
-        return tuple(one for one in self.found if one.called_out)
+        return tuple(one for one in self.found if one.flagged)
 
     def verdict(self, accuracy: float | None = None) -> str:
         """What that means, in a sentence or two.
@@ -76,16 +76,16 @@ class Confounds(Tabular):
         Args:
             accuracy: of the classifier that is under suspicion.
         """
-        if not self.called_out:
+        if not self.flagged:
             return "No trait that was looked at tells the classes apart: neither the files nor coarse colors."
-        names = ", ".join(f"{one.name} ({one.accuracy.value:.0%})" for one in self.called_out)
-        if all(one.kind == BOTH for one in self.called_out):
+        names = ", ".join(f"{one.name} ({one.accuracy.value:.0%})" for one in self.flagged)
+        if all(one.kind == BOTH for one in self.flagged):
             return (
                 f"Of the traits that were looked at only one tells the classes apart: {names}. Images with less detail "
                 "take less room, so that it may come from what is to be learned."
             )
         said = f"The classes differ in more than what is to be learned. What tells them apart alone: {names}."
-        best = self.called_out[0]
+        best = self.flagged[0]
         if accuracy is not None and best.accuracy.high >= accuracy:
             said += (
                 f" {best.name[:1].upper()}{best.name[1:]} does as well as the classifier ({accuracy:.1%}): its "
@@ -93,7 +93,7 @@ class Confounds(Tabular):
             )
         elif accuracy is not None:
             said += f" How much of the classifier's {accuracy:.1%} rests on that is not known."
-        files = [one.name for one in self.called_out if one.kind == FILE]
+        files = [one.name for one in self.flagged if one.kind == FILE]
         if files:
             said += " Bring all files to one format, size and compression first, from originals, and train again."
         return said
@@ -102,7 +102,7 @@ class Confounds(Tabular):
         """All traits as a table in Markdown."""
         lines = ["| trait alone | seen rightly | chance | | values |", "|---|---|---|---|---|"]
         for one in self.found:
-            mark = "**called out**" if one.called_out else ""
+            mark = "**called out**" if one.flagged else ""
             lines.append(f"| {one.name} | {one.accuracy} | {one.chance:.1%} | {mark} | {one.detail} |")
         return "\n".join(lines)
 
@@ -111,7 +111,7 @@ class Confounds(Tabular):
         return [
             {
                 "trait": one.name, "kind": one.kind, "accuracy": one.accuracy.value, "low": one.accuracy.low,
-                "high": one.accuracy.high, "chance": one.chance, "called_out": one.called_out, "values": one.detail,
+                "high": one.accuracy.high, "chance": one.chance, "called_out": one.flagged, "values": one.detail,
             }
             for one in self.found
         ]  # fmt: skip
@@ -125,7 +125,7 @@ class Confounds(Tabular):
         figure = Figure(figsize=(6.4, 0.6 + 0.3 * len(self.found)), dpi=130, layout="constrained")
         axis = figure.subplots()
         for place, one in enumerate(self.found[::-1]):
-            color = "tab:red" if one.called_out else "tab:blue"
+            color = "tab:red" if one.flagged else "tab:blue"
             axis.plot([one.accuracy.low, one.accuracy.high], [place, place], color=color, linewidth=2)
             axis.plot([one.accuracy.value], [place], "o", color=color)
         names = [plain(one.name) for one in self.found[::-1]]
@@ -139,7 +139,7 @@ class Confounds(Tabular):
         return figure
 
     def __repr__(self) -> str:
-        return f"Confounds({len(self.called_out)} of {len(self.found)} traits called out)"
+        return f"Confounds({len(self.flagged)} of {len(self.found)} traits called out)"
 
 
 @verb()
@@ -167,7 +167,7 @@ def confounds(
         seed: of which ones, if there are more.
 
     Returns:
-        `Confounds`: .found, .called_out, .verdict(), .table(), .show(), .save(path).
+        `Confounds`: .found, .flagged, .verdict(), .table(), .show(), .save(path).
 
     Raises:
         ValueError: if no file can be read.
@@ -181,7 +181,7 @@ def confounds(
     ...     write_image(image, root / f"A_photos/{number}.png")
     ...     write_image(image, root / f"B_same_as_jpeg/{number}.jpg")
     >>> found = confounds(split(root, 40, 10, 30))
-    >>> [one.name for one in found.called_out][:2]
+    >>> [one.name for one in found.flagged][:2]
     ['file format', 'JPEG quantization']
     """
     if most < 2:
@@ -263,7 +263,7 @@ def _by_regression(learned: np.ndarray, y: np.ndarray, tried: np.ndarray) -> np.
 
 
 def _confound(name: str, kind: str, said: np.ndarray, z: np.ndarray, chance: float, detail: str) -> Confound:
-    return Confound(name, kind, share(int((said == z).sum()), len(z), SURE), chance, detail)
+    return Confound(name, kind, proportion(int((said == z).sum()), len(z), SURE), chance, detail)
 
 
 def _commonest(words: Sequence[str], z: np.ndarray, classes: Sequence[str]) -> str:

@@ -120,7 +120,7 @@ def spectrum_audit(
     epochs: int = 100,
     control: bool = True,
     checkpoint: str | Path | None = None,
-    say: Callable[[str], object] | None = None,
+    on_message: Callable[[str], object] | None = None,
     seed: int = 0,
 ) -> SpectrumAudit:
     """Mean spectra, a classifier measured on files that it has not seen, a negative control, and confounds.
@@ -135,7 +135,7 @@ def spectrum_audit(
         checkpoint: a folder to keep confounds, sums of mean spectra and trainings in, every few seconds: after an
             interruption or a kill the same call goes on from there, and ends as if there had been none. What is kept
             of other files or options stays apart.
-        say: called with a line of text if it goes on from there.
+        on_message: called with a line of text if it goes on from there.
         seed: of the split, the training and the control.
 
     Raises:
@@ -160,8 +160,8 @@ def spectrum_audit(
     half: Evaluation | None = None
     made_of = "" if checkpoint is None else recipe(parts, [options, list(map(str, files.files))])
     with kept_in(None if checkpoint is None else Path(checkpoint), made_of) as place:
-        if say is not None and place is not None and any(place.iterdir()):
-            say(f"going on with what is kept in {checkpoint}")
+        if on_message is not None and place is not None and any(place.iterdir()):
+            on_message(f"going on with what is kept in {checkpoint}")
         spectra = _spectra(files, reading, place)
         found = kept_confounds(place and place / CONFOUNDS, lambda: confounds(parts, **how, seed=seed))
         if classifier is None:
@@ -213,7 +213,7 @@ def _examples(model: SpectrumClassifier, measured: Evaluation) -> tuple[Example,
     """Of each origin those that it is surest of, and those that it is wrong about most surely."""
     sure = measured.probabilities.max(1).values
     order = sure.argsort(descending=True, stable=True).tolist()
-    right = measured.right.tolist()
+    right = measured.correct.tolist()
     rows: list[int] = []
     for origin in dict.fromkeys(measured.origins):
         rows += [row for row in order if right[row] and measured.origins[row] == origin][:_OF_EACH]

@@ -244,7 +244,7 @@ class SpectrumClassifier(Classifier):
             steps: along the path.
 
         Returns:
-            An `Attribution` with its completeness gap.
+            An `Attribution` with its convergence delta.
 
         Raises:
             ValueError: for images of another shape, NaN, or an unknown objective.
@@ -263,7 +263,7 @@ class SpectrumClassifier(Classifier):
         start = self.baseline(images)
         inner = Classifier(self.net.without_window(), self.preprocessing, self.labels, self.name)
         found: Attribution = integrated_gradients(
-            inner, self.net.under_window(images), objective, baseline=start, steps=steps, gap=True
+            inner, self.net.under_window(images), objective, baseline=start, steps=steps, convergence_delta=True
         )
         assert found.call is not None
         options = {**found.call.options, "baseline": "phases of the image, mean amplitudes"}

@@ -80,7 +80,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
                 place,
                 overwrite=given["overwrite"],
                 replace=given["run"] is None,
-                say=say,
+                on_message=say,
             )
         said = ""
         if kind == "html":
@@ -164,7 +164,7 @@ def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool
                 place,
                 overwrite=given["overwrite"],
                 replace=given["run"] is None,
-                say=say,
+                on_message=say,
             )  # fmt: skip
         robustness_page(given["output"], model, taken, result, command=written(context))
     _failures(taken.failures)

@@ -79,16 +79,16 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
 
         def work(folder: Path | None) -> CleverHans:
             return clever_hans(
-                model, list(images), None if given["truth"] == "none" else given["truth"], class_=classes or None,
+                model, list(images), None if given["truth"] == "none" else given["truth"], classes=classes or None,
                 method=entry.name, options=asked, size=given["maps"], transform=given["transform"],
-                threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=folder, say=say,
+                threshold=given["threshold"] or THRESHOLD, seed=given["seed"], folder=folder, on_message=say,
             )  # fmt: skip
 
         if explained is not None:
             place, result = explained.path, work(None)
         else:
             overwrite, replace = given["overwrite"], given["run"] is None
-            result = kept(lambda: work(place), place, overwrite=overwrite, replace=replace, say=say)
+            result = kept(lambda: work(place), place, overwrite=overwrite, replace=replace, on_message=say)
         audit_page(output, model, result, command=written(context), seed=given["seed"])
         result.save(table)
     for name, reason in result.failures:
@@ -163,12 +163,12 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
             lambda: job(
                 model, list(images), names, target(given["target"], model), given["masks"],
                 measures=names_in(given["measures"]), steps=given["steps"], samples=given["samples"],
-                around=given["around"], seed=given["seed"], folder=place, say=say,
+                around=given["around"], seed=given["seed"], folder=place, on_message=say,
             ),
             place,
             overwrite=given["overwrite"],
             replace=given["run"] is None,
-            say=say,
+            on_message=say,
         )  # fmt: skip
         compare_page(output, model, result, command=written(context))
         result.save(table)

@@ -122,7 +122,7 @@ def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool,
             raise click.BadParameter(
                 f"{given['k']!r}: expected whole numbers with commas between, as in 4,8,16"
             ) from None
-    from ..files.atomic import whole
+    from ..files.atomic import atomic_write
     from ..representation.intrinsic_dimension import sweeps_figure
 
     found = _features(context, images, given, output)
@@ -130,7 +130,7 @@ def dimension(context: click.Context, /, images: tuple[str, ...], as_json: bool,
     with computing(given), stopping(context, place):
         sweeps = _sweeps(found, SWEEPS if given["method"] == "all" else [given["method"]], ks, given)
     figure = sweeps_figure(sweeps)
-    with whole(output) as part:
+    with atomic_write(output) as part:
         figure.savefig(part, format=output.suffix[1:].lower(), bbox_inches="tight")
     for name, reason in found.failures:
         say(f"{name}: {reason}")
@@ -173,11 +173,11 @@ def _features(context: click.Context, images: Sequence[str], given: dict[str, An
         model = load(given["model"], given)
         truth = None if given["truth"] == "none" else given["truth"]
         return kept(
-            lambda: features(model, images, layer, truth=truth, folder=place, say=say),
+            lambda: features(model, images, layer, labels=truth, folder=place, on_message=say),
             place,
             overwrite=given["overwrite"],
             replace=given["run"] is None,
-            say=say,
+            on_message=say,
         )
 
 

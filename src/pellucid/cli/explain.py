@@ -72,12 +72,12 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
                 layer=given["layer"],
                 options=asked,
                 seed=given["seed"],
-                truth=None if given["truth"] == "none" else given["truth"],
+                labels=None if given["truth"] == "none" else given["truth"],
                 title=given["title"],
                 command=written(context),
                 run=given["run"],
                 overwrite=given["overwrite"],
-                say=say,
+                on_message=say,
             )
         except KeyboardInterrupt:
             place = given["run"] or place_of(output, given["format"])
@@ -115,7 +115,7 @@ def demo(context: click.Context, /, output: Path, seed: int, as_json: bool, **gi
     from ..jobs.demo import means
 
     with computing(given):
-        done = job(output, seed=seed, command=written(context), say=say)
+        done = job(output, seed=seed, command=written(context), on_message=say)
     scores = means(done.folder)
     _tell(done, as_json, {"scores": scores})
     if not as_json:

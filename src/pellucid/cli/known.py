@@ -89,11 +89,11 @@ def cache() -> Path:
 
 def keep(name: str, value: Any) -> None:
     """Write JSON into the cache, if that can be written."""
-    from ..files.atomic import whole
+    from ..files.atomic import atomic_write
 
     try:
         (cache() / name).parent.mkdir(parents=True, exist_ok=True)
-        with whole(cache() / name) as part:
+        with atomic_write(cache() / name) as part:
             part.write_text(json.dumps(value), encoding="utf-8")
     except OSError:
         pass  # it only saves time

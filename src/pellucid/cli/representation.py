@@ -114,10 +114,10 @@ def neighbors(context: click.Context, /, images: tuple[str, ...], as_json: bool,
             few = "1 other" if others == 1 else f"{others} others"
             raise ValueError(f"--k is {k}, but an image has only {few}: ask for fewer")
         rows = _rows(found, given["queries"])
-        near = nearest(found[layer], rows, k, metric=given["metric"], itself=False)
+        near = nearest(found[layer], rows, k, metric=given["metric"], include_self=False)
         beside = None
         if layer != PIXELS:
-            beside = nearest(found[PIXELS], rows, k, metric=given["metric"], itself=False)
+            beside = nearest(found[PIXELS], rows, k, metric=given["metric"], include_self=False)
         neighbors_page(output, model, near, beside=beside, command=written(context))
         near.save(table)
     told = {"layer": layer, "neighbors": near.rows()}
@@ -164,9 +164,9 @@ def patches(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
         found = kept(
             lambda: top_patches(
                 model, list(images), given["layer"], k=given["k"], by=given["by"],
-                objective=target(given["target"], model), folder=place, say=say,
+                objective=target(given["target"], model), folder=place, on_message=say,
             ),
-            place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
+            place, overwrite=given["overwrite"], replace=given["run"] is None, on_message=say,
         )  # fmt: skip
         channels, count = given["channels"], len(found.channels)
         found = found.chosen(
@@ -231,8 +231,8 @@ def _features(
     places = given.get("places", "mean")
     with stopping(context, place):
         return kept(
-            lambda: features(model, list(images), layers, places=places, truth=truth, folder=place, say=say),
-            place, overwrite=given["overwrite"], replace=given["run"] is None, say=say,
+            lambda: features(model, list(images), layers, pooling=places, labels=truth, folder=place, on_message=say),
+            place, overwrite=given["overwrite"], replace=given["run"] is None, on_message=say,
         )  # fmt: skip
     raise AssertionError  # stopping leaves the command
 

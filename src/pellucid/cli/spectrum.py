@@ -79,7 +79,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
             *folders, train=given["train"], validation=given["validation"], test=given["test"],
             classes=given["classes"], features=given["features"], network=given["network"], window=given["window"],
             classifier=classifier, crop=given["crop"], resize=given["resize"], channels=1 if given["gray"] else 3,
-            epochs=given["epochs"], control=given["control"], checkpoint=place, say=say,
+            epochs=given["epochs"], control=given["control"], checkpoint=place, on_message=say,
             seed=given["seed"],
         )  # fmt: skip
         spectrum_page(output, done, command=written(context))
@@ -102,7 +102,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
                     "holds": done.control_holds,
                 },
                 "confounds": [
-                    {"trait": one.name, "accuracy": one.accuracy.value, "called_out": one.called_out}
+                    {"trait": one.name, "accuracy": one.accuracy.value, "called_out": one.flagged}
                     for one in done.confounds.found
                 ],
                 "failed": [{"name": name, "reason": reason} for name, reason in failures],

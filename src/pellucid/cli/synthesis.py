@@ -69,7 +69,7 @@ def visualize(context: click.Context, /, **given: Any) -> None:
             return multifaceted(model, model.read(given["facets"]), wanted[0], **asked), {}
         if given["decoder"] is not None:
             decoder = decoder_in(given["decoder"]).to(current().device)
-            codes: dict[str, Any] = {"parametrization": Generator(decoder, bounds=(-2.5, 2.5)), "edits": ()}
+            codes: dict[str, Any] = {"parametrization": Generator(decoder, bounds=(-2.5, 2.5)), "transforms": ()}
             asked = codes | {"penalties": l2(0.02, on="code"), "size": decoder.size} | asked
         return maximize(model, wanted, **asked), {}
 
@@ -264,9 +264,9 @@ def places(
     return thing, pages[0] if pages else None
 
 
-def check_places(places: Sequence[tuple[Path | None, Sequence[str]]]) -> None:
+def check_places(pooling: Sequence[tuple[Path | None, Sequence[str]]]) -> None:
     """Refuse files that end in something else, or lie in a folder that there is not."""
-    for place, kinds in places:
+    for place, kinds in pooling:
         if place is not None and place.suffix.lower() not in kinds:
             raise ValueError(f"{place}: expected a file that ends in {', '.join(kinds)}")
         if place is not None and not place.absolute().parent.is_dir():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def whole(path: str | Path) -> Iterator[Path]:
+def atomic_write(path: str | Path) -> Iterator[Path]:
     """A temporary name beside `path`, renamed to it when the block ends well and removed when it does not.
 
     Args:
@@ -23,7 +23,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp())
-    >>> with whole(folder / "a.txt") as file:
+    >>> with atomic_write(folder / "a.txt") as file:
     ...     _ = file.write_text("done")
     >>> [p.name for p in folder.iterdir()]
     ['a.txt']
@@ -70,7 +70,7 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def state_of(file: str) -> tuple[int | None, int | None]:
+def file_fingerprint(file: str) -> tuple[int | None, int | None]:
     """Size and time of change, by which a file that was changed is known."""
     try:
         found = Path(file).stat()

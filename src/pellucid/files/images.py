@@ -27,7 +27,7 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from .atomic import whole
+from .atomic import atomic_write
 
 Size = int | tuple[int, int]
 
@@ -205,7 +205,7 @@ def write_image(image: Tensor, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: the suffix must be one of {', '.join(_FORMATS)}, got {path.suffix!r}")
     encoded = BytesIO()
     to_pil(image).save(encoded, kind, **_SAVE.get(kind, {}))
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(encoded.getbuffer())
 
 

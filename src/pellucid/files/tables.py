@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from .atomic import whole
+from .atomic import atomic_write
 
 TABLES = (".csv", ".parquet")
 
@@ -29,12 +29,12 @@ def write_table(path: Path, table: Sequence[Mapping[str, Any]]) -> Path:
 
         names = list(dict.fromkeys(name for row in table for name in row))
         columns = pyarrow.table({name: [row.get(name) for row in table] for name in names})
-        with whole(path) as part:
+        with atomic_write(path) as part:
             parquet.write_table(columns, part)
     elif kind == ".csv":
         flat = [_flat(row) for row in table]
         heads = list(dict.fromkeys(name for row in flat for name in row))
-        with whole(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        with atomic_write(path) as part, part.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, heads, restval="")
             writer.writeheader()
             writer.writerows(flat)

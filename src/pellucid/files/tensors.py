@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .atomic import whole
+from .atomic import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,7 +39,7 @@ def write_tensors(path: str | Path, kind: str, tensors: Mapping[str, Tensor], ab
     # Clones, as the format knows no two names of one tensor.
     held = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     data = safetensors.torch.save(held, {"pellucid": json.dumps({"kind": kind, **about})})
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_bytes(data)
     return path
 

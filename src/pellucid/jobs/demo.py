@@ -26,7 +26,7 @@ def demo(
     *,
     seed: int = 0,
     command: str = "",
-    say: Callable[[str], object] | None = None,
+    on_message: Callable[[str], object] | None = None,
 ) -> Explained:
     """Explain scenes with all methods, and score each map by how much of it lies on the object.
 
@@ -37,7 +37,7 @@ def demo(
         output: the page.
         seed: of the scenes and the methods.
         command: shown on the page.
-        say: as for `explain`.
+        on_message: as for `explain`.
 
     Raises:
         OSError: if the page cannot be written.
@@ -78,12 +78,12 @@ def demo(
         methods=names,
         options={name: options for name, options in OPTIONS.items() if name in names},
         seed=seed,
-        truth=truth,
+        labels=truth,
         masks=masks,
         title="Every method of pellucid on scenes whose truth is known",
         command=command,
         overwrite=True,
-        say=say,
+        on_message=on_message,
     )
 
 

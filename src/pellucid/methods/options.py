@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
@@ -13,9 +14,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import WrongWord, fits, in_words, nearest, of_kind, words_for
+from ..checks import WrongWord, in_words, matches_type, nearest, of_kind, words_for
 from ..rules import Rule, Schedule
 from ..rules.presets import written
+
+# What options were called before; they are still taken, with a warning.
+RENAMED = {
+    "class_": "classes", "edits": "transforms", "film": "record_every", "gap": "convergence_delta",
+    "hard": "hard_pair_fraction", "itself": "include_self", "neighbours": "neighbors", "normalise": "normalize",
+    "of": "reference", "optimiser": "optimizer", "parametrisation": "parametrization", "places": "pooling",
+    "rule": "quadrature", "say": "on_message", "step": "step_size", "through": "channels", "truth": "labels",
+    "views": "transformations", "centre": "center",
+}  # fmt: skip
 
 
 def checked(
@@ -30,6 +40,7 @@ def checked(
         TypeError: for an option that there is not, or a value that is not of its type.
         WrongWord: for a text that is none of those that the option takes.
     """
+    given = {_present_name(name, option, defaults): value for option, value in given.items()}
     for option in given:
         if option not in defaults:
             known = nearest(option, defaults) if defaults else "it has no options"
@@ -37,13 +48,21 @@ def checked(
     given = {option: value.item() if isinstance(value, np.generic) else value for option, value in given.items()}
     for option, value in given.items():
         expected = types.get(option, Any)
-        if isinstance(value, np.ndarray) and not fits(value, expected):
+        if isinstance(value, np.ndarray) and not matches_type(value, expected):
             value = given[option] = torch.as_tensor(value)
-        if value is not defaults[option] and not fits(value, expected):
+        if value is not defaults[option] and not matches_type(value, expected):
             if isinstance(value, str) and words_for(expected):
                 raise WrongWord(f"{name}: {option} is {value!r}, expected {in_words(expected)}")
             raise TypeError(f"{name}: {option} is {of_kind(value)}, expected {in_words(expected)}")
     return given
+
+
+def _present_name(name: str, option: str, defaults: Mapping[str, Any]) -> str:
+    new = RENAMED.get(option)
+    if option in defaults or new not in defaults:
+        return option
+    warnings.warn(f"{name}: the option {option} is called {new} now", DeprecationWarning, stacklevel=4)
+    return str(new)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -15,10 +16,17 @@ from torch import Tensor
 
 from ..display import figures
 from ..display.colors import colorize
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+
+# What fields of results were called before; they can still be read, with a warning.
+RENAMED_FIELDS = {
+    "dead": "zero_gradient", "gap": "convergence_delta", "numbers": "image_indices",
+    "through": "success_under_transforms",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -48,6 +56,13 @@ class Call:
 @dataclass(frozen=True, eq=False)
 class Result:
     """The part that all results share: `images` (N x C x H x W), `call`, `.show()`, `.save(path)`."""
+
+    def __getattr__(self, name: str) -> Any:
+        new = RENAMED_FIELDS.get(name)
+        if new is None or new not in {f.name for f in fields(self)}:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        warnings.warn(f"{type(self).__name__}.{name} is called {new} now", DeprecationWarning, stacklevel=2)
+        return getattr(self, new)
 
     def figure(self, **options: Any) -> Figure:
         """The picture that `show` shows, as a matplotlib figure."""
@@ -87,7 +102,7 @@ class Result:
                 f"cannot save as {path.name!r}: expected .png, .svg or .pdf for a picture, .npz for numbers"
             )
         figure = None if suffix == ".npz" else self.figure(**options)
-        with whole(path) as part:
+        with atomic_write(path) as part:
             if figure is not None:
                 figure.savefig(part, format=suffix[1:], bbox_inches="tight")
             else:
@@ -108,7 +123,7 @@ class Attribution(Result):
 
     values: N x C x H x W as the images, or N x 1 x H x W where there is one number per pixel.
     images: N x C x H x W, what was explained.
-    gap: N numbers, the completeness gap, where the method was asked for it: the sum of the values less
+    convergence_delta: N numbers, the completeness error, where the method was asked for it: the sum of the values less
         the change of the objective that they should add up to.
     maps: N x 1 x h x w, the map at the resolution of its layer, for methods that work on one.
     call: how it was made.
@@ -116,7 +131,7 @@ class Attribution(Result):
 
     values: Tensor
     images: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
-    gap: Tensor | None = field(repr=False, default=None)
+    convergence_delta: Tensor | None = field(repr=False, default=None)
     maps: Tensor | None = field(repr=False, default=None)
     call: Call | None = None
 

@@ -29,7 +29,7 @@ from ..runfolder import RunFolder
 from .comparison import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
 from .fidelity import Changes
-from .inputs import asked, predicted
+from .inputs import bind_objective, predicted
 from .localization import mass_accuracy, pointing_game
 from .sensitivity import sensitivity_max
 
@@ -42,7 +42,7 @@ Row = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
-class Race:
+class Benchmark:
     """What is compared: with the images, all that the numbers depend on, but for times.
 
     model: a network or a `Classifier`. methods: options by name. objective: what is explained; None is the predicted
@@ -75,7 +75,7 @@ def compare(
     seed: int = 0,
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    on_message: Say | None = None,
 ) -> Comparison:
     """Methods in one table: what a map costs, and how true it is, over a set of images.
 
@@ -102,7 +102,7 @@ def compare(
         seed: of all that is random.
         folder: a run folder to keep numbers in: a run that was stopped, however, goes on where it was.
         overwrite: throw away what the folder holds.
-        say: called with a line of text for what is worth knowing.
+        on_message: called with a line of text for what is worth knowing.
 
     Returns:
         A `Comparison`: `table()`, `figure()`, `save()`.
@@ -120,8 +120,8 @@ def compare(
     >>> found.mean("mass").shape, found.best("mass") in found.methods
     (torch.Size([2]), True)
     """
-    tell = say or (lambda _: None)
-    race = Race(model, _chosen(methods, options or {}, seed), objective, _measured(measures, masks),
+    tell = on_message or (lambda _: None)
+    race = Benchmark(model, _chosen(methods, options or {}, seed), objective, _measured(measures, masks),
                 _whole("steps", steps), _whole("samples", samples), _whole("around", around), seed)  # fmt: skip
     source = source_of(model, images, None)
     if source.images is not None:
@@ -145,7 +145,7 @@ def compare(
     return _gathered(race, rows, maps, record)
 
 
-def compare_rows(race: Race, images: Tensor, masks: Tensor | None) -> tuple[list[Row], list[dict[str, Tensor]]]:
+def compare_rows(race: Benchmark, images: Tensor, masks: Tensor | None) -> tuple[list[Row], list[dict[str, Tensor]]]:
     """Numbers and maps of a batch, for each image by method: a pure function, which any engine may call on any batch.
 
     Args:
@@ -158,7 +158,7 @@ def compare_rows(race: Race, images: Tensor, masks: Tensor | None) -> tuple[list
     classes = predicted(model, images) if race.objective is None else None
     target = race.objective if classes is None else logit(classes)
     curve = race.objective if classes is None else probability(classes)
-    _, bound = asked(model, images, target)
+    _, bound = bind_objective(model, images, target)
     changes = Changes(images, baseline_images(model, images, "mean", race.seed), "square", race.samples,
                       max(1, min(images.shape[2:]) // 4), 1.0, race.seed)  # fmt: skip
     effects = changes.effects(model, bound) if "infidelity" in race.measures else torch.empty(0)
@@ -177,7 +177,9 @@ def compare_rows(race: Race, images: Tensor, masks: Tensor | None) -> tuple[list
                     make = deletion if measure == "deletion" else insertion
                     scores[measure] = make(model, images, found, curve, steps=race.steps, seed=race.seed).area
                 elif measure == "infidelity":
-                    scores[measure] = changes.missed(found.values, effects, of="shares", scaled=True, relative=True)
+                    scores[measure] = changes.missed(
+                        found.values, effects, reference="shares", scaled=True, relative=True
+                    )
                 elif measure == "sensitivity":
                     scores[measure] = sensitivity_max(
                         model, images, name, target, samples=race.around, values=found, **{"seed": race.seed, **options}
@@ -200,7 +202,7 @@ def compare_rows(race: Race, images: Tensor, masks: Tensor | None) -> tuple[list
     return rows, maps
 
 
-def compare_chunk(race: Race, source: Source, masks: Mapping[int, Tensor], folder: RunFolder, number: int) -> None:
+def compare_chunk(race: Benchmark, source: Source, masks: Mapping[int, Tensor], folder: RunFolder, number: int) -> None:
     """Compute one chunk of a run folder and write it; any engine may call this, in any order."""
     members = runfolder.span(folder, number)
     rows, maps = _computed(race, source, masks, members)
@@ -212,7 +214,7 @@ def compare_chunk(race: Race, source: Source, masks: Mapping[int, Tensor], folde
 Block = tuple[list[Row], list[dict[str, Tensor]]]
 
 
-def _computed(race: Race, source: Source, masks: Mapping[int, Tensor], members: Sequence[int]) -> Block:
+def _computed(race: Benchmark, source: Source, masks: Mapping[int, Tensor], members: Sequence[int]) -> Block:
     """The rows of some images; one by one where a batch fails, or they differ in size."""
     read = read_ahead(source, members)
     for place, number in enumerate(members):
@@ -238,7 +240,7 @@ def _computed(race: Race, source: Source, masks: Mapping[int, Tensor], members: 
 
 
 def _in_folder(
-    race: Race, source: Source, masks: Mapping[int, Tensor], place: Path, overwrite: bool, say: Say
+    race: Benchmark, source: Source, masks: Mapping[int, Tensor], place: Path, overwrite: bool, say: Say
 ) -> list[Block]:
     options = {
         "methods": {name: {o: to_record(v) for o, v in given.items()} for name, given in race.methods.items()},
@@ -267,7 +269,7 @@ def _in_folder(
         return blocks
 
 
-def _gathered(race: Race, rows: list[Row], maps: list[dict[str, Tensor]], record: Call) -> Comparison:
+def _gathered(race: Benchmark, rows: list[Row], maps: list[dict[str, Tensor]], record: Call) -> Comparison:
     good = [place for place, row in enumerate(rows) if not row["problem"]]
     failures = tuple((row["name"], row["problem"]) for row in rows if row["problem"])
     if not good:

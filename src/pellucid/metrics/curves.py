@@ -16,7 +16,7 @@ from ..methods.result import Attribution, Call, Result
 from ..methods.verb import verb
 from ..model.run import Model
 from ..objectives import probability
-from .inputs import asked, values_for
+from .inputs import bind_objective, values_for
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -190,7 +190,7 @@ def _curves(
     if not isinstance(steps, int) or steps < 1:
         raise ValueError(f"steps is {steps!r}, expected a whole number of at least 1")
     images = images.detach()
-    model, bound = asked(model, images, probability(None) if objective is None else objective)
+    model, bound = bind_objective(model, images, probability(None) if objective is None else objective)
     rank = ranks(values_for(images, attribution), seed)
     cover = baseline_images(model, images, fill, seed)
     pixels = images.shape[2] * images.shape[3]

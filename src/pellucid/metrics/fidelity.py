@@ -16,7 +16,7 @@ from ..methods.result import Attribution
 from ..methods.verb import verb
 from ..model.run import Model
 from ..objectives import Bound
-from .inputs import asked, values_for
+from .inputs import bind_objective, values_for
 
 Perturbation = Literal["square", "noise"] | Callable[[Tensor, torch.Generator], Tensor]
 
@@ -31,7 +31,7 @@ def infidelity(
     attribution: Attribution | Tensor,
     objective: Any = None,
     *,
-    of: Literal["shares", "slopes"] = "shares",
+    reference: Literal["shares", "slopes"] = "shares",
     perturbation: Perturbation = "square",
     samples: int = 50,
     size: int | None = None,
@@ -55,7 +55,7 @@ def infidelity(
         images: N x C x H x W.
         attribution: an `Attribution` of these images, or its values.
         objective: what was explained; None is the predicted class.
-        of: what the values are, "shares" or "slopes".
+        reference: what the values are, "shares" or "slopes".
         perturbation: "square" takes a random square to the fill; "noise" subtracts normal noise; or a function of the
             images and a `torch.Generator` that gives I, of their shape.
         samples: changes of each image, the same for all.
@@ -80,17 +80,17 @@ def infidelity(
     (True, torch.Size([1]))
     """
     images = images.detach()
-    _check(of, perturbation, samples, size, std, images)
-    model, bound = asked(model, images, objective)
+    _check(reference, perturbation, samples, size, std, images)
+    model, bound = bind_objective(model, images, objective)
     values = values_for(images, attribution)
-    if perturbation != "square" and of == "shares" and values.shape[1] != images.shape[1]:
+    if perturbation != "square" and reference == "shares" and values.shape[1] != images.shape[1]:
         raise ValueError(
             f"the values have one channel and the images {images.shape[1]}: what a change of colors does to them is "
             "not defined; take perturbation='square'"
         )
     base = baseline_images(model, images, fill, seed)
     changes = Changes(images, base, perturbation, samples, size or max(1, min(images.shape[2:]) // 4), std, seed)
-    return changes.missed(values, changes.effects(model, bound), of=of, scaled=scaled, relative=relative)
+    return changes.missed(values, changes.effects(model, bound), reference=reference, scaled=scaled, relative=relative)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +156,9 @@ class Changes:
             found.append((values.double() * share).flatten(1).sum(1))
         return torch.stack(found, 1)
 
-    def missed(self, values: Tensor, done: Tensor, *, of: str, scaled: bool, relative: bool) -> Tensor:
+    def missed(self, values: Tensor, done: Tensor, *, reference: str, scaled: bool, relative: bool) -> Tensor:
         """The mean squared error of maps about the effects, N numbers; options as for `infidelity`."""
-        said = self.said(values, of).to(done)
+        said = self.said(values, reference).to(done)
         if scaled:
             said = said * ((said * done).sum(1) / _nonzero(said.square().sum(1)))[:, None]
         error = (said - done).square().mean(1)
@@ -200,7 +200,7 @@ def completeness(
     True
     """
     images = images.detach()
-    model, bound = asked(model, images, objective)
+    model, bound = bind_objective(model, images, objective)
     total = values_for(images, attribution).double().flatten(1).sum(1)
     change = values_of(model, images, bound).double()
     if baseline is not None:

@@ -14,7 +14,7 @@ from ..model.run import Model, device_of, run
 from ..objectives import Bound, as_objective, logit, resolve
 
 
-def asked(model: Model, images: Tensor, objective: Any) -> tuple[Model, Bound]:
+def bind_objective(model: Model, images: Tensor, objective: Any) -> tuple[Model, Bound]:
     """A model and an objective that is bound to images, both checked; a predicted class is settled by one pass.
 
     Raises:
@@ -74,7 +74,7 @@ def predicted(model: Model, images: Tensor) -> list[int]:
     return classes
 
 
-def settled(model: Model, images: Tensor, objective: Any) -> Any:
+def resolve_target(model: Model, images: Tensor, objective: Any) -> Any:
     """An objective that means the same for other images and other models: the predicted classes, if it is None.
 
     Raises:

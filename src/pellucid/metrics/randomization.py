@@ -20,9 +20,9 @@ from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import network
 from ..model.run import Model
-from .inputs import settled
+from .inputs import resolve_target
 from .sensitivity import Explains, explainer
-from .similarity import Similarity, alike
+from .similarity import Similarity, similarity_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -148,14 +148,14 @@ def randomization(
         raise TypeError(f"a {type(model).__name__} has no weights to randomize: wrap it in a torch.nn.Module")
     explain = explainer(method, seed, options)
     chosen = _layers(net, layers)
-    target = settled(model, images, objective)
+    target = resolve_target(model, images, objective)
     own = _values(explain(model, images, target))
-    alike(own, own, similarity, absolute)
+    similarity_of(own, own, similarity, absolute)
     scores, maps = [], [own[:SHOWN].sum(1, keepdim=True)]
     with progress(len(chosen), "randomization", unit="layer") as advance:
         for changed in _changed(model, chosen, order, seed):
             found = _values(_explained(explain, changed, images, target, own))
-            scores.append(alike(own, found, similarity, absolute))
+            scores.append(similarity_of(own, found, similarity, absolute))
             maps.append(found[:SHOWN].sum(1, keepdim=True))
             advance(1)
     record = Call(
@@ -206,10 +206,10 @@ def label_randomization(
     torch.Size([1])
     """
     explain = explainer(method, seed, options)
-    target = settled(model, images, objective)
+    target = resolve_target(model, images, objective)
     own = _values(explain(model, images, target))
     found = _values(_explained(explain, other, images, target, own))
-    return alike(own, found, similarity, absolute)
+    return similarity_of(own, found, similarity, absolute)
 
 
 def _values(found: Attribution | Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import Classifier
 from ..model.run import Model
-from .inputs import settled
+from .inputs import resolve_target
 
 Explains = Callable[..., Attribution | Tensor]
 
@@ -72,7 +72,7 @@ def sensitivity_max(
         raise ValueError(f"samples is {samples!r}, expected a whole number of at least 1")
     explain = explainer(method, seed, options)
     images = images.detach()
-    target = settled(model, images, objective)
+    target = resolve_target(model, images, objective)
     pixels = isinstance(model, Classifier)
     draw = uniform_noise(images, seed)
     first = explain(model, images, target) if values is None else values

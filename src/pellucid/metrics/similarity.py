@@ -71,7 +71,7 @@ def ssim(one: Tensor, other: Tensor, *, sigma: float = 1.5) -> Tensor:
     return found.flatten(1).mean(1).float()
 
 
-def alike(one: Tensor, other: Tensor, similarity: Similarity, absolute: bool) -> Tensor:
+def similarity_of(one: Tensor, other: Tensor, similarity: Similarity, absolute: bool) -> Tensor:
     """How alike maps are after summing their channels, N numbers.
 
     Raises:

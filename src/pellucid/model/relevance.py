@@ -13,7 +13,7 @@ from ..checks import UnknownName, nearest
 from ..rules import Rule, RuleError, Schedule
 from . import backward
 from .classifier import Classifier, network, normalized
-from .run import Edit, Model, Rules, Score, Trace, count_backward, home, made, no_gradient, run
+from .run import Edit, Model, Rules, Score, Trace, count_backward, created_nodes, device_and_dtype, no_gradient, run
 
 Named = str | Rules
 """Rules, or the name of a set of them."""
@@ -74,7 +74,7 @@ def relevances(
     *,
     read: Iterable[str] = (),
     edit: Mapping[str, Edit] | None = None,
-    output: bool = False,
+    to_output: bool = False,
     low: Tensor | None = None,
     high: Tensor | None = None,
     strict: bool = True,
@@ -84,7 +84,7 @@ def relevances(
     Args:
         model, images, objective, rules, edit, low, high, strict: as for `relevance`.
         layers: whose neurons' relevance is asked for.
-        read: other layers to keep in the trace. output: whether the trace needs the output in any case.
+        read: other layers to keep in the trace. to_output: whether the trace needs the output in any case.
 
     Returns:
         The relevance of the pixels; that of the neurons by layer; the objective of each image; the trace.
@@ -103,7 +103,7 @@ def relevances(
     (torch.Size([5, 1, 2, 2]), torch.Size([5, 3]))
     """
     return _back(
-        model, images, objective, rules, layers=layers, read=read, edit=edit, output=output, low=low, high=high,
+        model, images, objective, rules, layers=layers, read=read, edit=edit, to_output=to_output, low=low, high=high,
         strict=strict,
     )  # fmt: skip
 
@@ -117,7 +117,7 @@ def _back(
     at: str | None = None,
     layers: Iterable[str] = (),
     read: Iterable[str] = (),
-    output: bool = False,
+    to_output: bool = False,
     rows: Tensor | None = None,
     edit: Mapping[str, Edit] | None = None,
     low: Tensor | None = None,
@@ -135,12 +135,12 @@ def _back(
             start,
             read={*objective.reads, *layers, *read},
             edit=edit,
-            output=objective.needs_output or output,
+            to_output=objective.needs_output or to_output,
             rows=rows,
             leaf=at,
             rules=watching,
         )
-        inside = made(trace)
+        inside = created_nodes(trace)
         values = objective(trace)
         slopes: tuple[Tensor | None, ...] = (None,)
         inner = [trace.activations[name] for name in layers]
@@ -220,6 +220,6 @@ def bounds_of(model: Model, images: Tensor, rules: Rules) -> tuple[Tensor | None
 
 
 def _normalized_as(model: Model, bound: Tensor, images: Tensor) -> Tensor:
-    place = home(model)
+    place = device_and_dtype(model)
     bound = bound.to(*place) if place else bound.to(images)
     return normalized(model, bound) if network(model) is not None else bound

@@ -123,7 +123,7 @@ def run(
     *,
     read: str | Iterable[str] = (),
     edit: Mapping[str, Edit] | None = None,
-    output: bool = True,
+    to_output: bool = True,
     rows: Tensor | None = None,
     leaf: str | None = None,
     rules: Rules | backward.Watch | None = None,
@@ -139,7 +139,7 @@ def run(
         read: names of the layers to keep, or one name.
         edit: by layer name, a tensor to put there or a function of the activation that gives one. It may
             have another number of rows than the images: the rest of the network then runs on those.
-        output: False ends the pass at the last of the layers read.
+        to_output: False ends the pass at the last of the layers read.
         rows: which of the caller's images each row is; 0 ... N-1 by default.
         leaf: a layer to begin differentiation at: what comes before records no graph.
         rules: by kind of function, layer or function, what replaces its backward (`pellucid.rules`). The forward
@@ -208,10 +208,10 @@ def run(
                         if name != leaf:
                             value = value.view_as(value)  # a use inside the module is no use of its output
                         kept[name] = value
-                        if output or waiting:
+                        if to_output or waiting:
                             value = value.clone()  # an in-place ReLU behind this layer must not change what was read
                     out = _with_first(out, value)
-                if mine and not output and not waiting:
+                if mine and not to_output and not waiting:
                     raise _Enough
                 return out
 
@@ -297,12 +297,12 @@ def gradient(
             start,
             read=objective.reads,
             edit=edit,
-            output=objective.needs_output,
+            to_output=objective.needs_output,
             rows=rows,
             leaf=at,
             rules=watching,
         )
-        inside = made(trace) if watching is not None else set()
+        inside = created_nodes(trace) if watching is not None else set()
         values = objective(trace)
         if watching is not None and values.requires_grad and watching.reaches(values.grad_fn):
             backward.check(watching, values, inside, strict=strict)
@@ -319,7 +319,7 @@ def gradient(
     return slope, trace
 
 
-def made(trace: Trace) -> set[Any]:
+def created_nodes(trace: Trace) -> set[Any]:
     """The nodes of the graph that a network made in a pass."""
     found: list[Tensor] = []
     waiting: list[Any] = [trace.output, *trace.activations.values()]
@@ -343,7 +343,7 @@ def no_gradient(at: str | None) -> ModelError:
     )
 
 
-def home(model: Model) -> tuple[torch.device, torch.dtype] | None:
+def device_and_dtype(model: Model) -> tuple[torch.device, torch.dtype] | None:
     """Device and floating type of a network, by its first floating parameter or buffer; None if it has none."""
     net = network(model)
     if net is not None:
@@ -356,12 +356,12 @@ def home(model: Model) -> tuple[torch.device, torch.dtype] | None:
 
 def device_of(model: Model) -> torch.device | None:
     """Where a network computes; None if it has no weights."""
-    place = home(model)
+    place = device_and_dtype(model)
     return place[0] if place else None
 
 
 def _call(model: Model, net: nn.Module | None, images: Tensor, watching: backward.Watch | None) -> Any:
-    place = home(model)
+    place = device_and_dtype(model)
     # A copy, also where nothing moves: a network that works in place must not write into the caller's images.
     x = images.to(*place, copy=True) if place else images.clone()
     x, inner = (x, model) if net is None else (normalized(model, x), net)

@@ -20,7 +20,7 @@ KIND = "a training"
 
 
 @dataclass(frozen=True)
-class Kept:
+class Checkpoint:
     """The .safetensors file that a training is kept in, and what of it is kept besides the optimizer.
 
     recipe: what tells it from another training: a hash of all that its result depends on.
@@ -47,7 +47,7 @@ def descend(
     go_on: Callable[[], bool] = lambda: True,
     before: Callable[[int], object] | None = None,
     after: Callable[[int, Tensor], object] | None = None,
-    kept: Kept | None = None,
+    kept: Checkpoint | None = None,
     label: str = "train",
     unit: str = "step",
     word: str = "loss",
@@ -100,7 +100,7 @@ def descend(
             weight.grad = None
 
 
-def write(kept: Kept, optimizer: Optimizer, done: int) -> None:
+def write(kept: Checkpoint, optimizer: Optimizer, done: int) -> None:
     """Keep a training after so many steps."""
     tensors = {f"state.{name}": value for name, value in kept.state().items()}
     tensors |= {f"optimizer.{name}": value for name, value in state_of(optimizer).items()}
@@ -109,7 +109,7 @@ def write(kept: Kept, optimizer: Optimizer, done: int) -> None:
     write_tensors(kept.path, KIND, tensors, about)
 
 
-def resumed(kept: Kept | None, optimizer: Optimizer) -> int:
+def resumed(kept: Checkpoint | None, optimizer: Optimizer) -> int:
     """Put back what is kept, where there is any, and say how many steps had been made.
 
     Raises:
@@ -160,7 +160,7 @@ def steps_in(path: Path) -> int:
     return int(read_tensors(path, KIND)[1].get("steps", 0))
 
 
-def _due(kept: Kept, done: int, written: float) -> bool:
+def _due(kept: Checkpoint, done: int, written: float) -> bool:
     if kept.every is None:
         return time.perf_counter() - written >= EVERY
     return done % kept.every == 0

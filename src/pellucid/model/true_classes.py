@@ -16,13 +16,13 @@ _HEADS = ({"file", "filename", "image", "path", "name"}, {"label", "class", "tru
 Truth = Mapping[str, str | int] | str | Path | None
 
 
-def true_classes(model: Classifier, files: Sequence[Path], truth: Truth) -> list[int | None]:
+def true_classes(model: Classifier, files: Sequence[Path], labels: Truth) -> list[int | None]:
     """The true class of each file, None where it is not known.
 
     Args:
         model: whose labels count.
         files: as the user named them.
-        truth: None; "folders" takes the name of a file's folder where that is a label of the model, and only
+        labels: None; "folders" takes the name of a file's folder where that is a label of the model, and only
             where it is part of the path as the user wrote it: within a folder that happens to be called
             "notebook", `castle.jpg` is no notebook. Or a table: a dict, a .json file with such (or with a list
             of {"file": ..., "label": ...}), or a .csv file of two columns. Its files may be named by any tail of
@@ -37,22 +37,24 @@ def true_classes(model: Classifier, files: Sequence[Path], truth: Truth) -> list
     >>> true_classes(model, [Path("photos/Tench/1.jpg"), Path("photos/2.jpg")], "folders")
     [1, None]
     """
-    if truth is None:
+    if labels is None:
         return [None] * len(files)
-    if truth == "folders":
+    if labels == "folders":
         folders = {name: _folder_class(model, name) for name in {file.parent.name for file in files}}
         return [folders[file.parent.name] for file in files]
-    found, said = _from_table(files, truth)
+    found, said = _from_table(files, labels)
     return [None if label is None else _index(model, label, said) for label in found]
 
 
-def true_names(model: Classifier, files: Sequence[Path], truth: Truth, within: Sequence[Path] = ()) -> list[str | None]:
+def true_names(
+    model: Classifier, files: Sequence[Path], labels: Truth, within: Sequence[Path] = ()
+) -> list[str | None]:
     """The true class of each file in words, None where it is not known: also classes that the model does not have.
 
     Args:
         model: a label that it has in another form is called as the model calls it.
         files: as the user named them.
-        truth: as for `true_classes`; but any folder in one of `within` names a class, and so does any word of a table.
+        labels: as for `true_classes`; but any folder in one of `within` names a class, and so does any word of a table.
         within: the folders that the user named.
 
     Raises:
@@ -64,10 +66,10 @@ def true_names(model: Classifier, files: Sequence[Path], truth: Truth, within: S
     >>> true_names(model, [Path("a/Tench/1.jpg"), Path("a/real/2.jpg"), Path("a/3.jpg")], "folders", [Path("a")])
     ['tench, Tinca tinca', 'real', None]
     """
-    if truth is None:
+    if labels is None:
         return [None] * len(files)
-    if truth != "folders":
-        found, said = _from_table(files, truth)
+    if labels != "folders":
+        found, said = _from_table(files, labels)
         return [None if label is None else _named(model, label, said) for label in found]
     names: dict[Path, str | None] = {}
     for folder in {file.parent for file in files}:
@@ -77,10 +79,10 @@ def true_names(model: Classifier, files: Sequence[Path], truth: Truth, within: S
     return [names[file.parent] for file in files]
 
 
-def _from_table(files: Sequence[Path], truth: Mapping[str, str | int] | str | Path) -> tuple[list[Any], str]:
+def _from_table(files: Sequence[Path], labels: Mapping[str, str | int] | str | Path) -> tuple[list[Any], str]:
     """The label of each file in a table, None where there is none; and the table in words."""
-    table = dict(truth if isinstance(truth, Mapping) else _read(Path(truth)))
-    said = f"in {truth}" if isinstance(truth, (str, Path)) else "in the table of true classes"
+    table = dict(labels if isinstance(labels, Mapping) else _read(Path(labels)))
+    said = f"in {labels}" if isinstance(labels, (str, Path)) else "in the table of true classes"
     known = {Path(file).as_posix(): label for file, label in table.items()}
     found = [_look_up(known, file) for file in files]
     if all(label is None for label in found):

@@ -22,13 +22,13 @@ Values = Callable[[Trace], Tensor]
 class Term:
     """What an objective becomes for one model and batch.
 
-    of: the values from a trace. describe: its text, with the predicted class once that is known.
-    open: whether a predicted class is still unknown.
+    evaluate: the values from a trace. describe: its text, with the predicted class once that is known.
+    unresolved: whether a predicted class is still unknown.
     """
 
-    of: Values
+    evaluate: Values
     describe: Callable[[], str]
-    open: Callable[[], bool] = lambda: False
+    unresolved: Callable[[], bool] = lambda: False
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Bound:
     checked: list[bool] = field(repr=False)  # filled at the first pass: later ones cost no synchronization
 
     def __call__(self, trace: Trace) -> Tensor:
-        values = self.term.of(trace)
+        values = self.term.evaluate(trace)
         rows = len(trace.rows)
         if not isinstance(values, Tensor) or values.shape != (rows,):
             got = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
@@ -59,9 +59,9 @@ class Bound:
             self.checked.append(True)
         return values
 
-    def open(self) -> bool:
+    def unresolved(self) -> bool:
         """Whether it is about a predicted class that no pass has settled yet."""
-        return self.term.open()
+        return self.term.unresolved()
 
     def __str__(self) -> str:
         return self.term.describe()
@@ -82,7 +82,7 @@ class Objective:
     needs_output: bool = False
     of_classes: bool = field(default=False, repr=False)  # about nothing but classes of an N x K output
     level: int = field(default=3, repr=False)  # how its text binds: 1 a sum, 2 a product, 3 a single term
-    couples: bool = field(default=False, repr=False)  # the value of an image depends on the others of the batch
+    batch_dependent: bool = field(default=False, repr=False)  # the value of an image depends on the others of the batch
 
     def bind(self, model: Model, count: int) -> Bound:
         """Bind to a model and a batch of `count` images.
@@ -150,10 +150,12 @@ def _combine(left: Objective | float, right: Objective | float, sign: str, apply
         first, second = a.prepare(model, count), b.prepare(model, count)
 
         def of(trace: Trace) -> Tensor:
-            x, y = first.of(trace), second.of(trace)
+            x, y = first.evaluate(trace), second.evaluate(trace)
             return apply(x.to(y.device) if x.ndim == 0 else x, y.to(x.device) if y.ndim == 0 else y)
 
-        return Term(of, lambda: say(first.describe(), second.describe()), lambda: first.open() or second.open())
+        return Term(
+            of, lambda: say(first.describe(), second.describe()), lambda: first.unresolved() or second.unresolved()
+        )
 
     of_classes = all(term.of_classes or not (term.needs_output or term.reads) for term in (a, b))
     return Objective(
@@ -163,5 +165,5 @@ def _combine(left: Objective | float, right: Objective | float, sign: str, apply
         a.needs_output or b.needs_output,
         of_classes,
         level,
-        a.couples or b.couples,
+        a.batch_dependent or b.batch_dependent,
     )

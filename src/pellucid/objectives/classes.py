@@ -60,7 +60,7 @@ def contrast(target: Target, against: Target) -> Objective:
     def prepare(model: Model, count: int) -> Term:
         term = difference.prepare(model, count)
         settled = target is not None and against is not None
-        return Term(term.of, (lambda: text) if settled else (lambda: f"({term.describe()})"), term.open)
+        return Term(term.evaluate, (lambda: text) if settled else (lambda: f"({term.describe()})"), term.unresolved)
 
     return Objective(text, prepare, needs_output=True, of_classes=True)
 

@@ -12,7 +12,7 @@ from .algebra import Bound
 
 def resolve(model: Model, images: Tensor, objective: Bound) -> None:
     """Fix the predicted classes of an objective by a pass over the original images, if it has any open."""
-    if not objective.open():
+    if not objective.unresolved():
         return
 
     def step(part: slice) -> None:

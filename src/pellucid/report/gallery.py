@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from ..methods.result import Call
 from ..model.classifier import Classifier
 from ..version import __version__
@@ -103,7 +103,7 @@ def gallery(
             failures=list(failures),
         )
     )
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from ..display.figures import plain
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from ..methods.result import Call
 from ..model.classifier import Classifier
 from ..version import __version__
@@ -80,7 +80,7 @@ def write(
     section = environment().get_template("case.html")
     try:
         # What the head of the page says is known after the last case: cases go to a file without a name first.
-        with whole(path) as part, tempfile.TemporaryFile("w+", encoding="utf-8", dir=part.parent) as body:
+        with atomic_write(path) as part, tempfile.TemporaryFile("w+", encoding="utf-8", dir=part.parent) as body:
             source = _guarded(cases)
             while (case := next(source, None)) is not None:
                 summary.add(case)
@@ -136,13 +136,13 @@ def _view(number: int, case: Case, size: int) -> dict[str, Any]:
     groups: dict[str, list[dict[str, Any]]] = {}
     for panel in case.panels:
         picture_of = heatmap(panel.attribution.values[0], height, width)
-        gap = panel.attribution.gap
+        gap = panel.attribution.convergence_delta
         groups.setdefault(panel.title, []).append(
             {
                 "group": panel.group,
                 "map": picture_of,
                 "call": panel.attribution.call,
-                "gap": None if gap is None else gap.flatten()[0].item(),
+                "convergence_delta": None if gap is None else gap.flatten()[0].item(),
                 "scores": {name: float(value) for name, value in panel.scores.items()},
             }
         )

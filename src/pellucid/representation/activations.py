@@ -107,7 +107,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:
-        found = run(model, images[part], read=[layer], output=False).activations[layer]
+        found = run(model, images[part], read=[layer], to_output=False).activations[layer]
         maps = found if found.ndim == 2 else as_maps(found, images.shape[2:])
         if maps is None:
             shape = " x ".join(map(str, found.shape[1:]))

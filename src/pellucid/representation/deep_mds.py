@@ -91,7 +91,7 @@ def deep_mds(
     *,
     stages: Sequence[int] | None = None,
     steps: int = 600,
-    hard: float = 0.75,
+    hard_pair_fraction: float = 0.75,
     batch: int = 256,
     metric: Literal["l2", "cosine"] = "l2",
     seconds: float | None = None,
@@ -120,7 +120,7 @@ def deep_mds(
         stages: dimensions after each stage, falling, the last of them `dimensions`; by default powers of two from D
             downwards, 512 at most.
         steps: of each stage.
-        hard: the share of the pairs of a batch that count, the worst first, in (0, 1].
+        hard_pair_fraction: the share of the pairs of a batch that count, the worst first, in (0, 1].
         batch: points in a batch, whose pairs are all looked at; less where memory is short.
         metric: what is kept of each pair: "l2", the Euclidean distance, or "cosine", 1 - cosine, where the lengths of
             vectors say nothing, as in networks for faces; places are then to be compared by the cosine too.
@@ -147,8 +147,8 @@ def deep_mds(
     widths = _widths(stages, wide, dimensions)
     if steps < 1 or batch < 4:
         raise ValueError(f"steps is {steps} and batch {batch}, expected at least 1 and 4")
-    if not 0 < hard <= 1:
-        raise ValueError(f"hard is {hard:g}, expected a share of the pairs in (0, 1]")
+    if not 0 < hard_pair_fraction <= 1:
+        raise ValueError(f"hard is {hard_pair_fraction:g}, expected a share of the pairs in (0, 1]")
     if metric == "cosine" and dimensions == 1:
         raise ValueError("in one dimension all cosines are 1 or -1: ask for 2 or more, or for the metric l2")
     if seconds is not None and not seconds > 0:
@@ -165,7 +165,9 @@ def deep_mds(
         points = net.scaled(features.to(device))
         judged = points[order[: held or MOST_PAIRS]]
         batch = min(batch, count - held, max(4, math.isqrt(memory_budget(device) // 64)))
-        done, interrupted = _train(net, points[order[held:]], judged, steps, hard, batch, seconds, generator)
+        done, interrupted = _train(
+            net, points[order[held:]], judged, steps, hard_pair_fraction, batch, seconds, generator
+        )
     net.eval().requires_grad_(False).cpu()
 
     def place(others: Array) -> Array:

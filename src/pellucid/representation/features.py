@@ -22,7 +22,7 @@ from .sweeps.export import with_vectors, write_arrays
 from .sweeps.image_source import Images, Labels
 from .sweeps.stored_arrays import Stored, blocks_of, shape_of
 from .sweeps.sweep import Say, Sweep, record, sweep
-from .sweeps.vectors import Places, check_places, stored, vectors
+from .sweeps.vectors import Pooling, check_pooling, stored, vectors
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -185,12 +185,12 @@ def features(
     images: Images,
     layers: str | Sequence[str] | None = None,
     *,
-    places: Places = "mean",
-    truth: Labels = "folders",
-    output: bool = True,
+    pooling: Pooling = "mean",
+    labels: Labels = "folders",
+    predict: bool = True,
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    on_message: Say | None = None,
 ) -> Features:
     """The vector that each layer holds for each image: the mean of its activation over places.
 
@@ -203,14 +203,14 @@ def features(
         images: a folder, files, or a tensor N x C x H x W.
         layers: their names (`pellucid.layers(model)` lists them), or "pixels" for the images themselves, averaged down
             to 32 x 32; by default the layer that the last one with weights looks at.
-        places: what becomes of a layer's places: "mean"; "max" of each channel; "flatten" keeps all; "token" takes
+        pooling: what becomes of a layer's places: "mean"; "max" of each channel; "flatten" keeps all; "token" takes
             the class token of a transformer.
-        truth: the true classes. Of files: "folders" takes the names of their folders; a table: a dict, or a .csv or
+        labels: the true classes. Of files: "folders" takes the names of their folders; a table: a dict, or a .csv or
             .json file of files and labels; None. Of a tensor: N classes, by index or name.
-        output: False ends the pass at the last of the layers and predicts no class.
+        predict: False ends the pass at the last of the layers and predicts no class.
         folder: where to keep it, as arrays in Zarr and rows in Parquet (see `pellucid.runfolder`); by default nowhere.
         overwrite: throw away what the folder holds, and begin anew.
-        say: called with a line of text for what is worth knowing, such as what is finished already.
+        on_message: called with a line of text for what is worth knowing, such as what is finished already.
 
     Returns:
         `Features`.
@@ -222,17 +222,17 @@ def features(
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)
-    >>> found = pellucid.features(model, scenes.images, ["features.3", "pool"], truth=scenes.labels)
+    >>> found = pellucid.features(model, scenes.images, ["features.3", "pool"], labels=scenes.labels)
     >>> found.layers, found["pool"].shape
     (('features.3', 'pool'), (4, 72))
     """
-    check_places(places)
+    check_pooling(pooling)
     chosen = chosen_layers(model, images, layers)
     swept = sweep(
-        model, images, [vectors(*chosen, places=places)],
-        output=output, truth=truth, folder=folder, overwrite=overwrite, say=say,
+        model, images, [vectors(*chosen, pooling=pooling)],
+        predict=predict, labels=labels, folder=folder, overwrite=overwrite, on_message=on_message,
     )  # fmt: skip
-    made = record("features", model, swept, {"places": places}, ", ".join(chosen))
+    made = record("features", model, swept, {"pooling": pooling}, ", ".join(chosen))
     return features_of(swept, chosen, made)
 
 

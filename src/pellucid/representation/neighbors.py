@@ -140,7 +140,7 @@ class Neighbors(Result):
         theirs = self.features.labels[self.indices]
         counted = (mine >= 0)[:, None] & (theirs >= 0)
         if not bool(counted.any()):
-            raise ValueError("no true class is known: give them with truth=, or put the images into folders")
+            raise ValueError("no true class is known: give them with labels=, or put the images into folders")
         return float((mine[:, None] == theirs)[counted].double().mean())
 
     def _note(self, source: Features, number: int) -> str:
@@ -159,7 +159,7 @@ def neighbors(
     k: int = 5,
     *,
     metric: Metric = "l2",
-    itself: bool = True,
+    include_self: bool = True,
     engine: Engine = "torch",
 ) -> Neighbors:
     """The k points nearest to each query: exact, and of equally near ones the earlier.
@@ -172,7 +172,7 @@ def neighbors(
         queries: rows of the points (whole numbers), or others: `Features`, or Q x D numbers; by default all points.
         k: how many.
         metric: "l2", or "cosine" for 1 - cosine; a vector of zeros has the distance 1 to all.
-        itself: False leaves out the query's own row; for queries that are rows of the points.
+        include_self: False leaves out the query's own row; for queries that are rows of the points.
         engine: what finds candidates: "torch", or "faiss" if it is installed.
 
     Returns:
@@ -183,7 +183,7 @@ def neighbors(
         ImportError: for engine="faiss" without faiss.
 
     >>> points = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 3.0]])
-    >>> neighbors(points, [0], k=2, itself=False).indices
+    >>> neighbors(points, [0], k=2, include_self=False).indices
     tensor([[1, 2]])
     """
     for name, value, kinds in (("metric", metric, Metric), ("engine", engine, Engine)):
@@ -193,7 +193,7 @@ def neighbors(
     base = _numbers(points, "points")
     asked = queries if isinstance(queries, Features) else None
     rows, wanted = _queries(base, queries)
-    available = len(base) - (not itself and bool((rows >= 0).any()))
+    available = len(base) - (not include_self and bool((rows >= 0).any()))
     if not isinstance(k, int) or isinstance(k, bool) or k < 1:
         raise ValueError(f"k is {k!r}, expected a whole number above 0")
     if k > available:
@@ -201,13 +201,13 @@ def neighbors(
         raise ValueError(
             f"k is {k}, but there {'is' if available == 1 else 'are'} only {available}{others}: ask for fewer"
         )
-    if not itself and bool((rows < 0).any()):
+    if not include_self and bool((rows < 0).any()):
         raise ValueError("a query's own row cannot be left out: these queries are no rows of the points")
     finder = _Finder(base, metric, engine)
-    indices, distances = finder.nearest(wanted, k, rows if not itself else torch.full_like(rows, -1))
+    indices, distances = finder.nearest(wanted, k, rows if not include_self else torch.full_like(rows, -1))
     about = features.call.model if features is not None and features.call is not None else "points"
     layer = features.layers[0] if features is not None else f"{base.shape[1]} numbers"
-    options = {"k": k, "metric": metric, "itself": itself, "engine": engine}
+    options = {"k": k, "metric": metric, "include_self": include_self, "engine": engine}
     call = Call(options=options, objective=layer, model=about)
     return Neighbors(indices, distances, metric, rows, features, asked, call)
 

@@ -45,7 +45,7 @@ NORMALISING = named("layer_norm rms_norm group_norm instance_norm normalize")
 
 
 @dataclass(frozen=True, eq=False)
-class Fields:
+class ReceptiveFields:
     """The boxes of pixels that the places of a layer can see.
 
     boxes: h x w x 4 whole numbers: top, left, bottom and right, the last two beyond the box, as in slices. A place that
@@ -82,7 +82,7 @@ class Fields:
 
 
 @verb()
-def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: int = 3) -> Fields:
+def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: int = 3) -> ReceptiveFields:
     """The pixels that each place of a layer can depend on.
 
     One image is sent through, and with each value the rows and columns of the image from which it is made: a
@@ -117,7 +117,7 @@ def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: 
     watch = _Watch()
     watch.put(image, (-rows, -columns, rows, columns))
     with torch.no_grad(), watch:
-        trace = run(model, image, read=[layer], output=False)
+        trace = run(model, image, read=[layer], to_output=False)
     kept = trace.activations[layer]
     shadow = watch.of(kept)
     maps = [as_maps(part, size) for part in shadow]
@@ -127,7 +127,7 @@ def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: 
     top, left, bottom, right = (part[0].amax(0) for part in maps if part is not None)
     boxes = torch.stack([-top, -left, bottom + 1, right + 1], 2)
     blind = bottom == NOTHING
-    return Fields(torch.where(blind[..., None], 0, boxes).long(), layer, (height, width), tuple(watch.guessed))
+    return ReceptiveFields(torch.where(blind[..., None], 0, boxes).long(), layer, (height, width), tuple(watch.guessed))
 
 
 class _Watch(TorchFunctionMode):

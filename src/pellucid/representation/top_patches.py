@@ -20,9 +20,9 @@ from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.relevance import Named
 from ..model.run import Model
-from .receptive_field import Fields, receptive_fields
+from .receptive_field import ReceptiveFields, receptive_fields
 from .sweeps.image_source import Images
-from .sweeps.measures import Measure, Seen
+from .sweeps.measures import BatchContext, Measure
 from .sweeps.stored_arrays import blocks_of
 from .sweeps.sweep import Say, Sweep, record, sweep
 from .sweeps.vectors import stored
@@ -45,7 +45,7 @@ GREY = 0.93  # what lies beyond the border of an image
 class Patches(Result):
     """For each of C channels the k images and places that excite it most, the strongest first.
 
-    values: C x k, the activation there, or the relevance. numbers: C x k, which image.
+    values: C x k, the activation there, or the relevance. image_indices: C x k, which image.
     places: C x k x 2, row and column on the layer's grid.
     boxes: C x k x 4, the pixels that the place can see: top, left, bottom, right, as in slices.
     channels: their C numbers in the layer. layer, by: what was asked for. fields: of all places of the layer.
@@ -55,13 +55,13 @@ class Patches(Result):
     """
 
     values: Tensor
-    numbers: Tensor
+    image_indices: Tensor
     places: Tensor
     boxes: Tensor
     channels: tuple[int, ...]
     layer: str
     by: str
-    fields: Fields | None
+    fields: ReceptiveFields | None
     names: tuple[str, ...]
     files: tuple[str, ...]
     look: Callable[[int], Tensor]
@@ -86,7 +86,7 @@ class Patches(Result):
                 few = f"there are {len(place)}, {min(place)} to {max(place)}"
                 raise ValueError(f"there is no channel {channel} of layer {self.layer!r}: {few}")
         rows = [place[channel] for channel in channels]
-        parts = {name: getattr(self, name)[rows] for name in ("values", "numbers", "places", "boxes")}
+        parts = {name: getattr(self, name)[rows] for name in ("values", "image_indices", "places", "boxes")}
         return replace(self, channels=tuple(channels), **parts)
 
     def patch(self, row: int, rank: int, *, whole: bool = False) -> Tensor:
@@ -97,7 +97,7 @@ class Patches(Result):
             whole: continue the patch beyond the border of the image with gray, so that all patches of a layer have one
                 size and the place is in the middle.
         """
-        image = self._image(int(self.numbers[row, rank]))
+        image = self._image(int(self.image_indices[row, rank]))
         top, left, bottom, right = self.boxes[row, rank].tolist()
         patch = image[:, top:bottom, left:right]
         return self._extended(patch, self.places[row, rank].tolist()) if whole else patch
@@ -141,7 +141,7 @@ class Patches(Result):
         made = []
         for row, channel in enumerate(self.channels):
             for rank in range(self.values.shape[1]):
-                number = int(self.numbers[row, rank])
+                number = int(self.image_indices[row, rank])
                 y, x = self.places[row, rank].tolist()
                 top, left, bottom, right = self.boxes[row, rank].tolist()
                 made.append(
@@ -208,7 +208,7 @@ class Patches(Result):
         )
 
 
-def extremes(*layers: str, by: By = "activation", each: int = 1) -> Measure:
+def top_activations(*layers: str, by: By = "activation", each: int = 1) -> Measure:
     """Where each channel of some layers is strongest in each image; one measure serves all channels.
 
     The arrays are "ACTIVATION.LAYER" and "place.ACTIVATION.LAYER", N x C x each: values, and places as row x columns +
@@ -229,7 +229,7 @@ def extremes(*layers: str, by: By = "activation", each: int = 1) -> Measure:
         best, places = _largest(flat) if each == 1 else flat.topk(min(each, flat.shape[2]), 2)
         return {stored(by, layer): best, f"place.{stored(by, layer)}": places.int()}
 
-    def rows(seen: Seen) -> dict[str, Tensor]:
+    def rows(seen: BatchContext) -> dict[str, Tensor]:
         size = tuple(seen.trace.images.shape[2:])
         return {name: found for layer in layers for name, found in at(layer, seen.relevance[layer], size).items()}
 
@@ -252,7 +252,7 @@ def top_patches(
     each: int = 1,
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    on_message: Say | None = None,
 ) -> Patches:
     """The images of a data set that excite each channel of a layer most, cut to what the strongest place can see.
 
@@ -270,7 +270,7 @@ def top_patches(
         objective: whose relevance; None is each image's predicted class.
         rules: of relevance, as for `pellucid.lrp`.
         each: so many places of one image at the most, so that no image fills all k.
-        folder: a run folder to keep the extremes of all images in; in memory by default. overwrite, say: as for
+        folder: a run folder to keep the extremes of all images in; in memory by default. overwrite, on_message: as for
             `pellucid.features`.
 
     Returns:
@@ -293,10 +293,10 @@ def top_patches(
     for name, value in (("k", k), ("each", each)):
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise ValueError(f"{name} is {value!r}, expected a whole number above 0")
-    measure = extremes(layer, by=by, each=each)
+    measure = top_activations(layer, by=by, each=each)
     swept = sweep(
-        model, images, [measure], objective=objective, rules=rules, output=by == "relevance", truth=None,
-        folder=folder, overwrite=overwrite, say=say,
+        model, images, [measure], objective=objective, rules=rules, predict=by == "relevance", labels=None,
+        folder=folder, overwrite=overwrite, on_message=on_message,
     )  # fmt: skip
     options: dict[str, Any] = {"k": k, "by": by, "each": each}
     text = "each image's predicted class" if objective is None else str(objective)
@@ -314,7 +314,7 @@ def patches_of(
     by: By = "activation",
     call: Call | None = None,
 ) -> Patches:
-    """The patches of one layer from a sweep whose measures had `extremes` of it."""
+    """The patches of one layer from a sweep whose measures had `top_activations` of it."""
     name = stored(by, layer)
     if name not in swept.arrays:
         raise ValueError(f"the sweep has no extremes of {layer!r} by {by}: it has {', '.join(swept.arrays)}")
@@ -340,7 +340,7 @@ def patches_of(
         boxes = fields.boxes[grid[..., 0].clamp(max=fields.grid[0] - 1), grid[..., 1]]
     return Patches(
         values=values,
-        numbers=numbers,
+        image_indices=numbers,
         places=grid,
         boxes=boxes,
         channels=tuple(wanted),
@@ -386,7 +386,7 @@ def _strongest(arrays: Mapping[str, Tensor], name: str, k: int) -> tuple[Tensor,
     return best
 
 
-def _fields(model: Model, layer: str, size: tuple[int, int], channels: int) -> Fields | None:
+def _fields(model: Model, layer: str, size: tuple[int, int], channels: int) -> ReceptiveFields | None:
     """The receptive fields; None for a layer without places."""
     try:
         return receptive_fields(model, layer, size, channels)

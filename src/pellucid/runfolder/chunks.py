@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from .folder import ARRAYS, ROWS, RunFolder, finished
 from .lock import writing
 
@@ -221,7 +221,7 @@ def _write_rows(
     columns = dict.fromkeys(name for record in records for name in record)
     table = pyarrow.table({name: [record.get(name) for record in records] for name in columns})
     table = table.replace_schema_metadata({_GIVEN: json.dumps(given).encode()})
-    with whole(_part(folder, number)) as file:
+    with atomic_write(_part(folder, number)) as file:
         parquet.write_table(table, file)
 
 

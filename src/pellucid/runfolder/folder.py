@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from ..version import __version__
 from .identity import as_json, difference, items_differ, sha256
 from .lock import LOCK, locked, writing
@@ -128,7 +128,7 @@ def begin(
             if found is None or overwrite:
                 # What was there goes when the new is written, and has only to be renamed: the manifest last, with which
                 # the folder exists.
-                with whole(path / MANIFEST) as manifest, whole(path / ITEMS) as listing:
+                with atomic_write(path / MANIFEST) as manifest, atomic_write(path / ITEMS) as listing:
                     listing.write_bytes(listed)
                     manifest.write_text(json.dumps(wanted, indent=2), encoding="utf-8")
                     _clear(path)

@@ -16,7 +16,12 @@ R = TypeVar("R")
 
 
 def kept(
-    work: Callable[[], R], place: Path, *, overwrite: bool = False, replace: bool = False, say: Callable[[str], object]
+    work: Callable[[], R],
+    place: Path,
+    *,
+    overwrite: bool = False,
+    replace: bool = False,
+    on_message: Callable[[str], object],
 ) -> R:
     """Do work that goes on from what a folder has of it.
 
@@ -25,7 +30,7 @@ def kept(
         place: the folder.
         overwrite: throw away what lies there first.
         replace: a run with other settings that is finished makes room.
-        say: called with a line of text for what is worth knowing.
+        on_message: called with a line of text for what is worth knowing.
 
     Raises:
         OtherRun: the folder holds another run, which stays.
@@ -36,12 +41,12 @@ def kept(
     total = sum(len(run.items) for run in runs(place))
     try:
         if 0 < done < total:
-            say(f"going on with what is kept in {place}: {done} of {total} images are done")
+            on_message(f"going on with what is kept in {place}: {done} of {total} images are done")
         return work()
     except OtherRun:
         if not replace or any(map(pending, runs(place))):
             raise
-        say(f"{place} held a finished run with other settings, which is replaced")
+        on_message(f"{place} held a finished run with other settings, which is replaced")
         discard(place)
         return work()
 

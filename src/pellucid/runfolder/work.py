@@ -12,7 +12,10 @@ Say = Callable[[str], object]
 
 
 def forget_changed(
-    folder: RunFolder, state: Callable[[int], tuple[int | None, int | None]], readable: Callable[[int], bool], say: Say
+    folder: RunFolder,
+    state: Callable[[int], tuple[int | None, int | None]],
+    readable: Callable[[int], bool],
+    on_message: Say,
 ) -> None:
     """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now.
 
@@ -21,7 +24,7 @@ def forget_changed(
     Args:
         state: size and time of change of an item's file, by its number.
         readable: whether an item can be read, asked for those that have a problem.
-        say: called with a line of text for what is done again.
+        on_message: called with a line of text for what is done again.
     """
     changed: list[tuple[int, str]] = []
     for number in finished(folder):
@@ -31,31 +34,31 @@ def forget_changed(
                 if not same or (row["problem"] and readable(row["item"])):
                     changed.append((number, row["name"]))
         except DamagedChunk as damage:
-            forget_damaged(folder, damage, say)
+            forget_damaged(folder, damage, on_message)
     if changed:
         count = len(changed)
         files, they = ("1 file has", "it is") if count == 1 else (f"{count} files have", "they are")
-        say(f"{files} changed since, such as {changed[0][1]}: {they} done again")
+        on_message(f"{files} changed since, such as {changed[0][1]}: {they} done again")
         forget(folder, sorted({number for number, _ in changed}))
 
 
-def forget_damaged(folder: RunFolder, damage: DamagedChunk, say: Say) -> None:
+def forget_damaged(folder: RunFolder, damage: DamagedChunk, on_message: Say) -> None:
     """Make a chunk unfinished that cannot be read."""
     count = len(span(folder, damage.number))
-    say(f"{damage.file} is damaged: its {'image is' if count == 1 else f'{count} images are'} done again")
+    on_message(f"{damage.file} is damaged: its {'image is' if count == 1 else f'{count} images are'} done again")
     forget(folder, [damage.number])
 
 
-def finish(folder: RunFolder, do: Callable[[int], object], label: str, say: Say) -> None:
+def finish(folder: RunFolder, do: Callable[[int], object], label: str, on_message: Say) -> None:
     """Do what is not finished, chunk after chunk, with a bar of the items.
 
     Args:
         do: computes a chunk, by its number, and writes it. label: of the bar.
-        say: called with a line of text if some chunks are finished already.
+        on_message: called with a line of text if some chunks are finished already.
     """
     waiting = pending(folder)
     if len(waiting) < folder.chunks:
-        say(f"{folder.chunks - len(waiting)} of {folder.chunks} chunks are finished already in {folder.path}")
+        on_message(f"{folder.chunks - len(waiting)} of {folder.chunks} chunks are finished already in {folder.path}")
     with progress(sum(len(span(folder, number)) for number in waiting), label) as advance:
         for number in waiting:
             do(number)

@@ -16,7 +16,7 @@ from ..objectives import layer as whole_layer
 from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
 from .ascent.plan import Plan
-from .ascent.problem import pose, solve
+from .ascent.problem import build_problem, optimize
 from .ascent.result import Synthesis
 from .ingredients.objectives import guided
 from .ingredients.parametrizations import Pixels
@@ -33,9 +33,9 @@ def dream(
     octaves: int = 4,
     ratio: float = 1.4,
     steps: int = 10,
-    step: float = 0.006,
+    step_size: float = 0.006,
     shift: int = 16,
-    film: int = 0,
+    record_every: int = 0,
     zoom: int = 0,
     zoom_by: float = 1.04,
     seed: int = 0,
@@ -43,7 +43,7 @@ def dream(
     """Images with more of what a layer sees in them, from coarse to fine.
 
     The image is made small, an objective is climbed for a few steps, and what that added is carried to the next
-    larger octave. Each step is step x gradient / mean |gradient|, of the image shifted round its edges by up to
+    larger octave. Each step is step_size x gradient / mean |gradient|, of the image shifted round its edges by up to
     `shift` pixels, another way each time, so that no grid of the network shows.
 
     Args:
@@ -55,9 +55,9 @@ def dream(
         octaves: sizes that are gone through, the last that of the images.
         ratio: of the size of an octave to that of the one before.
         steps: in each octave.
-        step: the mean change of a pixel at a step, of its range.
+        step_size: the mean change of a pixel at a step, of its range.
         shift: pixels of jitter.
-        film: keep a frame every so many steps of the last octave.
+        record_every: keep a frame every so many steps of the last octave.
         zoom: go on for so many frames, each the one before enlarged a little and dreamed anew; they are the frames
             of the result.
         zoom_by: how much larger a frame shows the one before.
@@ -79,9 +79,18 @@ def dream(
         images, channels=model.preprocessing.channels if isinstance(model, Classifier) else None,
         pixels=isinstance(model, Classifier),
     )  # fmt: skip
-    if octaves < 1 or steps < 1 or not ratio > 1 or not step > 0 or shift < 0 or min(zoom, film) < 0 or not zoom_by > 1:
+    if (
+        octaves < 1
+        or steps < 1
+        or not ratio > 1
+        or not step_size > 0
+        or shift < 0
+        or min(zoom, record_every) < 0
+        or not zoom_by > 1
+    ):
         raise ValueError(
-            f"octaves={octaves}, steps={steps}, ratio={ratio}, step={step}, shift={shift}, film={film}, zoom={zoom}, "
+            f"octaves={octaves}, steps={steps}, ratio={ratio}, step_size={step_size}, shift={shift}, "
+            f"record_every={record_every}, zoom={zoom}, "
             f"zoom_by={zoom_by}: expected at least 1 octave and step, a ratio and zoom_by above 1, a step above 0"
         )
     if guide is not None:
@@ -95,9 +104,9 @@ def dream(
     pixels = Pixels(bounds=(0.0, 1.0) if isinstance(model, Classifier) else None)
 
     def ascend(start: Tensor, count: int, label: str, film: int = 0, number: int = 0) -> Synthesis:
-        edits = (jitter(min(shift, min(start.shape[2:]) // 2)),) if shift and min(start.shape[2:]) > 1 else ()
-        plan = Plan(count, step * span, "unit", edits, seed + number, film, label)
-        return solve(pose(model, objective, start, None, 1, pixels), plan)
+        transforms = (jitter(min(shift, min(start.shape[2:]) // 2)),) if shift and min(start.shape[2:]) > 1 else ()
+        plan = Plan(count, step_size * span, "unit", transforms, seed + number, film, label)
+        return optimize(build_problem(model, objective, start, None, 1, pixels), plan)
 
     sizes = [tuple(max(1, round(side / ratio**k)) for side in images.shape[2:]) for k in range(octaves)][::-1]
     found: Synthesis | None = None
@@ -107,7 +116,7 @@ def dream(
         start = base + _resized(detail, size)
         start = start.clamp(0, 1) if pixels.bounds else start
         last = number == octaves - 1
-        found = ascend(start, steps, f"dream, octave {number + 1} of {octaves}", film if last else 0, number)
+        found = ascend(start, steps, f"dream, octave {number + 1} of {octaves}", record_every if last else 0, number)
         detail = found.images.to(base) - base
         if found.interrupted:
             break

@@ -15,13 +15,13 @@ from ..model.run import Model, run
 from ..model.run import layer as find
 from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
-from .ascent.problem import STEPS, check_climb, mean_color, pose, solve
+from .ascent.problem import STEPS, build_problem, check_ascent, mean_color, optimize
 from .ascent.result import Synthesis
 from .ingredients.canvas import Parametrization
 from .ingredients.objectives import content
 from .ingredients.parametrizations import Fourier
 from .ingredients.penalties import Penalty, lp, total_variation
-from .ingredients.transforms import Edit
+from .ingredients.transforms import Transform
 
 
 @synthesis(paper="Mahendran & Vedaldi 2015, Understanding deep image representations by inverting them")
@@ -38,10 +38,10 @@ def invert(
     start: str | Tensor = "noise",
     parametrization: Parametrization | None = None,
     optimizer: OptimizerSpec = "adam",
-    step: float | None = None,
+    step_size: float | None = None,
     steps: int = 300,
-    edits: Edit | Sequence[Edit] = (),
-    film: int = 0,
+    transforms: Transform | Sequence[Transform] = (),
+    record_every: int = 0,
     seed: int = 0,
 ) -> Synthesis:
     """What a layer keeps of an image: another image with the same activation there, otherwise as plain as can be.
@@ -58,7 +58,8 @@ def invert(
         alpha, bound: exponent and weight of the norm that keeps pixels near the mean color; weight 0 is without it.
         photos: images whose average distance from one another at the layer is the unit of the error, as in the
             paper; |b| by default.
-        start, parametrization, optimizer, step, steps, edits, film, seed: as for `maximize`; frequencies by default.
+        start, parametrization, optimizer, step_size, steps, transforms, record_every, seed: as for `maximize`;
+            frequencies by default.
 
     Returns:
         A `Synthesis`; error: N, |a - b| of the image as it is, in units of |b| or of the photos' distance.
@@ -100,11 +101,13 @@ def invert(
     parts = []
     for number, name in enumerate(names):
         label = f"invert {name}" if len(names) == 1 else f"invert {name} ({number + 1} of {len(names)})"
-        problem = pose(model, content(name, images), start, tuple(images.shape[1:]), len(images), chosen)
-        edited = (edits,) if isinstance(edits, Edit) else tuple(edits)
-        length = STEPS.get(str(optimizer), {}).get(type(chosen), 1.0) if step is None else step
-        check_climb(problem, optimizer, step, steps, penalties, edited, film)
-        found = solve(problem, Plan(steps, length, optimizer, edited, seed, film, label, best=True), penalties)
+        problem = build_problem(model, content(name, images), start, tuple(images.shape[1:]), len(images), chosen)
+        edited = (transforms,) if isinstance(transforms, Transform) else tuple(transforms)
+        length = STEPS.get(str(optimizer), {}).get(type(chosen), 1.0) if step_size is None else step_size
+        check_ascent(problem, optimizer, step_size, steps, penalties, edited, record_every)
+        found = optimize(
+            problem, Plan(steps, length, optimizer, edited, seed, record_every, label, best=True), penalties
+        )
         error = _distance(model, found.images, images, name, photos)
         title = name if len(names) > 1 else found.titles[0]
         parts.append(replace(found, error=error, titles=(title,) * len(found.images)))
@@ -115,7 +118,7 @@ def invert(
 
 def _distance(model: Model, made: Tensor, images: Tensor, layer: str, photos: Tensor | None) -> Tensor:
     with torch.no_grad():
-        a, b = (run(model, x, read=[layer], output=False).activations[layer].flatten(1) for x in (made, images))
+        a, b = (run(model, x, read=[layer], to_output=False).activations[layer].flatten(1) for x in (made, images))
         away: Tensor = (a - b).norm(dim=1)
         if photos is None:
             unit = b.norm(dim=1).clamp(min=1e-30)
@@ -123,7 +126,7 @@ def _distance(model: Model, made: Tensor, images: Tensor, layer: str, photos: Te
         check_images(photos)
         if len(photos) < 2:
             raise ValueError("photos: their average distance is the unit of the error, give at least two")
-        others = run(model, photos, read=[layer], output=False).activations[layer].flatten(1)
+        others = run(model, photos, read=[layer], to_output=False).activations[layer].flatten(1)
         return away.div(torch.pdist(others.float()).mean().to(away))
 
 
@@ -138,7 +141,7 @@ def _joined(parts: Sequence[Synthesis]) -> Synthesis:
         return torch.cat([v[:, :length] if name in ("history", "penalties") else v for v in values])
 
     together: dict[str, Any] = {
-        name: stack(name) for name in ("images", "values", "history", "penalties", "dead", "error")
+        name: stack(name) for name in ("images", "values", "history", "penalties", "zero_gradient", "error")
     }
     frames = [part.frames for part in parts if part.frames is not None]
     same = len({f.shape[1] for f in frames}) == 1 and len(frames) == len(parts)

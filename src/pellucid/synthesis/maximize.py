@@ -11,10 +11,10 @@ from ..model.run import Model
 from ..objectives.algebra import Objective
 from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
-from .ascent.problem import STEPS, check_climb, pose, solve
+from .ascent.problem import STEPS, build_problem, check_ascent, optimize
 from .ascent.result import Synthesis
 from .ingredients.canvas import Parametrization
-from .ingredients.transforms import Edit, robust
+from .ingredients.transforms import Transform, robust
 
 
 @synthesis(
@@ -30,12 +30,12 @@ def maximize(
     count: int = 1,
     parametrization: Parametrization | None = None,
     optimizer: OptimizerSpec = "adam",
-    step: float | None = None,
+    step_size: float | None = None,
     steps: int = 256,
     penalties: Objective | Sequence[Objective] = (),
-    edits: Edit | Sequence[Edit] | None = None,
+    transforms: Transform | Sequence[Transform] | None = None,
     keep: str = "last",
-    film: int = 0,
+    record_every: int = 0,
     seed: int = 0,
 ) -> Synthesis:
     """Images that a model, a layer or a neuron responds to most: ascent of objective(x) - penalties(x) over x.
@@ -44,8 +44,9 @@ def maximize(
     default the image is made of decorrelated frequencies (`Fourier`) and is enlarged, turned and shifted a little
     before each look, which keeps ascent from the grain that means nothing to people.
 
-    The plain ascent of textbooks is `parametrization=Pixels(), optimizer="ascent", edits=()`; with
-    `edits=[standardize()]` and `Pixels(bounds=None)` the image is brought to mean 0 and deviation 1 before each step.
+    The plain ascent of textbooks is `parametrization=Pixels(), optimizer="ascent", transforms=()`; with
+    `transforms=[standardize()]` and `Pixels(bounds=None)` the image is brought to mean 0 and deviation 1 before each
+    step.
 
     Args:
         model: a network or a `Classifier`.
@@ -60,13 +61,13 @@ def maximize(
             `Fourier()`, for a bare network, whose range is not known, without bounds.
         optimizer: "adam"; "ascent", x + step gradient; "unit", the same with the gradient divided by its mean
             magnitude; "lbfgs"; or a function from a list of parameters to a torch optimizer.
-        step: its step or learning rate; by default one that suits the optimizer and the parametrization.
+        step_size: its step or learning rate; by default one that suits the optimizer and the parametrization.
         steps: how many gradients are taken.
         penalties: what makes an image unlikely: `l2`, `lp`, `total_variation`, `gaussian_prior`, `center_bias`.
-        edits: what is done every n steps: `jitter`, `rotate`, `scale`, `pad`, `blur`, `clip_small_pixels`,
+        transforms: what is done every n steps: `jitter`, `rotate`, `scale`, `pad`, `blur`, `clip_small_pixels`,
             `clip_small_gradients`, `standardize`; by default a little of the first three, () for none.
         keep: "last", or "best" for the image whose objective less its penalties was highest.
-        film: keep a frame every so many steps; 0 keeps none.
+        record_every: keep a frame every so many steps; 0 keeps none.
         seed: of noise and views; row i of a batch depends on the seed and i alone.
 
     Returns:
@@ -87,15 +88,15 @@ def maximize(
     >>> found.images.shape, found.history.shape
     (torch.Size([2, 3, 96, 96]), torch.Size([2, 8]))
     """
-    problem = pose(model, objective, start, size, count, parametrization)
+    problem = build_problem(model, objective, start, size, count, parametrization)
     drawn = problem.parametrization
-    chosen = (edits,) if isinstance(edits, Edit) else edits
+    chosen = (transforms,) if isinstance(transforms, Transform) else transforms
     if chosen is None:
         chosen = robust(problem.like.shape[2:]) if optimizer != "lbfgs" else ()
     costs = (penalties,) if isinstance(penalties, Objective) else tuple(penalties)
     if keep not in ("last", "best"):
         raise ValueError(f"keep is {keep!r}, expected 'last' or 'best'")
-    check_climb(problem, optimizer, step, steps, costs, chosen, film)
-    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
-    plan = Plan(steps, length, optimizer, tuple(chosen), seed, film, "maximize", keep == "best")
-    return solve(problem, plan, costs)
+    check_ascent(problem, optimizer, step_size, steps, costs, chosen, record_every)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step_size is None else step_size
+    plan = Plan(steps, length, optimizer, tuple(chosen), seed, record_every, "maximize", keep == "best")
+    return optimize(problem, plan, costs)

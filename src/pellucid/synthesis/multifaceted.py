@@ -16,7 +16,7 @@ from ..model.run import Model, device_of, run
 from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
 from .ascent.plan import OptimizerSpec, Plan
-from .ascent.problem import STEPS, check_climb, pose, solve
+from .ascent.problem import STEPS, build_problem, check_ascent, optimize
 from .ascent.result import Synthesis
 from .ingredients.canvas import Parametrization
 from .ingredients.parametrizations import Fourier
@@ -39,9 +39,9 @@ def multifaceted(
     bias: float = 0.05,
     parametrization: Parametrization | None = None,
     optimizer: OptimizerSpec = "adam",
-    step: float | None = None,
+    step_size: float | None = None,
     steps: int = 200,
-    film: int = 0,
+    record_every: int = 0,
     seed: int = 0,
 ) -> Synthesis:
     """One image for each kind of thing that a unit responds to.
@@ -59,7 +59,7 @@ def multifaceted(
         layer: whose activations tell kinds apart; by default one three quarters of the way through.
         size: height and width of what is made; by default those of the images.
         bias: strength of `center_bias`; 0 is without it.
-        parametrization, optimizer, step, steps, film, seed: as for `maximize`; frequencies by default.
+        parametrization, optimizer, step_size, steps, record_every, seed: as for `maximize`; frequencies by default.
 
     Returns:
         A `Synthesis` with one image for each facet, those of most images first.
@@ -87,14 +87,14 @@ def multifaceted(
         height, width = (size, size) if isinstance(size, int) else size
         starts = F.interpolate(starts, (height, width), mode="bilinear", align_corners=False, antialias=True)
     drawn = parametrization or Fourier(bounds=(0.0, 1.0) if isinstance(model, Classifier) else None)
-    problem = pose(model, objective, starts, None, 1, drawn)
+    problem = build_problem(model, objective, starts, None, 1, drawn)
     if len(problem.objectives) > 1:
         raise ValueError(f"multifaceted takes one objective, got {len(problem.objectives)}")
     penalties = [center_bias(bias)] if bias else []
-    edits = robust(starts.shape[2:]) if optimizer != "lbfgs" else ()
-    check_climb(problem, optimizer, step, steps, penalties, edits, film)
-    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
-    found = solve(problem, Plan(steps, length, optimizer, edits, seed, film, "facets"), penalties)
+    transforms = robust(starts.shape[2:]) if optimizer != "lbfgs" else ()
+    check_ascent(problem, optimizer, step_size, steps, penalties, transforms, record_every)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step_size is None else step_size
+    found = optimize(problem, Plan(steps, length, optimizer, transforms, seed, record_every, "facets"), penalties)
     named = enumerate(zip(found.titles, counts, strict=True))
     return replace(found, titles=tuple(f"{title}, facet {k + 1} ({n} images)" for k, (title, n) in named))
 
@@ -103,7 +103,7 @@ def _activations(model: Model, images: Tensor, layer: str) -> Tensor:
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:
-        parts.append(run(model, images[part], read=layer, output=False).activations[layer].flatten(1).float().cpu())
+        parts.append(run(model, images[part], read=layer, to_output=False).activations[layer].flatten(1).float().cpu())
 
     with torch.no_grad():
         batched(step, len(images), like=images, label="activations", device=device_of(model))

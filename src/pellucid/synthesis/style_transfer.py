@@ -16,7 +16,7 @@ from ..objectives.algebra import Objective
 from .ascent import layers_by_scale
 from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
-from .ascent.problem import STARTS, STEPS, check_climb, pose, solve
+from .ascent.problem import STARTS, STEPS, build_problem, check_ascent, optimize
 from .ascent.result import Synthesis
 from .ingredients.objectives import content, style
 from .ingredients.parametrizations import Pixels
@@ -47,9 +47,9 @@ def style_transfer(
     start: str | Tensor = "content",
     relative: bool = True,
     optimizer: OptimizerSpec = "lbfgs",
-    step: float | None = None,
+    step_size: float | None = None,
     steps: int = 200,
-    film: int = 0,
+    record_every: int = 0,
     seed: int = 0,
 ) -> Synthesis:
     """An image with the content of one and the style of another.
@@ -78,7 +78,7 @@ def style_transfer(
             size fits the memory that the content does.
         start: "content", "noise", another word of `maximize`, or an image.
         relative: divide by |p|^2 and |A|^2; False takes the paper's formulas.
-        optimizer, step, steps, film, seed: as for `maximize`; "adam" needs less memory than L-BFGS.
+        optimizer, step_size, steps, record_every, seed: as for `maximize`; "adam" needs less memory than L-BFGS.
 
     Returns:
         A `Synthesis`; history is that of the last scale.
@@ -130,15 +130,15 @@ def style_transfer(
             begin = target if start == "content" else start
         begin = begin.clamp(0, 1) if pixels and isinstance(begin, Tensor) else begin
         drawn = Pixels(bounds=(0.0, 1.0) if pixels else None)
-        problem = pose(model, goal, begin, tuple(target.shape[1:]), 1, drawn)
+        problem = build_problem(model, goal, begin, tuple(target.shape[1:]), 1, drawn)
         budget = max(1, steps // len(chain))
-        check_climb(problem, optimizer, step, steps, (), (), film)
-        length = (STEPS.get(str(optimizer), {}).get(Pixels, 1.0) if step is None else step) * span
+        check_ascent(problem, optimizer, step_size, steps, (), (), record_every)
+        length = (STEPS.get(str(optimizer), {}).get(Pixels, 1.0) if step_size is None else step_size) * span
         label = "style transfer" + (f", scale {number + 1} of {len(chain)}" if len(chain) > 1 else "")
         last = number == len(chain) - 1
-        plan = Plan(budget, length, optimizer, (), seed, film if last else 0, label, best=True, scale=1e3)
+        plan = Plan(budget, length, optimizer, (), seed, record_every if last else 0, label, best=True, scale=1e3)
         costs = [total_variation(variation * 100 / target.numel() / span**2)] if variation else []
-        found = solve(problem, plan, costs)
+        found = optimize(problem, plan, costs)
         now = found.images
         if found.interrupted:
             break

@@ -14,13 +14,13 @@ from ..model.run import Model, run
 from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import style_layers
 from .ascent.plan import OptimizerSpec, Plan
-from .ascent.problem import STEPS, check_climb, pose, solve
+from .ascent.problem import STEPS, build_problem, check_ascent, optimize
 from .ascent.result import Synthesis
 from .ingredients.canvas import Parametrization, noise
 from .ingredients.objectives import style
 from .ingredients.parametrizations import Fourier
 from .ingredients.penalties import total_variation
-from .ingredients.transforms import Edit, jitter
+from .ingredients.transforms import Transform, jitter
 
 MARGIN = 8  # pixels that are made around the texture
 
@@ -38,10 +38,10 @@ def texture(
     variation: float = 0.03,
     parametrization: Parametrization | None = None,
     optimizer: OptimizerSpec = "lbfgs",
-    step: float | None = None,
+    step_size: float | None = None,
     steps: int = 200,
-    edits: Edit | Sequence[Edit] | None = None,
-    film: int = 0,
+    transforms: Transform | Sequence[Transform] | None = None,
+    record_every: int = 0,
     seed: int = 0,
 ) -> Synthesis:
     """More of a texture, of any size: noise that is changed until its Gram matrices are those of the sample.
@@ -58,10 +58,10 @@ def texture(
         count: how many textures, each from other noise.
         relative: divide each layer by |A|^2; False divides by 4 C^2 as the paper does.
         variation: weight of the mean squared step between neighboring pixels x 100, against grain.
-        parametrization, optimizer, step, steps, film, seed: as for `maximize`; by default frequencies, which large
-            forms need, and L-BFGS, from 64 pixels with a margin that is cut off, as networks see borders badly; the
-            paper has `Pixels()`.
-        edits: with another optimizer the image is by default shifted round its edges before each look instead.
+        parametrization, optimizer, step_size, steps, record_every, seed: as for `maximize`; by default frequencies,
+            which large forms need, and L-BFGS, from 64 pixels with a margin that is cut off, as networks see borders
+            badly; the paper has `Pixels()`.
+        transforms: with another optimizer the image is by default shifted round its edges before each look instead.
 
     Returns:
         A `Synthesis`.
@@ -90,24 +90,24 @@ def texture(
     drawn = parametrization or Fourier(bounds=bounds)
     start = start.clamp(*bounds) if bounds else start
     objective = style(names, sample, weights=tuple(weights), relative=relative)
-    problem = pose(model, objective, start, None, 1, drawn)
-    if edits is None:
+    problem = build_problem(model, objective, start, None, 1, drawn)
+    if transforms is None:
         shift = min(8, min(shape[1:]) // 2)
-        edits = (jitter(shift),) if shift and optimizer != "lbfgs" else ()
-    chosen = (edits,) if isinstance(edits, Edit) else tuple(edits)
+        transforms = (jitter(shift),) if shift and optimizer != "lbfgs" else ()
+    chosen = (transforms,) if isinstance(transforms, Transform) else tuple(transforms)
     span = 1.0 if bounds else float(sample.max() - sample.min()) or 1.0
     costs = [total_variation(100 * variation / start[0].numel() / span**2)] if variation else []
-    check_climb(problem, optimizer, step, steps, costs, chosen, film)
-    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step is None else step
+    check_ascent(problem, optimizer, step_size, steps, costs, chosen, record_every)
+    length = STEPS.get(str(optimizer), {}).get(type(drawn), 1.0) if step_size is None else step_size
     # L-BFGS stops at small gradients, and each pixel's is small: it sees the loss times a scale.
-    found = solve(problem, Plan(steps, length, optimizer, chosen, seed, film, "texture", scale=1e4), costs)
+    found = optimize(problem, Plan(steps, length, optimizer, chosen, seed, record_every, "texture", scale=1e4), costs)
     if not margin:
         return found
     inside = (..., slice(margin, -margin), slice(margin, -margin))
     images = found.images[inside].contiguous()
     bound = objective.bind(model, count)
     with torch.no_grad():
-        values = bound(run(model, images, read=bound.reads, output=False))
+        values = bound(run(model, images, read=bound.reads, to_output=False))
     return replace(found, images=images, values=values, frames=None if found.frames is None else found.frames[inside])
 
 

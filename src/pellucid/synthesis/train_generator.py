@@ -13,7 +13,7 @@ from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
 from ..model.settings import current
-from ..model.training import Kept
+from ..model.training import Checkpoint
 from ..runfolder import hash_of
 from .ingredients.canvas import stream
 from .ingredients.decoder import Decoder, Encoder
@@ -107,14 +107,14 @@ def train_generator(
     variance = float(looks.var(0).mean()) or 1.0
     asked = [names, feature_weight, mirror, batch, step, steps, seed, variance]
     recipe = hash_of(["decoder", decoder.about(), asked])
-    kept = None if checkpoint is None else Kept(Path(checkpoint), recipe, lambda: trained, every=every)
+    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), recipe, lambda: trained, every=every)
 
     def error(given: Tensor, drawn: Tensor) -> Tensor:
         found = (drawn - given).square().mean() / variance
         if model is None:
             return found
         goal = content(names, given).bind(model, batch)
-        return found - feature_weight * goal(run(model, drawn, read=goal.reads, output=False)).mean()
+        return found - feature_weight * goal(run(model, drawn, read=goal.reads, to_output=False)).mean()
 
     def loss_of(done: int) -> Tensor:
         draw = stream(seed, done)

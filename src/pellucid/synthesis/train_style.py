@@ -13,7 +13,7 @@ from ..checks import check_images, check_network
 from ..methods.verb import verb
 from ..model.classifier import Classifier, network
 from ..model.run import Model, device_of, run
-from ..model.training import Kept
+from ..model.training import Checkpoint
 from ..runfolder import hash_of
 from .ascent import layers_by_scale
 from .ingredients.canvas import stream
@@ -109,7 +109,7 @@ def train_style(
     asked = [content_layers, style_layers, content_weight, style_weight, variation, size, batch, step, steps, seed]
     looks = [float(one.double().square().sum()) for one in styles.values()]
     recipe = hash_of(["style network", net.about(), asked, looks, first])
-    kept = None if checkpoint is None else Kept(Path(checkpoint), recipe, net.state_dict, every=every)
+    kept = None if checkpoint is None else Checkpoint(Path(checkpoint), recipe, net.state_dict, every=every)
 
     samples = [_fitted(one, size) for one in styles.values()]
     example = torch.zeros(1, channels, size, size) + 0.5
@@ -128,7 +128,7 @@ def train_style(
         shares = F.one_hot(torch.full((batch,), first + number), len(net.styles)).to(given)
         painted = net(given, shares)
         goal = content(inside, given).bind(model, batch)
-        trace = run(model, painted, read={*goal.reads, *goals[number].reads}, output=False)
+        trace = run(model, painted, read={*goal.reads, *goals[number].reads}, to_output=False)
         loss = -content_weight * goal(trace).mean() - style_weight * goals[number](trace).mean()
         return loss if smooth is None else loss + smooth(trace).mean()
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..files.atomic import whole
+from ..files.atomic import atomic_write
 from ..model.batches import progress
 
 RANDOM = "random"  # what `weights` is for a network that has learned nothing
@@ -43,7 +43,7 @@ def download(name: str, url: str) -> Path:
     try:
         with urlopen(Request(url, headers={"User-Agent": "pellucid"}), timeout=TIMEOUT) as source:
             total = int(source.headers.get("Content-Length") or 0) // _BLOCK
-            with whole(path) as part, part.open("wb") as sink, progress(total, path.name, "MB") as advance:
+            with atomic_write(path) as part, part.open("wb") as sink, progress(total, path.name, "MB") as advance:
                 while block := _received(source):
                     digest.update(block)
                     sink.write(block)

@@ -41,7 +41,7 @@ def test_deeplift_adds_up(name):
     result = pellucid.deeplift(net, x, 1, baseline=start)
     change = (net(x) - net(start))[:, 1].detach()
     close(result.values.flatten(1).sum(1), change, 1e-6)
-    assert result.gap.abs().max() < 1e-6 * change.abs().max()
+    assert result.convergence_delta.abs().max() < 1e-6 * change.abs().max()
     alone = torch.cat([pellucid.deeplift(net, x[n : n + 1], 1, baseline=start[n : n + 1]).values for n in range(3)])
     close(result.values, alone)
     assert not pellucid.deeplift(net, x, 1, baseline=x).values.any()

@@ -166,7 +166,7 @@ def test_every_style_of_writing(style, which):
     net, x = made(style), image(2, 3, 6, 6)
     found = explain(net, x, which)
     close(found.values, explain(Plain(), x, which).values, 1e-5)
-    close(found.gap, explain(Plain(), x, which).gap, 1e-4)
+    close(found.convergence_delta, explain(Plain(), x, which).convergence_delta, 1e-4)
 
 
 @pytest.mark.parametrize("which", SETS)

@@ -305,35 +305,37 @@ def test_the_relevance_of_a_layer_by_hand():
     (slope,) = torch.autograd.grad(net.l(F.relu(net.b(F.relu(inner.requires_grad_()))).mean((2, 3)))[:, 2].sum(), inner)
     found = pellucid.lrp(net, X, 2, rules=EXACT, layer="a")
     close(found.values, (inner * slope).detach())
-    close(found.gap, (inner * slope).flatten(1).sum(1).detach() - net(X)[:, 2].detach())
+    close(found.convergence_delta, (inner * slope).flatten(1).sum(1).detach() - net(X)[:, 2].detach())
 
 
 def test_what_passes_the_channels_adds_up():
     net = two_layers()
     for rules in (EXACT, "EPSILON_PLUS_FLAT"):
         whole = pellucid.lrp(net, X, 2, rules=rules).values
-        parts = [pellucid.lrp(net, X, 2, rules=rules, through={"b": n}).values for n in range(5)]
+        parts = [pellucid.lrp(net, X, 2, rules=rules, channels={"b": n}).values for n in range(5)]
         close(sum(parts), whole)
-        close(parts[0] + parts[3], pellucid.lrp(net, X, 2, rules=rules, through={"b": [0, 3]}).values)
-        pairs = sum(pellucid.lrp(net, X, 2, rules=rules, through={"a": n, "b": 1}).values for n in range(4))
+        close(parts[0] + parts[3], pellucid.lrp(net, X, 2, rules=rules, channels={"b": [0, 3]}).values)
+        pairs = sum(pellucid.lrp(net, X, 2, rules=rules, channels={"a": n, "b": 1}).values for n in range(4))
         close(pairs, parts[1])
     masked = Net(lambda net, x: net.l((F.relu(net.b(F.relu(net.a(x)))) * net.m[:, None, None]).mean((2, 3))),
                  m=torch.tensor([0.0, 1, 0, 0, 0]), a=net.a, b=net.b, l=net.l)  # fmt: skip
-    close(pellucid.lrp(net, X, 2, rules=EXACT, through={"b": 1}).values, plain(masked, X, torch.tensor([0.0, 0, 1])))
+    close(pellucid.lrp(net, X, 2, rules=EXACT, channels={"b": 1}).values, plain(masked, X, torch.tensor([0.0, 0, 1])))
 
 
 def test_a_channel_that_does_not_exist():
     with pytest.raises(ValueError, match="channels 0 to 4, got 5"):
-        pellucid.lrp(two_layers(), X, 2, through={"b": 5})
+        pellucid.lrp(two_layers(), X, 2, channels={"b": 5})
 
 
 def test_the_gap_is_what_biases_take():
     net = two_layers()
     found = pellucid.lrp(net, X, 1)
-    close(found.gap, found.values.flatten(1).sum(1) - net(X)[:, 1].detach())
+    close(found.convergence_delta, found.values.flatten(1).sum(1) - net(X)[:, 1].detach())
     for layer in (net.a, net.b, net.l):
         layer.bias = None
-    assert pellucid.lrp(net, X, 1, rules="EXCITATION_BACKPROP").gap.abs().max() < 1e-3 * net(X).abs().max()
+    assert (
+        pellucid.lrp(net, X, 1, rules="EXCITATION_BACKPROP").convergence_delta.abs().max() < 1e-3 * net(X).abs().max()
+    )
 
 
 def test_an_objective_of_zero_has_no_relevance():

@@ -14,10 +14,10 @@ from ...checks import nan_weights
 from ...model.batches import batched, progress
 from ...model.classifier import network
 from ...model.run import Model, ModelError, device_of, run
-from .budgets import Norm, within
+from .budgets import Norm, project_exactly
 from .case import SIGNS, Case, as_outputs, differentiable
 from .diagnostics import MANY, check_probabilities, check_random, drawn_from, note_stuck, same_states
-from .transformations import Views
+from .transformations import Transformations
 
 PERCENT = 100
 GUESS = 50  # times its input a network takes on the CPU, before that is measured: 8 images of 224 x 224 go together
@@ -35,7 +35,7 @@ def over_batches(
     seed: int,
     keep: bool,
     name: str,
-    views: Views | None = None,
+    transformations: Transformations | None = None,
 ) -> dict[str, Any]:
     """Attack all images and look at what the network makes of the result.
 
@@ -46,7 +46,7 @@ def over_batches(
         budget: eps, or None, and its norm; held exactly.
         keep: whether `work` begins with a gradient at the images: the pass that predicts then serves for it.
         name: for the progress bar.
-        views: through which gradients are taken.
+        transformations: through which gradients are taken.
 
     Returns:
         The fields of an `Attack` that are tensors, but for the originals, and `signs`, for `tell`.
@@ -57,7 +57,7 @@ def over_batches(
     sure_before, sure_after = (torch.zeros(count) for _ in range(2))
     fooled, already = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
     signs = torch.zeros(count, len(SIGNS), dtype=torch.bool)
-    through = None if views is None else torch.full((count,), torch.nan, dtype=torch.float64)
+    through = None if transformations is None else torch.full((count,), torch.nan, dtype=torch.float64)
 
     def attack(part: slice, advance: Callable[[float], None]) -> None:
         x = images[part].to(device)
@@ -85,12 +85,13 @@ def over_batches(
             chosen = slice(None) if len(places) == len(x) else places
             case = Case(
                 model, x[chosen], mine[chosen], None if aims is None else aims[chosen], *bounds, seed, passes, places,
-                lambda share: advance(share * len(x)), [(start, outputs)] if keep else [], signs=noted, views=views,
+                lambda share: advance(share * len(x)), [(start, outputs)] if keep else [], signs=noted,
+                transformations=transformations,
             )  # fmt: skip
             del start, outputs
-            y = within(case.images, work(case), *budget, *bounds)
+            y = project_exactly(case.images, work(case), *budget, *bounds)
             asked = passes.clone()  # without the look that confirms
-            outcome = replace(case, views=None).outputs(y)
+            outcome = replace(case, transformations=None).outputs(y)
             if not outcome.isfinite().all():
                 raise _not_finite(model, " for an attacked image")
             fools = case.fooled(outcome)
@@ -98,8 +99,8 @@ def over_batches(
             if part.start == 0 and keep and int(asked.sum()) >= MANY:  # beside which one more is nothing
                 check_random(model, x[:1], plain[:1])
             here = places.cpu() + part.start
-            if views is not None and through is not None:
-                through[here] = case.share_fooled(views, y).cpu()
+            if transformations is not None and through is not None:
+                through[here] = case.share_fooled(transformations, y).cpu()
             passes = asked
             found[here.to(found.device)] = y.to(found.device)
             after[here], sure_after[here] = outcome.argmax(1).cpu(), _confidence(outcome)
@@ -112,7 +113,7 @@ def over_batches(
     return {
         "images": found, "success": fooled, "misclassified": already, "labels": labels, "targets": targets,
         "before": before, "after": after, "confidence_before": sure_before, "confidence_after": sure_after,
-        "queries": queries, "signs": signs, "through": through,
+        "queries": queries, "signs": signs, "success_under_transforms": through,
     }  # fmt: skip
 
 

@@ -48,7 +48,7 @@ def project(change: Tensor, eps: float, norm: Norm) -> Tensor:
     if norm == "linf":
         return change.clamp(-eps, eps)
     if norm == "l2":
-        return change * column((eps / lengths(change, "l2").clamp(min=1e-30)).clamp(max=1), change)
+        return change * broadcast((eps / lengths(change, "l2").clamp(min=1e-30)).clamp(max=1), change)
     sizes = change.abs().flatten(1)
     # Duchi et al. 2008: the sizes are lowered by one threshold so that they sum to eps.
     ordered = sizes.sort(1, descending=True).values
@@ -83,7 +83,7 @@ def project_l1_box(change: Tensor, images: Tensor, eps: float, low: float, high:
     return (change.sign().flatten(1) * kept).view_as(change)
 
 
-def within(images: Tensor, found: Tensor, eps: float | None, norm: Norm, low: float, high: float) -> Tensor:
+def project_exactly(images: Tensor, found: Tensor, eps: float | None, norm: Norm, low: float, high: float) -> Tensor:
     """The images found, moved by rounding errors so that they hold the budget and the bounds exactly.
 
     Every value is rounded towards the original image, so that the true difference, not the rounded one, is eps
@@ -94,7 +94,7 @@ def within(images: Tensor, found: Tensor, eps: float | None, norm: Norm, low: fl
         low, high: bounds of pixels; the images lie between.
 
     >>> x = torch.tensor([[[[0.1]]]], dtype=torch.float16)
-    >>> bool((within(x, x + 1, 8 / 255, "linf", 0, 1).double() - x.double()).abs() <= 8 / 255)
+    >>> bool((project_exactly(x, x + 1, 8 / 255, "linf", 0, 1).double() - x.double()).abs() <= 8 / 255)
     True
     """
     found = found.to(images.dtype).clamp(low, high)
@@ -113,11 +113,11 @@ def within(images: Tensor, found: Tensor, eps: float | None, norm: Norm, low: fl
     if norm == "linf":
         change = change.clamp(-eps, eps)
     else:
-        change = torch.where(column(long, change), project(change, eps, norm), change)
+        change = torch.where(broadcast(long, change), project(change, eps, norm), change)
     near = (exact + change).to(images.dtype)
     limit = change.abs() * (1 - 2**-52) if images.dtype == torch.float64 else change.abs()
     near = torch.where((near.double() - exact).abs() > limit, torch.nextafter(near, images), near)
-    return torch.where(column(long, found), near, found).clamp(low, high)
+    return torch.where(broadcast(long, found), near, found).clamp(low, high)
 
 
 def below(eps: float, dtype: torch.dtype) -> float:
@@ -130,10 +130,10 @@ def below(eps: float, dtype: torch.dtype) -> float:
     return float(number if float(number) <= eps else torch.nextafter(number, torch.zeros_like(number)))
 
 
-def short_of(eps: float, dtype: torch.dtype, low: float, high: float) -> float:
+def rounding_margin(eps: float, dtype: torch.dtype, low: float, high: float) -> float:
     """A budget that sums of such numbers do not leave by rounding; eps itself where that would cost a share of it.
 
-    >>> short_of(0.5, torch.float16, 0, 1), 0.4999990 < short_of(0.5, torch.float32, 0, 1) < 0.5
+    >>> rounding_margin(0.5, torch.float16, 0, 1), 0.4999990 < rounding_margin(0.5, torch.float32, 0, 1) < 0.5
     (0.5, True)
     """
     lost = 2 * torch.finfo(dtype).eps * max(abs(low), abs(high))
@@ -147,7 +147,9 @@ def step_bounds(images: Tensor, eps: float, low: float, high: float) -> tuple[Te
     tensor([[0.2500],
             [0.7500]])
     """
-    return within(images, images - eps, eps, "linf", low, high), within(images, images + eps, eps, "linf", low, high)
+    return project_exactly(images, images - eps, eps, "linf", low, high), project_exactly(
+        images, images + eps, eps, "linf", low, high
+    )
 
 
 def unit(slope: Tensor, norm: Literal["linf", "l2"]) -> Tensor:
@@ -158,16 +160,16 @@ def unit(slope: Tensor, norm: Literal["linf", "l2"]) -> Tensor:
     if norm == "linf":
         return slope.sign()
     # Scaled first: the squares of a small gradient must not vanish.
-    slope = slope / column(lengths(slope, "linf").clamp(min=torch.finfo(slope.dtype).tiny), slope)
-    return slope / column(lengths(slope, "l2").clamp(min=1e-7), slope)
+    slope = slope / broadcast(lengths(slope, "linf").clamp(min=torch.finfo(slope.dtype).tiny), slope)
+    return slope / broadcast(lengths(slope, "l2").clamp(min=1e-7), slope)
 
 
-def spend(slope: Tensor, images: Tensor, eps: float, low: float, high: float) -> Tensor:
+def l1_steepest_step(slope: Tensor, images: Tensor, eps: float, low: float, high: float) -> Tensor:
     """The change of size eps at most in l1, in bounds, along which a function with this gradient rises most.
 
     The steepest pixel goes to its bound, then the next, until the budget is spent.
 
-    >>> spend(torch.tensor([[1.0, -3.0]]), torch.tensor([[0.5, 0.25]]), 0.5, 0.0, 1.0)
+    >>> l1_steepest_step(torch.tensor([[1.0, -3.0]]), torch.tensor([[0.5, 0.25]]), 0.5, 0.0, 1.0)
     tensor([[ 0.2500, -0.2500]])
     """
     room = torch.where(slope > 0, high - images, images - low).masked_fill(slope == 0, 0).flatten(1)
@@ -178,6 +180,6 @@ def spend(slope: Tensor, images: Tensor, eps: float, low: float, high: float) ->
     return change.view_as(slope) * slope.sign()
 
 
-def column(values: Tensor, like: Tensor) -> Tensor:
+def broadcast(values: Tensor, like: Tensor) -> Tensor:
     """N values as N x 1 x ..., to multiply images with."""
     return values.view(-1, *[1] * (like.ndim - 1))

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ...model.run import Model, ModelError, count_backward, run
 from .losses import LossFunction, without
-from .transformations import Views
+from .transformations import Transformations
 
 SIGNS = ("flat", "stuck", "squares")
 """What is noted of an image: its gradient is zero, it was moved in vain, only an attack without gradients fooled it."""
@@ -35,7 +35,7 @@ class Case:
     last: the images seen last without a graph, and their outputs.
     signs: what is noted of each image of the batch, N x len(SIGNS) booleans, or None.
     looked: whether a gradient was taken: one entry then.
-    views: what the network sees instead of the images themselves; None for these.
+    transformations: what the network sees instead of the images themselves; None for these.
     turns: how often views were drawn: one entry each time.
     """
 
@@ -54,7 +54,7 @@ class Case:
     last: list[tuple[Tensor, Tensor]] = field(default_factory=list)
     signs: Tensor | None = None
     looked: list[bool] = field(default_factory=list)
-    views: Views | None = None
+    transformations: Transformations | None = None
     turns: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -86,9 +86,9 @@ class Case:
 
     def outputs(self, images: Tensor) -> Tensor:
         """The network's outputs, n x K in float32 or float64, without a graph."""
-        if self.views is not None:
+        if self.transformations is not None:
             with torch.no_grad():
-                return _together([self._asked(seen) for seen in self._seen(self.views, images)])
+                return _together([self._asked(seen) for seen in self._seen(self.transformations, images)])
         if self.last and self.last[0][0].shape == images.shape and torch.equal(self.last[0][0], images):
             return self.last[0][1]
         with torch.no_grad():
@@ -109,38 +109,40 @@ class Case:
             return self.targets[:, None]
         return without(outputs, self.labels).topk(min(most, outputs.shape[1] - 1), 1).indices
 
-    def slope(self, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient(self, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient of a loss with respect to the images: gradient, outputs, and the n losses.
 
         Through views, these are means over some; outputs are then the logarithm of the mean probabilities.
         """
-        if self.views is not None:
-            return self._slope_through(self.views, images, loss)
+        if self.transformations is not None:
+            return self._slope_through(self.transformations, images, loss)
         start, outputs = self.graph(images)
         chosen = self.places if len(start) != len(self.images) else slice(None)
         with torch.enable_grad():
             values = loss(outputs, self.labels, self.targets)
-            slope = self.back(values, start)[chosen]
+            slope = self.backward(values, start)[chosen]
         return slope, outputs.detach(), values.detach()
 
-    def _slope_through(self, views: Views, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
+    def _slope_through(
+        self, views: Transformations, images: Tensor, loss: LossFunction
+    ) -> tuple[Tensor, Tensor, Tensor]:
         total, outputs, values = torch.zeros_like(images), [], []
         with torch.inference_mode(False), torch.enable_grad():
             start = images.detach().requires_grad_()
             for seen in self._seen(views, start):
                 answer = self._asked(seen)
                 value = loss(answer, self.labels, self.targets)
-                total += self.back(value, start)
+                total += self.backward(value, start)
                 outputs.append(answer.detach())
                 values.append(value.detach())
         return total / len(values), _together(outputs), torch.stack(values).mean(0)
 
-    def _seen(self, views: Views, images: Tensor) -> Iterator[Tensor]:
+    def _seen(self, views: Transformations, images: Tensor) -> Iterator[Tensor]:
         """The images in some views, which are the same for every image and others at every turn."""
         self.turns.append(1)
         yield from views.of(images, self.generator(THROUGH + len(self.turns)), self.low, self.high)
 
-    def share_fooled(self, views: Views, images: Tensor) -> Tensor:
+    def share_fooled(self, views: Transformations, images: Tensor) -> Tensor:
         """The share of fresh views of each image that fool the network: n numbers."""
         many, fresh = replace(views, samples=FRESH), self.generator(THROUGH)
         with torch.no_grad():
@@ -163,7 +165,7 @@ class Case:
         self.queries.index_add_(0, self.places, torch.ones_like(self.places))
         return differentiable(self.model, images)
 
-    def back(self, values: Tensor, start: Tensor, *, keep: bool = False) -> Tensor:
+    def backward(self, values: Tensor, start: Tensor, *, keep: bool = False) -> Tensor:
         """The gradient of n values with respect to the images that a pass began with."""
         slope = None
         if values.requires_grad:

@@ -21,10 +21,10 @@ from ...model.classifier import Classifier, network
 from ...model.run import Model
 from ...objectives import Target, as_classes
 from .batches import over_batches
-from .diagnostics import tell, warn
+from .diagnostics import emit_warnings, warn
 from .result import Attack
 from .resumable import in_folder
-from .transformations import Views
+from .transformations import Transformations
 
 KEYWORD, PLACE = inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
 FIRST = [
@@ -34,11 +34,11 @@ FIRST = [
 ]
 COMMON: dict[str, Any] = {
     "target": Target, "bounds": None | tuple[float, float], "seed": int, "folder": str | Path | None,
-    "views": Views | None,
+    "transformations": Transformations | None,
 }  # fmt: skip
 TARGET = inspect.Parameter("target", KEYWORD, default=None, annotation="Target")
 BOUNDS = inspect.Parameter("bounds", KEYWORD, default=None, annotation="tuple[float, float] | None")
-VIEWS = inspect.Parameter("views", KEYWORD, default=None, annotation="Views | None")
+TRANSFORMATIONS = inspect.Parameter("transformations", KEYWORD, default=None, annotation="Transformations | None")
 FOLDER = inspect.Parameter("folder", KEYWORD, default=None, annotation="str | Path | None")
 SEED = inspect.Parameter("seed", KEYWORD, default=0, annotation="int")
 
@@ -48,7 +48,7 @@ def attack(
     paper: str,
     target: Literal["optional", "required", "never"] = "optional",
     from_images: Callable[[Mapping[str, Any]], bool] = lambda _: False,
-    views: bool = False,
+    transformations: bool = False,
     gradient: bool = True,
     steps_in_pixels: bool = False,
 ) -> Callable[[Callable[..., Tensor]], Callable[..., Attack]]:
@@ -66,7 +66,7 @@ def attack(
         target: "optional", "required" or "never".
         from_images: tells from the options whether the attack begins with a gradient at the images themselves;
             the pass that predicts their classes then serves for it.
-        views: whether there is an option `views`: all passes of the attack then are through these.
+        transformations: whether there is an option `transformations`: all passes of the attack then are through these.
         gradient: it takes gradients of the network.
         steps_in_pixels: the lengths of its steps are in pixels: it depends on the scale of the images.
     """
@@ -74,7 +74,14 @@ def attack(
     def decorate(function: Callable[..., Tensor]) -> Callable[..., Attack]:
         name = function.__name__
         own = [p for p in inspect.signature(function).parameters.values() if p.kind is KEYWORD]
-        extra = [*([] if target == "never" else [TARGET]), *own, *([VIEWS] if views else []), BOUNDS, SEED, FOLDER]
+        extra = [
+            *([] if target == "never" else [TARGET]),
+            *own,
+            *([TRANSFORMATIONS] if transformations else []),
+            BOUNDS,
+            SEED,
+            FOLDER,
+        ]
         known = {**COMMON, **inspect.get_annotations(function, eval_str=True)}
         types = {p.name: known[p.name] for p in extra}
 
@@ -85,25 +92,25 @@ def attack(
             if "eps" in options:
                 check_budget(options["eps"], options.get("norm", "linf"), bounds, images[0].numel())
             right, goal = check_classes(model, labels, options.get("target"), len(images))
-            chosen, seen = {p.name: options[p.name] for p in own}, options.get("views")
+            chosen, seen = {p.name: options[p.name] for p in own}, options.get("transformations")
 
             def over(part: slice) -> dict[str, Any]:
                 return over_batches(
                     lambda case: function(case, **chosen), model, images[part].detach(), right[part],
                     None if goal is None else goal[part],
                     budget=(options.get("eps"), options.get("norm", "linf")), bounds=bounds, seed=options["seed"],
-                    keep=from_images(options) and seen is None, name=name.replace("_", " "), views=seen,
+                    keep=from_images(options) and seen is None, name=name.replace("_", " "), transformations=seen,
                 )  # fmt: skip
 
             passes = None
             if options["folder"] is None:
                 fields = over(slice(None))
             else:
-                kept = {**chosen, "bounds": list(bounds), **({"views": asdict(seen)} if seen else {})}
+                kept = {**chosen, "bounds": list(bounds), **({"transformations": asdict(seen)} if seen else {})}
                 fields, passes = in_folder(
                     options["folder"], over, model, images, right, goal, verb=name, options=kept, seed=options["seed"]
                 )
-            fields = tell(fields)
+            fields = emit_warnings(fields)
             record = Call(
                 options={option: to_record(value) for option, value in options.items() if _recorded(option, value)},
                 objective=_aim(model, labels, fields["targets"]),
@@ -182,7 +189,7 @@ def check_classes(model: Model, labels: Target, target: Target, count: int) -> t
 
 def _recorded(option: str, value: Any) -> bool:
     """Whether an option belongs into the record of a call."""
-    return option not in ("target", "folder") and not (value is None and option in ("views", "bounds"))
+    return option not in ("target", "folder") and not (value is None and option in ("transformations", "bounds"))
 
 
 def _aim(model: Model, labels: Target, targets: Tensor | None) -> str:

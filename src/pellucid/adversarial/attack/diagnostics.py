@@ -83,7 +83,7 @@ def note_stuck(case: Case, found: Tensor, before: Tensor, after: Tensor, fooled:
         case.note("stuck", worse & (found != case.images).flatten(1).any(1))
 
 
-def tell(fields: Mapping[str, Any]) -> dict[str, Any]:
+def emit_warnings(fields: Mapping[str, Any]) -> dict[str, Any]:
     """Warn of what an attack has come across; its fields without the signs."""
     count, already = len(fields["images"]), int(fields["misclassified"].sum())
     aimed = fields["targets"] is not None

@@ -32,8 +32,8 @@ class Attack(Result):
     before, after: N classes, as predicted.
     confidence_before, confidence_after: N numbers, the probabilities of these.
     queries: N whole numbers, how often the network saw the image or a variant of it, before a last look that confirms.
-    through: N shares, of 50 fresh views of each image (`pellucid.Views`) those that fool the network, NaN where there
-        was no attack; None for attacks without views.
+    success_under_transforms: N shares, of 50 fresh views of each image (`pellucid.Transformations`) those that fool the
+        network, NaN where there was no attack; None for attacks without views.
     names: of the classes, by index; may be empty.
     call: how it was made, with the images sent forward and backward and the seed.
     """
@@ -49,7 +49,7 @@ class Attack(Result):
     confidence_before: Tensor
     confidence_after: Tensor
     queries: Tensor
-    through: Tensor | None = field(repr=False, default=None)
+    success_under_transforms: Tensor | None = field(repr=False, default=None)
     names: tuple[str, ...] = field(repr=False, default=())
     call: Call | None = None
 

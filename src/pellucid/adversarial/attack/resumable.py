@@ -68,7 +68,7 @@ def in_folder(
             total.backward += sum(row["backward"] for row in rows)
             parts.append({name: torch.from_numpy(np.stack(value)) for name, value in values.items()})  # type: ignore[arg-type]
     fields: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-    return {"targets": None, "through": None, **fields, "images": fields["images"].to(images)}, total
+    return {"targets": None, "success_under_transforms": None, **fields, "images": fields["images"].to(images)}, total
 
 
 def _known(values: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from ...display.gaussian import gaussian_blur
 
 
 @dataclass(frozen=True)
-class Views:
+class Transformations:
     """How a camera may see a picture: each time a little different.
 
     Attacks that take `views=` raise the mean loss over some views, drawn anew at every step, so that what they find
@@ -29,7 +29,7 @@ class Views:
 
     >>> import pellucid
     >>> scenes = pellucid.shapes.scenes(2)
-    >>> seen = list(Views(rotation=30, samples=3).of(scenes.images, torch.Generator().manual_seed(0)))
+    >>> seen = list(Transformations(rotation=30, samples=3).of(scenes.images, torch.Generator().manual_seed(0)))
     >>> len(seen), seen[0].shape
     (3, torch.Size([2, 3, 96, 96]))
     """
@@ -79,7 +79,7 @@ class Views:
             )  # fmt: skip
         if self.blur:
             seen = gaussian_blur(seen, self.blur * float(torch.rand((), generator=source, dtype=torch.float64)))
-        seen = lit(
+        seen = adjust_brightness(
             seen, brightness=self.brightness * either[4], contrast=1 + self.contrast * either[5], low=low, high=high
         )
         if self.noise:
@@ -123,7 +123,7 @@ def _places(images: Tensor, warp: Tensor, turn: float, scale: float, x: float, y
     return (at[..., :2] / at[..., 2:])[None].to(images)
 
 
-def placed(
+def warp_onto(
     size: tuple[int, int], patch: Tensor, *, scale: float, angle: float, y: float, x: float, round_: bool
 ) -> tuple[Tensor, Tensor]:
     """A patch in a picture: what it shows there, and where it covers.
@@ -152,10 +152,12 @@ def placed(
     return shown, inside.to(patch.dtype)
 
 
-def lit(images: Tensor, *, brightness: float, contrast: float, low: float = 0.0, high: float = 1.0) -> Tensor:
+def adjust_brightness(
+    images: Tensor, *, brightness: float, contrast: float, low: float = 0.0, high: float = 1.0
+) -> Tensor:
     """Images in another light: contrast about the middle, then brightness added, clipped.
 
-    >>> lit(torch.tensor([[0.5, 1.0]]), brightness=0.1, contrast=0.5)
+    >>> adjust_brightness(torch.tensor([[0.5, 1.0]]), brightness=0.1, contrast=0.5)
     tensor([[0.6000, 0.8500]])
     """
     middle = (low + high) / 2

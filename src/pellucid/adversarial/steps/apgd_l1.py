@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor
 
-from ..attack.budgets import column, lengths, project_l1_box
+from ..attack.budgets import broadcast, lengths, project_l1_box
 from ..attack.case import Case
 from ..attack.losses import LossFunction
 from .apgd_state import back_to_best, leave, step_to
@@ -53,7 +53,7 @@ def _stage(
     """Steps within one ball: the images of the highest loss, those to return, and which of these fool the network."""
     n, device, size = len(case), start.device, start[0].numel()
     tops, kept, hit = start.clone(), start.clone(), torch.zeros(n, dtype=torch.bool, device=device)
-    slope, outputs, value = case.slope(start, loss)
+    slope, outputs, value = case.gradient(start, loss)
     moved = lengths(start - case.images, "l0").float()
     # One row for each image that is still attacked.
     now = {
@@ -70,7 +70,7 @@ def _stage(
         # What stands at its bound and is drawn further would take part in the step, and not move.
         stuck = ((x <= case.low) & (now["slope"] < 0)) | ((x >= case.high) & (now["slope"] > 0))
         step = steepest(now["slope"].masked_fill(stuck, 0), now["wide"])
-        new = _into(x + column(now["step"], x).to(x) * step, part, radius)
+        new = _into(x + broadcast(now["step"], x).to(x) * step, part, radius)
         outputs, now = step_to(part, new, now, loss, last=k == steps - 1)
         tops[now["places"]] = now["best"]
         part, now = leave(case, part, now, outputs, kept, hit, early_stop)
@@ -83,7 +83,7 @@ def _stage(
                 "step": torch.where(sparser, torch.full_like(slower, radius), slower), **back_to_best(now, sparser),
             }  # fmt: skip
     places = now["places"]
-    kept[places] = torch.where(column(hit[places], kept), kept[places], now["best"])
+    kept[places] = torch.where(broadcast(hit[places], kept), kept[places], now["best"])
     return tops, kept, hit
 
 
@@ -98,7 +98,7 @@ def steepest(slope: Tensor, wide: Tensor) -> Tensor:
     ranked = sizes.topk(int(count.max()), 1).values
     least = ranked.gather(1, count[:, None] - 1)
     chosen = (slope.sign().flatten(1) * (sizes >= least)).view_as(slope)
-    return chosen / column(lengths(chosen, "l1").clamp(min=1), chosen)
+    return chosen / broadcast(lengths(chosen, "l1").clamp(min=1), chosen)
 
 
 def _into(x: Tensor, case: Case, radius: float) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..attack.budgets import column
+from ..attack.budgets import broadcast
 from ..attack.case import Case
 from ..attack.losses import LossFunction
 
@@ -22,12 +22,12 @@ def step_to(part: Case, new: Tensor, now: Rows, loss: LossFunction, *, last: boo
         outputs = part.outputs(new)
         value, slope = loss(outputs, part.labels, part.targets), now["slope"]
     else:
-        slope, outputs, value = part.slope(new, loss)
+        slope, outputs, value = part.gradient(new, loss)
     better = value > now["top"]
     return outputs, now | {
         "x": new, "slope": slope, "was": now["value"], "value": value, "top": torch.where(better, value, now["top"]),
-        "best": torch.where(column(better, new), new, now["best"]),
-        "best_slope": torch.where(column(better, new), slope, now["best_slope"]),
+        "best": torch.where(broadcast(better, new), new, now["best"]),
+        "best_slope": torch.where(broadcast(better, new), slope, now["best_slope"]),
     }  # fmt: skip
 
 
@@ -51,7 +51,7 @@ def leave(
 
 def back_to_best(now: Rows, chosen: Tensor) -> Rows:
     """The images and gradients to go on from: the best so far where chosen."""
-    shape = column(chosen, now["x"])
+    shape = broadcast(chosen, now["x"])
     return {
         "x": torch.where(shape, now["best"], now["x"]), "slope": torch.where(shape, now["best_slope"], now["slope"])
     }  # fmt: skip

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ..attack.budgets import Norm, column, lengths, project, project_l1_box, step_bounds, unit
+from ..attack.budgets import Norm, broadcast, lengths, project, project_l1_box, step_bounds, unit
 from ..attack.case import Case
 from ..attack.losses import LossFunction
 
@@ -40,7 +40,7 @@ def ascend(
     for _ in case.steps(steps, share):
         if not len(places):
             continue
-        slope, outputs, _ = part.slope(x, loss)
+        slope, outputs, _ = part.gradient(x, loss)
         fooled = part.fooled(outputs)
         if fooled.any():
             kept = kept.index_copy(0, places[fooled], x[fooled])
@@ -52,7 +52,7 @@ def ascend(
                 if not len(places):
                     continue
         if momentum:
-            velocity = slope = momentum * velocity + slope / column(lengths(slope, "l1").clamp(min=1e-12), slope)
+            velocity = slope = momentum * velocity + slope / broadcast(lengths(slope, "l1").clamp(min=1e-12), slope)
         x = move(x, slope, places)
     if not len(places):
         return kept, hit
@@ -95,7 +95,7 @@ def sparse(slope: Tensor, x: Tensor, low: float, high: float) -> Tensor:
     count = max(1, math.ceil(SPARSE * sizes.shape[1]))
     places = sizes.topk(count, 1).indices
     chosen = torch.zeros_like(sizes).scatter_(1, places, 1.0).view_as(slope) * slope.sign() * ~stuck
-    return chosen / column(lengths(chosen, "l1").clamp(min=1), chosen)
+    return chosen / broadcast(lengths(chosen, "l1").clamp(min=1), chosen)
 
 
 def random_in(case: Case, eps: float, norm: Norm, stream: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..attack.budgets import column
+from ..attack.budgets import broadcast
 
 NEWTON = 20  # the root of a concave, piecewise linear function: it is found as soon as the right piece is
 
@@ -28,7 +28,7 @@ def to_plane(
     >>> to_plane(torch.tensor([[0.5, 0.9]]), torch.tensor([[1.0, 1.0]]), torch.tensor([0.4]), "l2", 0, 1)
     tensor([[0.3000, 0.1000]])
     """
-    w = (normal * column(gap.sign(), normal)).flatten(1)
+    w = (normal * broadcast(gap.sign(), normal)).flatten(1)
     room = torch.where(w > 0, high - images.flatten(1), images.flatten(1) - low).masked_fill(w == 0, 0)
     sizes, needed = w.abs(), gap.abs()[:, None].to(w.dtype)
     if norm == "l1":

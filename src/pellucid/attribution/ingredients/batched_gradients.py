@@ -115,7 +115,7 @@ def scores_over(
         index = torch.arange(part.start, part.stop)
         rows, numbers = index // variants, index % variants
         varied = make(rows, numbers)
-        trace = run(model, varied, read=objective.reads, output=objective.needs_output, rows=rows)
+        trace = run(model, varied, read=objective.reads, to_output=objective.needs_output, rows=rows)
         parts.append(objective(trace).to(images))
 
     with torch.no_grad():

@@ -143,7 +143,7 @@ def _used(model: Model, image: Tensor, objective: Bound, names: list[str]) -> se
             model,
             image.detach().requires_grad_(),
             read={*numbered.values(), *objective.reads},
-            output=objective.needs_output,
+            to_output=objective.needs_output,
             rows=torch.zeros(1, dtype=torch.long),
         )
         value = objective(trace).sum()

@@ -19,7 +19,7 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
-class Share:
+class Proportion:
     """So many of count; low and high are the ends of Wilson's interval for the share (Wilson 1927)."""
 
     right: int
@@ -35,19 +35,19 @@ class Share:
         return f"{self.value:.1%} ({self.low:.1%} to {self.high:.1%})"
 
 
-def share(right: int, count: int, level: float = LEVEL) -> Share:
+def proportion(right: int, count: int, level: float = LEVEL) -> Proportion:
     """A share of some trials, and between what it may lie for other trials of the same kind.
 
     Args:
         right: of count. count: above 0. level: of the interval.
 
-    >>> print(share(95, 100))
+    >>> print(proportion(95, 100))
     95.0% (88.8% to 97.8%)
     """
     from scipy.stats import binomtest
 
     ends = binomtest(right, count).proportion_ci(level, "wilson")
-    return Share(right, count, float(ends.low), float(ends.high))
+    return Proportion(right, count, float(ends.low), float(ends.high))
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,14 +73,14 @@ class Evaluation(Tabular):
         return self.probabilities.argmax(1)
 
     @property
-    def right(self) -> Tensor:
+    def correct(self) -> Tensor:
         """N booleans."""
         return self.predicted == self.labels
 
     @property
-    def accuracy(self) -> Share:
+    def accuracy(self) -> Proportion:
         """The share of all files that is seen rightly."""
-        return share(int(self.right.sum()), len(self.labels), self.level)
+        return proportion(int(self.correct.sum()), len(self.labels), self.level)
 
     @property
     def chance(self) -> float:
@@ -94,13 +94,13 @@ class Evaluation(Tabular):
         return torch.bincount(self.labels * k + self.predicted, minlength=k * k).reshape(k, k)
 
     @property
-    def by_origin(self) -> dict[str, Share]:
+    def by_origin(self) -> dict[str, Proportion]:
         """The share that is seen rightly of each folder, that is of each generator."""
-        right = self.right.tolist()
+        right = self.correct.tolist()
         found = {}
         for origin in dict.fromkeys(self.origins):
             here = [ok for ok, one in zip(right, self.origins, strict=True) if one == origin]
-            found[origin] = share(sum(here), len(here), self.level)
+            found[origin] = proportion(sum(here), len(here), self.level)
         return found
 
     @property
@@ -134,7 +134,7 @@ class Evaluation(Tabular):
         ]
         for name, counts in zip(self.classes, self.confusion.tolist(), strict=True):
             if sum(counts):
-                right = share(counts[self.classes.index(name)], sum(counts), self.level)
+                right = proportion(counts[self.classes.index(name)], sum(counts), self.level)
                 lines.append(f"| {name} | {' | '.join(map(str, counts))} | {right} |")
         lines.append(f"| all {len(self.labels)} |{' |' * len(self.classes)} {self.accuracy} |")
         return "\n".join(lines)

@@ -84,7 +84,7 @@ def find_clusters(
     >>> maps = random.normal(size=(60, 8, 8))
     >>> maps[:12, :2, :2] += 9
     >>> found = find_clusters(maps)
-    >>> sorted(found.groups[0].members) == list(range(12)), surprises([found])[0][0] > THRESHOLD
+    >>> sorted(found.groups[0].members) == list(range(12)), outlier_scores([found])[0][0] > THRESHOLD
     (True, True)
     """
     flat = maps.reshape(len(maps), -1).astype(np.float64)
@@ -118,7 +118,7 @@ def find_clusters(
     return Found(tuple(groups), chance, vectors[copy_of], values, gap, len(flat) - count)
 
 
-def surprises(found: Sequence[Found]) -> list[list[float]]:
+def outlier_scores(found: Sequence[Found]) -> list[list[float]]:
     """How surprising each group of each class is, beside all others and beside chance.
 
     surprise = (score - middle) / spread. The middle is the largest of three medians: of the other groups of its class,

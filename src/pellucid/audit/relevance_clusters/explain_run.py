@@ -32,14 +32,16 @@ def run_folder_in(images: Images) -> RunFolder | None:
     return runfolder.read(found[0]) if found else None
 
 
-def maps_in(asked: Asked, folder: RunFolder, truth: bool, say: Say) -> tuple[Maps, tuple[str, ...], dict[str, Any]]:
+def maps_in(
+    asked: Asked, folder: RunFolder, truth: bool, on_message: Say
+) -> tuple[Maps, tuple[str, ...], dict[str, Any]]:
     """The maps that `explain` left in its run folder, of all images whose own class they explain.
 
     Args:
         asked: which maps. Its options are those that were named: they have to be those of the run.
         folder: of `explain`, finished.
         truth: whether an image's own class is the true one, where that is known; else the predicted one.
-        say: called with a line of text for what is worth knowing.
+        on_message: called with a line of text for what is worth knowing.
 
     Returns:
         The maps, the names of all images of the run, and the options with which the maps were made.
@@ -67,7 +69,9 @@ def maps_in(asked: Asked, folder: RunFolder, truth: bool, say: Say) -> tuple[Map
         said = f"{asked.method} explains {others[0]}, not the class of the image itself"
         if all(row["class"] < 0 for row in block[0]):
             raise ValueError(f"{folder.path}: {said}. Explain the images without a target, or audit their folder")
-        say(f"{len(others)} of {len(block[0])} images are left out: {said}. An audit of their folder has them all")
+        on_message(
+            f"{len(others)} of {len(block[0])} images are left out: {said}. An audit of their folder has them all"
+        )
     return gathered([block]), tuple(row["name"] for row in block[0]), options
 
 

@@ -141,7 +141,7 @@ def maps_of(
     *,
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say = lambda _: None,
+    on_message: Say = lambda _: None,
 ) -> Maps:
     """The maps of many images, in memory that does not grow with their size; with a folder, kept as they come.
 
@@ -149,7 +149,7 @@ def maps_of(
         asked: which maps. source: of which images. classes: one for each, None for the predicted one.
         folder: a run folder; what is finished there is not done again.
         overwrite: throw away what it holds.
-        say: called with a line of text for what is worth knowing.
+        on_message: called with a line of text for what is worth knowing.
 
     Raises:
         ValueError: if no image gives a map.
@@ -182,13 +182,15 @@ def maps_of(
         chunk=images_in_chunk(source, MOST_IN_CHUNK),
         overwrite=overwrite,
     ) as opened:
-        forget_changed(opened, source, say)
+        forget_changed(opened, source, on_message)
         for _ in range(2):
-            runfolder.finish(opened, lambda number: map_chunk(asked, source, classes, opened, number), "relevance", say)
+            runfolder.finish(
+                opened, lambda number: map_chunk(asked, source, classes, opened, number), "relevance", on_message
+            )
             try:
                 return gathered(_read(opened))
             except DamagedChunk as damage:
-                runfolder.forget_damaged(opened, damage, say)
+                runfolder.forget_damaged(opened, damage, on_message)
         return gathered(_read(opened))
 
 

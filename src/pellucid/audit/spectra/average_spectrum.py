@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_images
-from ...files.atomic import state_of
+from ...files.atomic import file_fingerprint
 from ...files.images import list_images
 from ...files.tensors import read_work, write_tensors
 from ...model.batches import batched
@@ -186,4 +186,4 @@ def _of_tensor(images: Tensor, eps: float, label: str) -> AverageSpectrum:
 
 
 def _recipe(files: Sequence[Path], eps: float, reading: Reading, size: tuple[int, int] | None) -> str:
-    return hash_of([eps, str(reading), size, *[[str(file), *state_of(str(file))] for file in files]])
+    return hash_of([eps, str(reading), size, *[[str(file), *file_fingerprint(str(file))] for file in files]])

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ...files.atomic import state_of
+from ...files.atomic import file_fingerprint
 from ...files.tensors import read_work, write_tensors
 from ...model.training import under
 from ...runfolder import hash_of
@@ -49,7 +49,7 @@ class Progress:
 def recipe(parts: Split, options: Sequence[Any]) -> str:
     """A text that is another one for other files, changed files, another split, or other options."""
     files = [
-        [str(file), *state_of(str(file)), label]
+        [str(file), *file_fingerprint(str(file)), label]
         for part in (parts.train, parts.validation, parts.test)
         for file, label in zip(part.files, part.labels, strict=True)
     ]

@@ -8,10 +8,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from ...files.atomic import whole
+from ...files.atomic import atomic_write
 from ...runfolder.lock import LOCK, locked
 from ..confounds import Confound, Confounds
-from ..image_files.evaluation import Share
+from ..image_files.evaluation import Proportion
 
 CONFOUNDS, TRAINING, CONTROL = "confounds.json", "training.safetensors", "control.safetensors"
 _FOLDER = "spectra-"
@@ -70,10 +70,10 @@ def kept_confounds(path: Path | None, find: Callable[[], Confounds]) -> Confound
         return find()
     if path.exists():
         known = json.loads(path.read_text(encoding="utf-8"))
-        found = tuple(Confound(**{**one, "accuracy": Share(**one["accuracy"])}) for one in known["found"])
+        found = tuple(Confound(**{**one, "accuracy": Proportion(**one["accuracy"])}) for one in known["found"])
         return Confounds(found, tuple(known["classes"]), tuple((name, why) for name, why in known["failures"]))
     result = find()
     about = {"found": [asdict(one) for one in result.found], "classes": result.classes, "failures": result.failures}
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(json.dumps(about), encoding="utf-8")
     return result

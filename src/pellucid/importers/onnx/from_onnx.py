@@ -42,7 +42,7 @@ def from_onnx(
     size: int | tuple[int, int] | None = None,
     name: str = "",
     logits: bool = True,
-    output: str = "",
+    output_name: str = "",
     tolerance: float | None = None,
 ) -> Classifier:
     """A network in an ONNX file as a torch network, for every method.
@@ -66,7 +66,7 @@ def from_onnx(
         size: height and width, for a network that takes any.
         name: for titles; by default the file's.
         logits: leave out a softmax that the network ends with, as everywhere in pellucid; False keeps it.
-        output: the name of the output N x K, where there are several.
+        output_name: the name of the output N x K, where there are several.
         tolerance: for the difference from the outputs of the file; by default 1e-4, in double precision 1e-7, for
             quantized networks and where half precision is in it 0.05.
 
@@ -94,7 +94,7 @@ def from_onnx(
     torch.Size([1, 1, 8, 8])
     """
     file = opened(path)
-    port = _chosen(file, output)
+    port = _chosen(file, output_name)
     batch, axes = _batch(file, example, layout, mean, std, size)
     assert file.images.dtype is not None
     kind = str(file.images.dtype)
@@ -118,15 +118,15 @@ def from_onnx(
     return wrapped(net, batch.shape, axes, mean=mean, std=std, labels=labels, name=name or Path(path).stem)
 
 
-def _chosen(file: Opened, output: str) -> Port:
+def _chosen(file: Opened, output_name: str) -> Port:
     """The output that is wanted."""
     names = ", ".join(repr(port.name) for port in file.outputs)
-    if output:
-        found = [port for port in file.outputs if port.name == output]
+    if output_name:
+        found = [port for port in file.outputs if port.name == output_name]
         if not found:
-            raise ImportFailed(f"the model has no output {output!r}, it has {names}")
+            raise ImportFailed(f"the model has no output {output_name!r}, it has {names}")
     elif len(file.outputs) != 1:
-        raise ImportFailed(f"the model has {len(file.outputs)} outputs ({names}): say which, as in output='...'")
+        raise ImportFailed(f"the model has {len(file.outputs)} outputs ({names}): say which, as in output_name='...'")
     else:
         found = file.outputs
     if found[0].dtype is not None and str(found[0].dtype) not in TOLERANCE:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ... import runfolder
 from ...checks import UnknownName
-from ...files.atomic import printable, state_of
+from ...files.atomic import file_fingerprint, printable
 from ...methods.registry import CATALOGUE, Method
 from ...methods.result import Attribution
 from ...metrics.localization import mass_accuracy, pointing_game
@@ -51,7 +51,7 @@ def explain_chunk(
     number: int,
     *,
     advance: Callable[[int], object] = lambda _: None,
-    say: Say = lambda _about, _text: None,
+    on_message: Say = lambda _about, _text: None,
 ) -> None:
     """Explain the images of one chunk and write it; any engine may call this, in any order.
 
@@ -60,7 +60,7 @@ def explain_chunk(
         folder: where; its items are the files.
         number: of the chunk.
         advance: called with the number of maps whenever some are done.
-        say: called with what is worth knowing at once: what it is about, and the words.
+        on_message: called with what is worth knowing at once: what it is about, and the words.
     """
     files = [folder.items[i] for i in runfolder.span(folder, number)]
     rows = [_row(job, file) for file in files]
@@ -98,12 +98,12 @@ def explain_chunk(
                 "problem": None,
             }  # fmt: skip
             if isinstance(made, str):
-                say(f"{panel.name} fails", f"{panel.method.name}: {made}")
+                on_message(f"{panel.name} fails", f"{panel.method.name}: {made}")
                 record["problem"] = made
             else:
                 result, notes = made
                 for note in notes:
-                    say(f"{panel.method.name}: {note}", f"{panel.method.name}: {note}")
+                    on_message(f"{panel.method.name}: {note}", f"{panel.method.name}: {note}")
                 record |= _described(result, notes, job.masks.get(files[i]) if panel.main else None)
                 arrays.setdefault(panel.name, [None] * len(files))[i] = result.values[0].detach().float().cpu()
             call = None if isinstance(made, str) else made[0].call
@@ -180,9 +180,12 @@ def _attribute(
     share = replace(
         call, seconds=call.seconds / count, forward=round(call.forward / count), backward=round(call.backward / count)
     )
-    gaps = [None] * count if result.gap is None else list(result.gap[:, None])
+    gaps = [None] * count if result.convergence_delta is None else list(result.convergence_delta[:, None])
     return [
-        (Attribution(result.values[i : i + 1], gap=gaps[i], call=replace(share, objective=texts[i])), list(notes))
+        (
+            Attribution(result.values[i : i + 1], convergence_delta=gaps[i], call=replace(share, objective=texts[i])),
+            list(notes),
+        )
         for i in range(count)
     ]
 
@@ -202,7 +205,7 @@ def _described(result: Attribution, notes: list[str], mask: Tensor | None) -> di
         "paper": call.paper,
         "forward": call.forward,
         "backward": call.backward,
-        "gap": None if result.gap is None else result.gap.item(),
+        "convergence_delta": None if result.convergence_delta is None else result.convergence_delta.item(),
         "scores": [{"name": name, "value": value} for name, value in scores.items()],
         "warnings": notes,
     }
@@ -229,7 +232,7 @@ def _predict(model: Classifier, images: Mapping[int, Tensor], part: list[int]) -
 
 
 def _row(job: Job, file: str) -> dict[str, Any]:
-    state, true = state_of(file), job.truth[file]
+    state, true = file_fingerprint(file), job.truth[file]
     return {
         "file": printable(file),
         "name": job.names[file],

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ... import runfolder
 from ...checks import UnknownName, nearest
-from ...files.atomic import printable, short_names, state_of
+from ...files.atomic import file_fingerprint, printable, short_names
 from ...files.images import list_images
 from ...methods.registry import of_kind
 from ...model.batches import progress
@@ -60,13 +60,13 @@ def explain(
     layer: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,
-    truth: Truth = "folders",
+    labels: Truth = "folders",
     masks: Mapping[str, Tensor] | None = None,
     title: str = "",
     command: str = "",
     run: str | Path | None = None,
     overwrite: bool = False,
-    say: Callable[[str], object] | None = None,
+    on_message: Callable[[str], object] | None = None,
 ) -> Explained:
     """Explain what a model sees in images, by several methods, and write that down.
 
@@ -85,7 +85,7 @@ def explain(
         layer: for the methods that look at one, the class activation maps.
         options: of methods, by their name: {"smoothgrad": {"samples": 50}}.
         seed: of what is random.
-        truth: the true classes, as for `true_classes`: "folders", None, a dict, or a .csv or .json file. Where the
+        labels: the true classes, as for `true_classes`: "folders", None, a dict, or a .csv or .json file. Where the
             prediction differs from it, one method is shown for both classes and their difference.
         masks: by file, the pixels of the object (bool, 1 x H x W): each map is scored by how much of it lies there.
         title: of the page.
@@ -94,7 +94,7 @@ def explain(
             pictures. That one is replaced when it holds a finished run with other settings; one that is named
             here never is.
         overwrite: throw away what the run folder holds, and begin anew.
-        say: called with a line of text for what is worth knowing at once, such as a method that fails.
+        on_message: called with a line of text for what is worth knowing at once, such as a method that fails.
 
     Returns:
         An `Explained`.
@@ -127,7 +127,7 @@ def explain(
         find_layer(model, layer)
     found = {os.path.abspath(file): file for file in list_images(*given)}  # noqa: PTH100 - resolve() follows links
     files = list(found)
-    classes = true_classes(model, list(found.values()), truth)
+    classes = true_classes(model, list(found.values()), labels)
     job = Job(
         model=model,
         methods=chosen,
@@ -145,14 +145,14 @@ def explain(
     redone: set[int] = set()
 
     def tell(about: str, text: str) -> None:
-        if say is not None and about not in told:
-            say(text)
+        if on_message is not None and about not in told:
+            on_message(text)
         told.add(about)
 
     with _opened(place, settings, overwrite, replace=run is None, tell=tell) as folder:
         runfolder.forget_changed(
             folder,
-            lambda number: state_of(files[number]),
+            lambda number: file_fingerprint(files[number]),
             lambda number: _readable(model, files[number]),
             lambda text: tell(text, text),
         )
@@ -165,7 +165,7 @@ def explain(
             maps = sum(len(runfolder.span(folder, number)) for number in waiting) * len(chosen)
             with progress(maps, "explain", "map") as advance:
                 for number in waiting:
-                    explain_chunk(job, folder, number, advance=advance, say=tell)
+                    explain_chunk(job, folder, number, advance=advance, on_message=tell)
             failures: list[tuple[str, str]] = []
             try:
                 write(folder, output, format, failures, title=title, model=model, command=command)

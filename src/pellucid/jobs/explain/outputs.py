@@ -15,7 +15,7 @@ import torch
 from ... import report, runfolder
 from ...display import figures
 from ...display.colors import color_range, colorize
-from ...files.atomic import short_names, whole
+from ...files.atomic import atomic_write, short_names
 from ...methods.result import Attribution, Call
 from ...model.batches import progress
 from ...model.classifier import Classifier, Predictions
@@ -109,7 +109,7 @@ def write(
             return
         stems = _stems(short_names(folder.items))
         for row, arrays in images(folder, failures):
-            with whole(output / f"{stems[row['item']]}.{format}") as part, part.open("wb") as file:
+            with atomic_write(output / f"{stems[row['item']]}.{format}") as part, part.open("wb") as file:
                 if format == "png":
                     picture(as_case(folder, row, arrays)).savefig(file, format="png", bbox_inches="tight")
                 else:
@@ -177,7 +177,7 @@ def as_case(folder: RunFolder, row: dict[str, Any], arrays: dict[str, runfolder.
             forward=made["forward"],
             backward=made["backward"],
         )
-        gap = None if made["gap"] is None else torch.tensor([made["gap"]])
+        gap = None if made["convergence_delta"] is None else torch.tensor([made["convergence_delta"]])
         result = Attribution(torch.from_numpy(arrays[made["name"]])[None], image[None], gap, None, call)
         scores = {score["name"]: score["value"] for score in made["scores"]}
         panels.append(report.Panel(made["title"], result, scores, made["group"]))

@@ -42,7 +42,7 @@ def rehearse(job: Job) -> None:
     with noted(), torch.no_grad():
         job.model.predict(image)
         rows = torch.arange(1)
-        bound(run_pass(job.model, image, read=bound.reads, output=bound.needs_output, rows=rows))
+        bound(run_pass(job.model, image, read=bound.reads, to_output=bound.needs_output, rows=rows))
 
 
 def rehearse_methods(job: Job, files: Sequence[str], layer: str | None, *, everything: bool) -> None:

@@ -62,8 +62,8 @@ def attack_page(
         pair = (result.originals[i], result.images[i])
         names = (f"{before[i]}, {float(result.confidence_before[i]):.1%}", f"{after[i]}, {sure[i]}")
         facts = {"largest change of a value": rows[i][5], "l2": rows[i][6], "queries": str(int(result.queries[i]))}
-        if result.through is not None and not result.misclassified[i]:
-            facts["fooled in views"] = f"{float(result.through[i]):.0%}"
+        if result.success_under_transforms is not None and not result.misclassified[i]:
+            facts["fooled in views"] = f"{float(result.success_under_transforms[i]):.0%}"
         plates.append(Plate(taken.names[i], _tiles(*pair, *names), states[i], facts))
     attacked = int((~result.misclassified).sum())
     facts = {
@@ -138,7 +138,7 @@ def robust_photos(
         name = taken.names[int((~taken.known).nonzero()[0])]
         raise ValueError(
             f"the right class of {name} is not known, and robustness is about right answers: put the images into "
-            "folders called like labels, or give a table with truth="
+            "folders called like labels, or give a table with labels="
         )
     return robustness(
         model, taken.images, taken.labels, eps=eps, norm=norm, method=method, seed=seed, folder=folder,

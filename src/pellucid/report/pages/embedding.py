@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ... import report
 from ...display.figures import plain
-from ...files.atomic import whole
+from ...files.atomic import atomic_write
 from ...representation import DeepMDS, Embedding, IntrinsicDimension
 from ...version import __version__
 from ..encode import SMALL, Picture, drawing
@@ -106,7 +106,7 @@ def embedding_page(
             hash=_hash(script),
         )
     )
-    with whole(path) as part:
+    with atomic_write(path) as part:
         part.write_text(text, encoding="utf-8")
     return path
 

@@ -31,13 +31,13 @@ class Photos:
     failures: tuple[tuple[str, str], ...]
 
 
-def photos(model: Classifier, paths: Sequence[str | Path], truth: Truth = "folders") -> Photos:
+def photos(model: Classifier, paths: Sequence[str | Path], labels: Truth = "folders") -> Photos:
     """Read files and folders, leaving out and naming what cannot be read.
 
     Args:
         model: whose preprocessing and labels count.
         paths: files and folders, which are searched.
-        truth: as for `pellucid.explain`.
+        labels: as for `pellucid.explain`.
 
     Raises:
         FileNotFoundError: for a path that does not exist or a folder without images.
@@ -71,8 +71,8 @@ def photos(model: Classifier, paths: Sequence[str | Path], truth: Truth = "folde
             "with size="
         )
     images = torch.stack(read)
-    true = true_classes(model, good, truth)
+    true = true_classes(model, good, labels)
     predicted = model.predict(images, k=1).classes[:, 0].cpu()
-    labels = torch.tensor([int(p) if t is None else t for p, t in zip(predicted, true, strict=True)])
+    classes = torch.tensor([int(p) if t is None else t for p, t in zip(predicted, true, strict=True)])
     known = torch.tensor([t is not None for t in true])
-    return Photos(tuple(short_names([str(file) for file in good])), images, labels, known, tuple(failures))
+    return Photos(tuple(short_names([str(file) for file in good])), images, classes, known, tuple(failures))

@@ -118,16 +118,18 @@ def patches_page(
             tiles = [(f"{found.by} {values}", montage([picture for _, picture in patches], cell=CELL))]
             if steps:
                 made = maximize(model, channel(found.layer, number), steps=steps, seed=seed)
-                said = "no gradient was found: noise" if bool(made.dead.any()) else f"{float(made.values[0]):.3g}"
+                said = (
+                    "no gradient was found: noise" if bool(made.zero_gradient.any()) else f"{float(made.values[0]):.3g}"
+                )
                 tiles.append((f"synthesized: the channel's mean is {said}", montage([made.tiles()], cell=3 * CELL)))
-            names = dict.fromkeys(found.names[i] for i in found.numbers[row].tolist())
+            names = dict.fromkeys(found.names[i] for i in found.image_indices[row].tolist())
             state = "" if bool(found.active[row]) else "never active"
             plates.append(Plate(f"channel {number}", tiles, state, {"images": ", ".join(names)}))
             advance(1)
     table = [["channel", "strongest", "weakest shown", "images"]]
     table += [
         [str(number), f"{float(values[0]):.4g}", f"{float(values[-1]):.4g}", str(len(set(numbers.tolist())))]
-        for number, values, numbers in zip(found.channels, found.values, found.numbers, strict=True)
+        for number, values, numbers in zip(found.channels, found.values, found.image_indices, strict=True)
     ]
     of = f" for {found.call.objective}" if found.by == "relevance" and found.call is not None else ""
     facts = {"Images": str(len(found.names)), "Layer": found.layer, "Channels": str(len(found.channels)),

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ...audit import SpectrumAudit
 from ...display.colors import colorize, smooth
-from ...files.atomic import short_names, whole
+from ...files.atomic import atomic_write, short_names
 from .. import Plate, gallery
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
                   [("", result.control.figure(shown="confusion")), ("", result.control.figure(shown="origins"))],
                   f"{holds}: {result.control.accuracy}")
         )  # fmt: skip
-    called = result.confounds.called_out
+    called = result.confounds.flagged
     plates.append(
         Plate(
             "Confounds: what gives the classes away without a spectrum",
@@ -116,7 +116,7 @@ def save_spectrum_numbers(path: str | Path, result: SpectrumAudit) -> list[Path]
             one.save(path.with_name(f"{path.stem}_curves{end}.csv")),
             one.save(path.with_name(f"{path.stem}_spectra{end}.npz")),
         ]
-    with whole(path.with_name(f"{path.stem}_table.csv")) as part:
+    with atomic_write(path.with_name(f"{path.stem}_table.csv")) as part:
         import csv
 
         with part.open("w", newline="", encoding="utf-8") as file:
@@ -141,7 +141,7 @@ def _table(result: SpectrumAudit) -> list[list[str]]:
         remark = "" if result.control_holds else "should be at chance"
         add("control: halves of the real images", result.control.accuracy, result.control.chance, remark)
     for one in result.confounds.found:
-        add(f"{one.name} alone", one.accuracy, one.chance, "called out" if one.called_out else "")
+        add(f"{one.name} alone", one.accuracy, one.chance, "called out" if one.flagged else "")
     return rows
 
 

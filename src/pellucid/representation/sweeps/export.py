@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from ...files.atomic import whole
+from ...files.atomic import atomic_write
 from ...methods.result import Call
 from .stored_arrays import blocks_of, shape_of
 
@@ -33,14 +33,14 @@ def write_arrays(
         values = {f"values.{layer}": found.numpy() for layer, found in arrays.items()}
         others = {name: found.numpy() for name, found in numbers.items()}
         texts = {name: np.array(listed, dtype=str) for name, listed in words.items()}
-        with whole(path) as part, part.open("wb") as file:
+        with atomic_write(path) as part, part.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **values, **others, **texts, call=np.array(about))
         return path
     try:
         import h5py
     except ImportError as error:
         raise ImportError("writing .h5 needs h5py: pip install 'pellucid[hdf5]', or save as .npz") from error
-    with whole(path) as part, h5py.File(part, "w") as file:
+    with atomic_write(path) as part, h5py.File(part, "w") as file:
         group = file.create_group("values")
         for layer in arrays:
             start, place = 0, None

@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from ...checks import UnknownName
-from ...files.atomic import printable, short_names, state_of
+from ...files.atomic import file_fingerprint, printable, short_names
 from ...files.images import list_images
 from ...model.classifier import Classifier, check_input
 from ...model.run import Model
@@ -55,7 +55,7 @@ class Source:
 
     def state(self, number: int) -> tuple[int | None, int | None]:
         """Size and time of change of a file; nothing for the row of a tensor."""
-        return state_of(self.items[number]) if self.of_files else (None, None)
+        return file_fingerprint(self.items[number]) if self.of_files else (None, None)
 
     def row(self, number: int) -> dict[str, Any]:
         """What is known of an image before any pass."""
@@ -72,13 +72,13 @@ class Source:
         }
 
 
-def source_of(model: Model, images: Images, truth: Labels = "folders") -> Source:
+def source_of(model: Model, images: Images, labels: Labels = "folders") -> Source:
     """The images that someone means.
 
     Args:
         model: a `Classifier` where files are to be read.
         images: N x C x H x W, or files and folders.
-        truth: for files as for `pellucid.model.true_classes.true_names`; for a tensor N classes, by index or name.
+        labels: for files as for `pellucid.model.true_classes.true_names`; for a tensor N classes, by index or name.
 
     Raises:
         TypeError: for files and a model that cannot read them, or for what is neither.
@@ -86,7 +86,7 @@ def source_of(model: Model, images: Images, truth: Labels = "folders") -> Source
         FileNotFoundError: for a path that does not exist, or a folder without images.
     """
     if isinstance(images, Tensor):
-        return _of_tensor(model, images, truth)
+        return _of_tensor(model, images, labels)
     paths = [images] if isinstance(images, (str, Path)) else images
     if not isinstance(paths, Sequence) or not all(isinstance(path, (str, Path)) for path in paths):
         raise TypeError(
@@ -97,33 +97,33 @@ def source_of(model: Model, images: Images, truth: Labels = "folders") -> Source
             f"a {type(model).__name__} cannot read files: wrap it, which makes a Classifier of it, or give the images "
             "as a tensor"
         )
-    if isinstance(truth, Tensor) or (isinstance(truth, Sequence) and not isinstance(truth, str)):
+    if isinstance(labels, Tensor) or (isinstance(labels, Sequence) and not isinstance(labels, str)):
         raise TypeError(
-            "truth is a list of classes, which goes with a tensor: for files give a dict or a table of files and "
+            "labels is a list of classes, which goes with a tensor: for files give a dict or a table of files and "
             "labels, or 'folders'"
         )
     given = [Path(path) for path in paths]
     found = {os.path.abspath(file): file for file in list_images(*given)}  # noqa: PTH100 - resolve() follows links
     items = tuple(found)
-    labels = true_names(model, list(found.values()), truth, [path for path in given if path.is_dir()])
+    names = true_names(model, list(found.values()), labels, [path for path in given if path.is_dir()])
     read = model.read_one
-    return Source(items, tuple(short_names(items)), tuple(labels), lambda number: read(items[number]))
+    return Source(items, tuple(short_names(items)), tuple(names), lambda number: read(items[number]))
 
 
-def _of_tensor(model: Model, images: Tensor, truth: Labels) -> Source:
+def _of_tensor(model: Model, images: Tensor, labels: Labels) -> Source:
     check_input(model, images)
     count = len(images)
-    if truth is None or (isinstance(truth, str) and truth == "folders"):
-        labels: list[str | None] = [None] * count
-    elif isinstance(truth, (str, Path, dict)):
-        raise TypeError("truth names files, and these images are a tensor: give N classes")
+    if labels is None or (isinstance(labels, str) and labels == "folders"):
+        names: list[str | None] = [None] * count
+    elif isinstance(labels, (str, Path, dict)):
+        raise TypeError("labels names files, and these images are a tensor: give N classes")
     else:
-        classes = truth.tolist() if isinstance(truth, Tensor) else list(truth)
+        classes = labels.tolist() if isinstance(labels, Tensor) else list(labels)
         if len(classes) != count:
             raise ValueError(f"got {len(classes)} true classes for {count} images: give one for each")
-        labels = [_word(model, label) for label in classes]
+        names = [_word(model, label) for label in classes]
     numbers = tuple(map(str, range(count)))
-    return Source(numbers, numbers, tuple(labels), lambda number: images[number], images.detach())
+    return Source(numbers, numbers, tuple(names), lambda number: images[number], images.detach())
 
 
 def _word(model: Model, label: Any) -> str | None:

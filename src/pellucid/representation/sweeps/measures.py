@@ -26,7 +26,7 @@ CAUTION = 200  # activations take so many times the memory of the images, with g
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class BatchContext:
     """What a measure sees of one batch.
 
     trace: of the pass; `trace.images` are the images. relevance: by layer that some measure asks for, the relevance of
@@ -49,14 +49,14 @@ class Measure:
     """
 
     name: str
-    rows: Callable[[Seen], Mapping[str, Tensor]] = field(repr=False, default=lambda _: {})
+    rows: Callable[[BatchContext], Mapping[str, Tensor]] = field(repr=False, default=lambda _: {})
     reads: frozenset[str] = frozenset()
     back: frozenset[str] = frozenset()
     at: Callable[[str, Tensor, tuple[int, ...]], Mapping[str, Tensor]] | None = field(repr=False, default=None)
 
 
 @dataclass(frozen=True, eq=False)
-class Question:
+class SweepPlan:
     """All that one pass is to answer.
 
     model: a network or a `Classifier`. measures: what to compute. objective: whose relevance, None for the predicted
@@ -84,7 +84,7 @@ class Question:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class SweepResult:
     """What passes gave for n images.
 
     arrays: by name, n arrays, in one tensor where all images have one; None for an image that has none. classes,
@@ -99,7 +99,7 @@ class Answer:
     batch: int | None
 
 
-def look(question: Question, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+def look(question: SweepPlan, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
     """One forward over a batch, and one backward if a measure asks for relevance: arrays by name, and the output.
 
     Raises:
@@ -134,22 +134,22 @@ def look(question: Question, images: Tensor) -> tuple[dict[str, Tensor], Tensor 
         low, high = bounds_of(model, images, question.rules)
         pixels, relevance, _, trace = relevances(
             model, images, bound, question.rules, sorted(back - {PIXELS}), read=kept, edit=visits,
-            output=question.output, low=low, high=high,
+            to_output=question.output, low=low, high=high,
         )  # fmt: skip
         relevance[PIXELS] = pixels
     with torch.no_grad():
         if not back:
-            trace = run(model, images, read=kept, edit=visits, output=question.output)
+            trace = run(model, images, read=kept, edit=visits, to_output=question.output)
         if PIXELS in question.visited:
             visit(PIXELS, images)
-        seen = Seen(trace, relevance)
+        seen = BatchContext(trace, relevance)
         for measure in question.measures:
             take(measure, measure.rows(seen))
     output = trace.output
     return arrays, output.detach() if isinstance(output, Tensor) and output.ndim == 2 else None
 
 
-def answer(question: Question, images: Sequence[Tensor | None], batch: int | None = None) -> Answer:
+def answer(question: SweepPlan, images: Sequence[Tensor | None], batch: int | None = None) -> SweepResult:
     """What a question gives for images one by one, in passes that fit the memory.
 
     Args:
@@ -194,7 +194,7 @@ def answer(question: Question, images: Sequence[Tensor | None], batch: int | Non
             batched(step, len(places), like=stack, label="look", device=device)
     whole = not problems and sum(map(len, sizes.values())) == count and len(sizes) == 1
     arrays = {name: _column(parts, count, problems, whole) for name, parts in blocks.items()}
-    return Answer(arrays, classes, scores, problems, found_batch)
+    return SweepResult(arrays, classes, scores, problems, found_batch)
 
 
 def _column(
@@ -224,7 +224,7 @@ def kept_number(values: Tensor) -> Tensor:
     return values.to("cpu", torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype)
 
 
-def _not_finite(question: Question, found: Mapping[str, Tensor], places: Sequence[int]) -> dict[int, str]:
+def _not_finite(question: SweepPlan, found: Mapping[str, Tensor], places: Sequence[int]) -> dict[int, str]:
     """Images for which something is NaN or infinite, with the words for it.
 
     Raises:

@@ -25,7 +25,7 @@ from ...objectives import as_objective
 from ...rules.presets import written
 from ...runfolder import RunFolder
 from .image_source import Images, Labels, Source, source_of
-from .measures import PIXELS, Measure, Question, answer
+from .measures import PIXELS, Measure, SweepPlan, answer
 from .stored_arrays import Stored, rows_of
 
 CHUNK_BYTES, MOST_IN_CHUNK = 2**25, 2048  # of images: what is lost at most when a run is killed
@@ -74,26 +74,26 @@ def sweep(
     *,
     objective: Any = None,
     rules: Named = "EPSILON_PLUS_FLAT",
-    output: bool = True,
-    truth: Labels = "folders",
+    predict: bool = True,
+    labels: Labels = "folders",
     folder: str | Path | None = None,
     overwrite: bool = False,
-    say: Say | None = None,
+    on_message: Say | None = None,
 ) -> Sweep:
     """Compute measures for many images in one pass: one forward for all, and one backward if any asks for relevance.
 
     Args:
         model: a network or a `Classifier`.
         images: a folder, files, or a tensor N x C x H x W.
-        measures: what to compute; `vectors`, `extremes` and `relevance_maps` make some.
+        measures: what to compute; `vectors`, `top_activations` and `relevance_maps` make some.
         objective: whose relevance; None is each image's predicted class.
         rules: of the backward, as for `pellucid.lrp`.
-        output: False stops the forward at the last layer that is read, and predicts no class.
-        truth: the true classes: "folders", a table, None; for a tensor N classes.
+        predict: False stops the forward at the last layer that is read, and predicts no class.
+        labels: the true classes: "folders", a table, None; for a tensor N classes.
         folder: a run folder to work in: nothing that is finished is lost or done again, and no more than a chunk of
             images is in memory. Without it everything stays in memory.
         overwrite: throw away what the folder holds.
-        say: called with a line of text for what is worth knowing.
+        on_message: called with a line of text for what is worth knowing.
 
     Returns:
         A `Sweep`.
@@ -115,16 +115,16 @@ def sweep(
     check_network(network(model))
     if not measures:
         raise ValueError("there is nothing to compute: give at least one measure")
-    question = Question(model, tuple(measures), objective, rules_of(rules), output)
+    question = SweepPlan(model, tuple(measures), objective, rules_of(rules), predict)
     for name in sorted((question.reads | question.back) - {PIXELS}):
         find_layer(model, name)
-    source = source_of(model, images, truth)
+    source = source_of(model, images, labels)
     with counted() as passes:
         if folder is None:
             rows, arrays = _in_memory(question, source)
         else:
             place = Path(folder)
-            _in_folder(question, source, place, overwrite, say or (lambda _: None))
+            _in_folder(question, source, place, overwrite, on_message or (lambda _: None))
             rows, arrays = rows_of(runfolder.read(place)), None
     good = [row for row in rows if not row["problem"]]
     failures = tuple((row["name"], row["problem"]) for row in rows if row["problem"])
@@ -155,7 +155,7 @@ def sweep(
 
 
 def sweep_chunk(
-    question: Question,
+    question: SweepPlan,
     source: Source,
     folder: RunFolder,
     number: int,
@@ -242,7 +242,7 @@ def record(
 
 
 def _computed(
-    question: Question, source: Source, numbers: Sequence[int], read: Read, batch: int | None
+    question: SweepPlan, source: Source, numbers: Sequence[int], read: Read, batch: int | None
 ) -> tuple[list[dict[str, Any]], dict[str, Column], int | None]:
     rows = [source.row(number) for number in numbers]
     model = question.model if isinstance(question.model, Classifier) and question.model.labels else None
@@ -256,7 +256,7 @@ def _computed(
     return rows, dict(given.arrays), given.batch
 
 
-def _in_memory(question: Question, source: Source) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
+def _in_memory(question: SweepPlan, source: Source) -> tuple[list[dict[str, Any]], dict[str, Tensor]]:
     """All rows, and the arrays of those images that have no problem."""
     rows: list[dict[str, Any]] = []
     blocks: dict[str, list[Tensor]] = {}
@@ -276,13 +276,13 @@ def _in_memory(question: Question, source: Source) -> tuple[list[dict[str, Any]]
     return rows, {name: torch.cat(parts) for name, parts in blocks.items()}
 
 
-def _in_folder(question: Question, source: Source, place: Path, overwrite: bool, say: Say) -> None:
+def _in_folder(question: SweepPlan, source: Source, place: Path, overwrite: bool, say: Say) -> None:
     """Finish the run in a folder, beginning it if need be."""
     options: dict[str, Any] = {
         "measures": [measure.name for measure in question.measures],
         "output": question.output,
         "images": source.identity(),
-        "truth": runfolder.hash_of(list(source.labels)),
+        "labels": runfolder.hash_of(list(source.labels)),
     }
     if question.back:
         options["objective"] = str(as_objective(question.model, question.objective))
@@ -333,13 +333,13 @@ def images_in_chunk(source: Source, most: int = MOST_IN_CHUNK) -> int:
     return most
 
 
-def forget_changed(folder: RunFolder, source: Source, say: Say) -> None:
+def forget_changed(folder: RunFolder, source: Source, on_message: Say) -> None:
     """Make chunks unfinished whose rows are damaged, or whose files have changed or can be read by now."""
 
     def readable(number: int) -> bool:
         return isinstance(read_ahead(source, [number])[0], Tensor)
 
-    runfolder.forget_changed(folder, source.state, readable, say)
+    runfolder.forget_changed(folder, source.state, readable, on_message)
 
 
 def _same_shapes(folder: RunFolder, source: Source, members: Sequence[int], arrays: Mapping[str, Column]) -> None:

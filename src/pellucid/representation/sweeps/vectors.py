@@ -9,19 +9,19 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...model.activation_maps import as_maps
-from .measures import PIXELS, Measure, Seen
+from .measures import PIXELS, BatchContext, Measure
 
-Places = Literal["mean", "max", "flatten", "token"]
+Pooling = Literal["mean", "max", "flatten", "token"]
 SMALL = 32  # pixels are averaged down to this many a side before they are compared
 
 
-def vectors(*layers: str, places: Places = "mean") -> Measure:
+def vectors(*layers: str, pooling: Pooling = "mean") -> Measure:
     """One vector of each layer for each image, as `features` has it; arrays "vectors.LAYER", N x D.
 
     Args:
         layers: names of layers, or "pixels": the image itself, averaged down to 32 x 32 if it is larger.
-        places: what becomes of the places of a layer that lies over the image: their "mean", the "max" of each channel,
-            "flatten" keeps all; "token" takes the first token of a transformer, its class token.
+        pooling: what becomes of the places of a layer that lies over the image: their "mean", the "max" of each
+            channel, "flatten" keeps all; "token" takes the first token of a transformer, its class token.
 
     Raises:
         ValueError: for another word.
@@ -29,14 +29,14 @@ def vectors(*layers: str, places: Places = "mean") -> Measure:
     >>> vectors("layer3", "layer4").name
     'mean over places of layer3, layer4'
     """
-    check_places(places)
+    check_pooling(pooling)
     how = {"mean": "mean over places of ", "max": "max over places of ", "flatten": "all of ", "token": "token of "}
 
     def at(layer: str, activation: Tensor, size: tuple[int, ...]) -> dict[str, Tensor]:
-        found = small(activation).flatten(1) if layer == PIXELS else vector(activation, layer, places, size)
+        found = small(activation).flatten(1) if layer == PIXELS else vector(activation, layer, pooling, size)
         return {stored("vectors", layer): found}
 
-    return Measure(how[places] + ", ".join(layers), reads=frozenset(layers), at=at)
+    return Measure(how[pooling] + ", ".join(layers), reads=frozenset(layers), at=at)
 
 
 def relevance_maps(*layers: str) -> Measure:
@@ -46,7 +46,7 @@ def relevance_maps(*layers: str) -> Measure:
     """
     wanted = layers or (PIXELS,)
 
-    def rows(seen: Seen) -> dict[str, Tensor]:
+    def rows(seen: BatchContext) -> dict[str, Tensor]:
         found = {}
         for layer in wanted:
             maps = as_maps(seen.relevance[layer], seen.trace.images.shape[2:])
@@ -58,7 +58,7 @@ def relevance_maps(*layers: str) -> Measure:
     return Measure(f"relevance maps of {', '.join(wanted)}", rows, back=frozenset(wanted))
 
 
-def vector(activation: Tensor, layer: str, places: Places, size: tuple[int, ...]) -> Tensor:
+def vector(activation: Tensor, layer: str, places: Pooling, size: tuple[int, ...]) -> Tensor:
     """An activation as N x D.
 
     Raises:
@@ -89,9 +89,9 @@ def small(images: Tensor) -> Tensor:
     return F.adaptive_avg_pool2d(images, (height, width)) if (height, width) != tuple(images.shape[2:]) else images
 
 
-def check_places(places: str) -> None:
-    if places not in get_args(Places):
-        raise ValueError(f"places is {places!r}, expected {', '.join(map(repr, get_args(Places)))}")
+def check_pooling(pooling: str) -> None:
+    if pooling not in get_args(Pooling):
+        raise ValueError(f"places is {pooling!r}, expected {', '.join(map(repr, get_args(Pooling)))}")
 
 
 def stored(kind: str, layer: str) -> str:

@@ -14,22 +14,22 @@ from ...model.run import Model, Score, Trace, count_backward, no_gradient, run
 from ...objectives.algebra import Bound
 from ..ingredients.canvas import Canvas, Parameters, along
 from ..ingredients.penalties import CODE, Penalty
-from ..ingredients.transforms import Edit, view
+from ..ingredients.transforms import Transform, view
 from .dead_starts import dead_rows, still
 from .plan import Plan
 
 
 @dataclass(frozen=True)
-class Climb:
+class AscentResult:
     """What an ascent of M rows came to; T is the number of gradients taken.
 
-    dead: no gradient at the start. lost: none at the last step, and less than at the start.
+    zero_gradient: no gradient at the start. lost: none at the last step, and less than at the start.
     """
 
     images: Tensor
     history: Tensor
     penalties: Tensor
-    dead: Tensor
+    zero_gradient: Tensor
     lost: Tensor
     frames: Tensor | None
     interrupted: bool
@@ -72,7 +72,7 @@ class _Enough(Exception):
     """The gradients asked for have been taken, in the middle of a line search."""
 
 
-def climb(
+def ascend(
     model: Model,
     score: Score,
     canvas: Canvas,
@@ -81,7 +81,7 @@ def climb(
     penalties: Sequence[tuple[Penalty | None, Score]],
     center: Tensor,
     redraw: Callable[[int], Parameters] | None = None,
-) -> Climb:
+) -> AscentResult:
     """Ascend a score less its penalties from a canvas.
 
     Args:
@@ -130,10 +130,10 @@ def climb(
             last = step == plan.steps - 1
             if not looked or last:
                 images.register_hook(arrived.append)
-            if any(edit.when == "gradient" and edit.due(step) for edit in plan.edits):
-                images.register_hook(_edited(plan.edits, step, center))
-            seen = view(images, plan.edits, step, generator, center)
-            trace = run(model, seen, read=score.reads, output=score.needs_output, rows=rows)
+            if any(edit.when == "gradient" and edit.due(step) for edit in plan.transforms):
+                images.register_hook(_edited(plan.transforms, step, center))
+            seen = view(images, plan.transforms, step, generator, center)
+            trace = run(model, seen, read=score.reads, to_output=score.needs_output, rows=rows)
             values = score(trace)
             costs = [_cost(penalty, bound, images, parameters[0], rows) for penalty, bound in penalties]
             total = values - sum(costs) if costs else values
@@ -164,7 +164,7 @@ def climb(
             if better.device.type != "cpu" or better.any():  # elsewhere to ask would be to wait
                 for p, b in zip(parameters, best, strict=True):
                     torch.where(along(better, p), p.detach(), b, out=b)
-            if plan.film and step % plan.film == 0:
+            if plan.record_every and step % plan.record_every == 0:
                 log.frames.append(_frame(images))
             return -total.sum() * plan.scale
 
@@ -182,13 +182,13 @@ def climb(
             if canvas.bound is not None:
                 canvas.bound(final)
             images = canvas.draw(final).detach().clone()
-        if plan.film:
+        if plan.record_every:
             log.frames.append(_frame(images))
     empty = highest.new_zeros(count, 0)
     history = torch.stack(log.values, 1) if log.values else empty
     costs_ = torch.stack(log.costs, 1) if log.costs else highest.new_zeros(count, history.shape[1], len(penalties))
     frames = torch.stack(log.frames, 1) if log.frames else None
-    return Climb(images, history, costs_, dead, lost, frames, interrupted)
+    return AscentResult(images, history, costs_, dead, lost, frames, interrupted)
 
 
 def _steps(
@@ -203,7 +203,7 @@ def _steps(
     optimizer = _optimizer(plan, parameters)
 
     def change(when: str, step: int) -> None:
-        due = [edit for edit in plan.edits if edit.when == when and edit.due(step)]
+        due = [edit for edit in plan.transforms if edit.when == when and edit.due(step)]
         if not due:
             return
         with torch.no_grad():
@@ -246,20 +246,20 @@ def _optimizer(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Para
         return made
     if plan.optimizer == "adam":
         # One pass over the parameters where the default takes eight, on the devices that every version has it for.
-        return Adam(parameters, lr=plan.step, fused=parameters[0].device.type in ("cpu", "cuda"))
+        return Adam(parameters, lr=plan.step_size, fused=parameters[0].device.type in ("cpu", "cuda"))
     if plan.optimizer == "lbfgs":
         return LBFGS(parameters, lr=1, max_iter=20, history_size=20, line_search_fn="strong_wolfe")
 
     def plain(given: Parameters) -> None:
         for parameter in given:
             assert parameter.grad is not None
-            parameter.sub_(parameter.grad, alpha=plan.step)
+            parameter.sub_(parameter.grad, alpha=plan.step_size)
 
     def unit(given: Parameters) -> None:
         for parameter in given:
             assert parameter.grad is not None
             size = parameter.grad.flatten(1).abs().mean(1).clamp(min=1e-30)
-            parameter.sub_(parameter.grad / along(size, parameter), alpha=plan.step)
+            parameter.sub_(parameter.grad / along(size, parameter), alpha=plan.step_size)
 
     return plain if plan.optimizer == "ascent" else unit
 
@@ -270,7 +270,7 @@ def _cost(penalty: Penalty | None, bound: Score, images: Tensor, code: Tensor, r
     return bound(Trace(images, None, {}, rows))
 
 
-def _edited(edits: Sequence[Edit], step: int, center: Tensor) -> Callable[[Tensor], Tensor]:
+def _edited(edits: Sequence[Transform], step: int, center: Tensor) -> Callable[[Tensor], Tensor]:
     def hook(downhill: Tensor) -> Tensor:
         slopes = -downhill
         for edit in edits:
@@ -288,7 +288,7 @@ def _check(total: Tensor, score: Score, plan: Plan, step: int) -> None:
         row = int((~finite).nonzero()[0])
         raise ValueError(
             f"the objective {score} less its penalties became NaN or infinite at step {step} for image {row}: the "
-            f"steps are too long; try step={plan.step / 10:g}, or optimizer='adam'"
+            f"steps are too long; try step_size={plan.step_size / 10:g}, or optimizer='adam'"
         )
 
 

@@ -38,11 +38,11 @@ def dead_rows(
     device = parameters[0].device
 
     def values_of(images: Tensor) -> Tensor:
-        return score(run(model, images, read=score.reads, output=score.needs_output, rows=rows))
+        return score(run(model, images, read=score.reads, to_output=score.needs_output, rows=rows))
 
     def dead_at(given: Parameters) -> Tensor:
         images = canvas.draw(tuple(p.detach() for p in given)).detach()
-        for edit in plan.edits:
+        for edit in plan.transforms:
             if edit.when == "before" and edit.change is not None:
                 images = edit.change(images, center)
         images = images.detach().requires_grad_()
@@ -98,11 +98,11 @@ def _led(
 ) -> Iterator[Parameters]:
     """Where redirected gradients lead to, every fourth step; nothing where rules cannot follow the network."""
     moved = tuple(p.detach().clone().requires_grad_() for p in parameters)
-    optimizer = torch.optim.Adam(moved, lr=plan.step if plan.optimizer in ("adam", "unit") else 0.02)
+    optimizer = torch.optim.Adam(moved, lr=plan.step_size if plan.optimizer in ("adam", "unit") else 0.02)
     for number in range(1, LED + 1):
         images = canvas.draw(moved)
         try:
-            trace = run(model, images, read=score.reads, output=score.needs_output, rows=rows, rules=RULES)
+            trace = run(model, images, read=score.reads, to_output=score.needs_output, rows=rows, rules=RULES)
             slopes = torch.autograd.grad(score(trace).sum(), moved, allow_unused=True)
         except RuntimeError:  # a RuleError is one
             return
@@ -122,7 +122,9 @@ def _led(
 
 def still(slopes: Tensor, plan: Plan) -> Tensor:
     """Which rows of a gradient move nothing: in plain ascent, no pixel by 0.01 if it stayed like that to the end."""
-    least = 1e-2 / (plan.step * plan.steps) if plan.optimizer == "ascent" else STILL.get(str(plan.optimizer), 1e-12)
+    least = (
+        1e-2 / (plan.step_size * plan.steps) if plan.optimizer == "ascent" else STILL.get(str(plan.optimizer), 1e-12)
+    )
     return (slopes.detach().flatten(1).abs().amax(1) < min(least, 1e-3)).cpu()
 
 

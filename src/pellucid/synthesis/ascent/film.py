@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from ...files.atomic import whole
+from ...files.atomic import atomic_write
 
 FILMS = (".gif", ".webp", ".png", ".mp4")
 
@@ -35,7 +35,7 @@ def write_film(frames: Sequence[Image.Image], path: Path, *, seconds: float, hol
     durations = [each] * (len(frames) - 1) + [each + round(1000 * hold)]
     if kind == ".gif":  # without dithering, which would flicker
         frames = [frame.convert("RGB").quantize(256, dither=Image.Dither.NONE) for frame in frames]
-    with whole(path) as part:
+    with atomic_write(path) as part:
         frames[0].save(part, kind[1:].upper(), save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
@@ -59,7 +59,7 @@ def _video(frames: Sequence[Image.Image], path: Path, seconds: float, hold: floa
     width, height = frames[0].size
     margin = ((0, height % 2), (0, width % 2), (0, 0))
     with (
-        whole(path) as part,
+        atomic_write(path) as part,
         library.get_writer(
             str(part), format="FFMPEG", mode="I", fps=rate, codec="libx264", quality=8, macro_block_size=1,
             pixelformat="yuv420p", output_params=["-movflags", "+faststart"],

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..ingredients.transforms import Edit
+from ..ingredients.transforms import Transform
 
 OptimizerSpec = str | Callable[[list[Tensor]], Optimizer]
 NAMES = ("adam", "ascent", "unit", "lbfgs")
@@ -19,11 +19,11 @@ class Plan:
     """How to climb: what `maximize` calls by the same names."""
 
     steps: int
-    step: float
+    step_size: float
     optimizer: OptimizerSpec
-    edits: tuple[Edit, ...] = ()
+    transforms: tuple[Transform, ...] = ()
     seed: int = 0
-    film: int = 0
+    record_every: int = 0
     label: str = ""
     best: bool = False  # return the best images, not the last
     scale: float = 1.0  # of what the optimizer sees; L-BFGS stops where gradients are below 1e-7

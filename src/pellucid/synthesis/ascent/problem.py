@@ -13,15 +13,15 @@ from torch import Tensor
 from ...checks import check_images, nearest
 from ...model.batches import CPU_GUESS, GPU_GUESS, memory_budget
 from ...model.classifier import Classifier, first_channels, network
-from ...model.run import Model, Score, home, run
+from ...model.run import Model, Score, device_and_dtype, run
 from ...model.settings import current
 from ...objectives import as_objective
 from ...objectives.algebra import Objective
 from ..ingredients.canvas import Canvas, Parameters, Parametrization
 from ..ingredients.parametrizations import CPPN, FixedMagnitude, Fourier, Generator, Pixels, Sigmoid
 from ..ingredients.penalties import Penalty
-from ..ingredients.transforms import Edit
-from .ascent import Climb, Each, climb
+from ..ingredients.transforms import Transform
+from .ascent import AscentResult, Each, ascend
 from .plan import NAMES, OptimizerSpec, Plan
 from .result import Synthesis
 
@@ -56,7 +56,7 @@ class Problem:
         return tuple(map(str, self.objectives)) * (self.rows // len(self.objectives))
 
 
-def pose(
+def build_problem(
     model: Model,
     objective: Any,
     start: str | Tensor,
@@ -92,7 +92,7 @@ def pose(
         rows = max(len(objectives), count)
     if isinstance(parametrization, type) or not hasattr(parametrization or Fourier(), "begin"):
         raise TypeError(f"parametrization is {parametrization!r}, expected one, as in Pixels() or Fourier()")
-    place = home(model) or (torch.device("cpu"), torch.float32)
+    place = device_and_dtype(model) or (torch.device("cpu"), torch.float32)
     like = torch.zeros(rows, *shape, device=place[0], dtype=torch.promote_types(place[1], torch.float32))
     bare = not isinstance(model, Classifier)
     like = like + mean_color(model, like)
@@ -107,7 +107,7 @@ def pose(
     return Problem(model, objectives, like, images, drawn, images is None)
 
 
-def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> Synthesis:
+def optimize(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> Synthesis:
     """Climb all rows, as many at a time as the memory takes, and look at what was reached."""
     model, rows = problem.model, problem.rows
     objectives = problem.objectives
@@ -123,14 +123,14 @@ def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> 
         raise ValueError(
             f"the parametrization draws images of shape {tuple(drawn.shape)}, expected {tuple(problem.like.shape)}"
         )
-    for edit in plan.edits:
+    for edit in plan.transforms:
         if edit.when in ("before", "after") and canvas.read is None:
             raise ValueError(
                 f"{edit} changes pixels, and {type(problem.parametrization).__name__} has no way back from pixels: "
                 "leave it out, or use Pixels, Sigmoid or Fourier"
             )
-    whole = any(one.couples for one in (*objectives, *penalties))
-    found: list[Climb] = []
+    whole = any(one.batch_dependent for one in (*objectives, *penalties))
+    found: list[AscentResult] = []
     values: list[Tensor] = []
     cuts = _parts(rows, problem.like, whole, plan)
     for part in cuts:
@@ -144,14 +144,14 @@ def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> 
         if problem.noisy:
 
             def redraw(attempt: int, part: slice = part) -> Parameters:
-                drawn = louder(problem.parametrization, 3.0**attempt)
+                drawn = scale_init(problem.parametrization, 3.0**attempt)
                 other: Canvas = drawn.begin(problem.like, None, plan.seed + 7_654_321 * attempt)
                 return tuple(p[part] for p in other.parameters)
 
         center = mean_color(model, problem.like)
-        one = climb(model, score, some, index, replace(plan, label=label), costs, center, redraw)
+        one = ascend(model, score, some, index, replace(plan, label=label), costs, center, redraw)
         with torch.no_grad():
-            trace = run(model, one.images, read=score.reads, output=score.needs_output, rows=index)
+            trace = run(model, one.images, read=score.reads, to_output=score.needs_output, rows=index)
             values.append(score(trace))
         found.append(one)
         if one.interrupted:
@@ -161,14 +161,22 @@ def solve(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) -> 
 
 
 def _result(
-    problem: Problem, plan: Plan, drawn: Tensor, found: list[Climb], values: list[Tensor], titles: tuple[str, ...]
+    problem: Problem,
+    plan: Plan,
+    drawn: Tensor,
+    found: list[AscentResult],
+    values: list[Tensor],
+    titles: tuple[str, ...],
 ) -> Synthesis:
     done = sum(len(one.images) for one in found)
     rest = problem.rows - done  # rows that an interruption left untouched
     images = torch.cat([*(one.images for one in found), drawn[done:]])
     longest = max(one.history.shape[1] for one in found)
     none = torch.zeros(rest, dtype=torch.bool)
-    dead, lost = torch.cat([*(one.dead for one in found), none]), torch.cat([*(one.lost for one in found), none])
+    dead, lost = (
+        torch.cat([*(one.zero_gradient for one in found), none]),
+        torch.cat([*(one.lost for one in found), none]),
+    )
     interrupted = any(one.interrupted for one in found)
     steps = min(one.history.shape[1] for one in found)
     if interrupted:
@@ -193,7 +201,7 @@ def _result(
         penalties=torch.cat([
             *(_padded(one.penalties, longest) for one in found), _nan(found[0].penalties, rest, longest),
         ]),
-        dead=dead | lost,
+        zero_gradient=dead | lost,
         frames=torch.cat([_padded(f, lengths) for f in frames]) if frames else None,
         titles=titles,
         steps=steps,
@@ -202,7 +210,7 @@ def _result(
     )  # fmt: skip
 
 
-def louder(parametrization: Parametrization, factor: float) -> Parametrization:
+def scale_init(parametrization: Parametrization, factor: float) -> Parametrization:
     """The same with more noise to begin with, where there is a measure of it."""
     noise = getattr(parametrization, "noise", None)
     return parametrization if noise is None else replace(parametrization, noise=noise * factor)  # type: ignore[type-var]
@@ -293,14 +301,14 @@ def _pair(size: int | tuple[int, ...]) -> tuple[int, int]:
     return sides[-2], sides[-1]
 
 
-def check_climb(
+def check_ascent(
     problem: Problem,
     optimizer: OptimizerSpec,
-    step: float | None,
+    step_size: float | None,
     steps: int,
     penalties: Sequence[Objective],
-    edits: Sequence[Edit],
-    film: int,
+    transforms: Sequence[Transform],
+    record_every: int,
 ) -> None:
     """Refuse options that are out of their range, or do not go together."""
     if isinstance(optimizer, str) and optimizer not in NAMES:
@@ -308,13 +316,13 @@ def check_climb(
             f"optimizer is {optimizer!r}, expected one of {', '.join(NAMES)} or a function from parameters to a torch "
             f"optimizer; {nearest(optimizer, NAMES)}"
         )
-    if steps < 1 or film < 0:
-        raise ValueError(f"steps and film are {steps} and {film}, expected at least 1 and 0")
-    if step is not None and not step > 0:
-        raise ValueError(f"step is {step}, expected a number above 0")
-    if optimizer == "lbfgs" and edits:
-        raise ValueError("L-BFGS needs the same function at every step: leave out edits=, or use optimizer='adam'")
-    for kind, name, given in ((Edit, "edits", edits), (Objective, "penalties", penalties)):
+    if steps < 1 or record_every < 0:
+        raise ValueError(f"steps and record_every are {steps} and {record_every}, expected at least 1 and 0")
+    if step_size is not None and not step_size > 0:
+        raise ValueError(f"step_size is {step_size}, expected a number above 0")
+    if optimizer == "lbfgs" and transforms:
+        raise ValueError("L-BFGS needs the same function at every step: leave out transforms=, or use optimizer='adam'")
+    for kind, name, given in ((Transform, "transforms", transforms), (Objective, "penalties", penalties)):
         for one in given:
             if not isinstance(one, kind):
                 raise TypeError(f"{name} holds {one!r}, expected what {_EXAMPLES[name]} makes")
@@ -323,4 +331,4 @@ def check_climb(
             raise ValueError(f"{one} is about the code of a Generator, and there is none")
 
 
-_EXAMPLES = {"edits": "jitter(8)", "penalties": "l2(0.1)"}
+_EXAMPLES = {"transforms": "jitter(8)", "penalties": "l2(0.1)"}

@@ -28,8 +28,8 @@ class Synthesis(Result):
     values: N, the objective of each image as it is.
     history: N x T, the objective at each step, of what the network saw then.
     penalties: N x T x P, the value of each penalty at each step, in the order in which they were given.
-    dead: N, True where the objective had no gradient at the start and none was found elsewhere, so that the image is
-        noise, or lost it on the way and ended below where it began.
+    zero_gradient: N, True where the objective had no gradient at the start and none was found elsewhere, so that the
+        image is noise, or lost it on the way and ended below where it began.
     error: N, what the method says of how near it came; None where it says nothing.
     frames: N x F x C x H x W, 8 bits, the images on the way, if they were kept.
     titles: what each image is of.
@@ -42,7 +42,7 @@ class Synthesis(Result):
     values: Tensor = field(repr=False, default_factory=lambda: torch.empty(0))
     history: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, 0))
     penalties: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, 0, 0))
-    dead: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, dtype=torch.bool))
+    zero_gradient: Tensor = field(repr=False, default_factory=lambda: torch.empty(0, dtype=torch.bool))
     error: Tensor | None = field(repr=False, default=None)
     frames: Tensor | None = field(repr=False, default=None)
     titles: tuple[str, ...] = field(repr=False, default=())
@@ -120,7 +120,9 @@ class Synthesis(Result):
         """
         path = Path(path)
         if self.frames is None or not self.frames.shape[1]:
-            raise ValueError("no frames were kept for a film: ask for one with film=10, a frame every ten steps")
+            raise ValueError(
+                "no frames were kept for a film: ask for one with record_every=10, a frame every ten steps"
+            )
         if path.suffix.lower() not in FILMS:
             raise ValueError(f"cannot write a film as {path.name!r}: expected {', '.join(FILMS)}")
         if seconds <= 0 or hold < 0 or scale < 1:
@@ -140,7 +142,7 @@ class Synthesis(Result):
     def note(self, row: int) -> str:
         """What an image came to, in a few words."""
         said = f"{float(self.values[row]):.4g}" if len(self.values) > row else ""
-        if len(self.dead) > row and bool(self.dead[row]):
+        if len(self.zero_gradient) > row and bool(self.zero_gradient[row]):
             return f"{said}, no gradient" if said else "no gradient"
         if self.error is not None:
             said = f"error {float(self.error[row]):.3g}"

@@ -226,7 +226,9 @@ def diversity(layer: str) -> Objective:
         alike = flat @ flat.T
         return -(alike.sum(1) - alike.diagonal()) / (len(alike) - 1)
 
-    return Objective(text, lambda _model, _count: Term(of, lambda: text), reads=frozenset([layer]), couples=True)
+    return Objective(
+        text, lambda _model, _count: Term(of, lambda: text), reads=frozenset([layer]), batch_dependent=True
+    )
 
 
 def gram(values: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -264,7 +266,7 @@ def _trace(model: Model, image: Tensor, layers: Sequence[str]) -> Trace:
     if not layers:
         return Trace(image.detach(), None, {}, torch.arange(len(image)))
     with torch.no_grad():
-        return run(model, image.detach(), read=layers, output=False)
+        return run(model, image.detach(), read=layers, to_output=False)
 
 
 def _single(image: Tensor, what: str) -> None:

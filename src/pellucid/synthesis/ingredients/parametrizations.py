@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...checks import check_network
-from ...model.run import ModelError, home
+from ...model.run import ModelError, device_and_dtype
 from .canvas import Bounds, Canvas, Parameters, check_bounds, noise, squash, unsquash
 
 # The principal axes of the colors of photographs, brightness, yellow-blue, green-magenta (Ruderman, Cronin & Chiao
@@ -262,7 +262,7 @@ class Generator:
                 )
             codes = given.expand(len(like), *self.code).clone()
 
-        place = home(self.net)
+        place = device_and_dtype(self.net)
 
         def draw(parameters: Parameters) -> Tensor:
             # The decoder may be of another type, or lie elsewhere, than the network that looks at what it draws.

@@ -1,7 +1,7 @@
 """What is done to an image every n steps of its ascent: views that the network gets, and changes that stay.
 
-Views move the image before the network sees it, another way at each step, so that only what survives the move is
-worth drawing: `jitter`, `rotate`, `scale`, `pad`. Changes stay: `blur`, `clip_small_pixels`, `standardize`.
+Transformations move the image before the network sees it, another way at each step, so that only what survives the move
+is worth drawing: `jitter`, `rotate`, `scale`, `pad`. Changes stay: `blur`, `clip_small_pixels`, `standardize`.
 `clip_small_gradients` changes the gradient on its way. The same move is made of all images of a batch.
 """
 
@@ -22,7 +22,7 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Edit:
+class Transform:
     """Something done every n steps; made by the functions of this file.
 
     text: what it prints as. when: "view" (what the network sees), "before" or "after" the step (changes that stay),
@@ -44,7 +44,7 @@ class Edit:
         return self.text
 
 
-def jitter(pixels: int, *, every: int = 1) -> Edit:
+def jitter(pixels: int, *, every: int = 1) -> Transform:
     """Shift the view by up to so many whole pixels each way; alone, what leaves on one side enters on the other.
 
     >>> jitter(8)
@@ -56,10 +56,10 @@ def jitter(pixels: int, *, every: int = 1) -> Edit:
         x, y = torch.randint(-pixels, pixels + 1, (2,), generator=generator).tolist()
         return torch.tensor([[1.0, 0.0, x], [0.0, 1.0, y], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
-    return Edit(_text("jitter", pixels, every), "view", every, move=move)
+    return Transform(_text("jitter", pixels, every), "view", every, move=move)
 
 
-def rotate(degrees: float, *, every: int = 1) -> Edit:
+def rotate(degrees: float, *, every: int = 1) -> Transform:
     """Turn the view by up to so many degrees either way; beyond the border the image is mirrored.
 
     >>> rotate(5)
@@ -72,10 +72,10 @@ def rotate(degrees: float, *, every: int = 1) -> Edit:
         c, s = math.cos(angle), math.sin(angle)
         return torch.tensor([[c, s, 0.0], [-s, c, 0.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
-    return Edit(_text("rotate", degrees, every), "view", every, move=move)
+    return Transform(_text("rotate", degrees, every), "view", every, move=move)
 
 
-def scale(amount: float | tuple[float, float], *, every: int = 1) -> Edit:
+def scale(amount: float | tuple[float, float], *, every: int = 1) -> Transform:
     """Enlarge the view by a factor from 1 - amount to 1 + amount, or between two factors.
 
     >>> scale(0.1), scale((1.0, 1.2))
@@ -90,10 +90,10 @@ def scale(amount: float | tuple[float, float], *, every: int = 1) -> Edit:
         factor = low + (high - low) * torch.rand((), generator=generator).item()
         return torch.diag(torch.tensor([1 / factor, 1 / factor, 1.0], dtype=torch.float64))
 
-    return Edit(_text("scale", amount, every), "view", every, move=move)
+    return Transform(_text("scale", amount, every), "view", every, move=move)
 
 
-def pad(pixels: int, *, every: int = 1) -> Edit:
+def pad(pixels: int, *, every: int = 1) -> Transform:
     """Show the image with a margin of the mean color: the network sees, and pays for, a larger picture.
 
     >>> pad(12)
@@ -104,20 +104,20 @@ def pad(pixels: int, *, every: int = 1) -> Edit:
     def change(images: Tensor, center: Tensor) -> Tensor:
         return F.pad(images - center, (pixels,) * 4) + center
 
-    return Edit(_text("pad", pixels, every), "view", every, change)
+    return Transform(_text("pad", pixels, every), "view", every, change)
 
 
-def blur(sigma: float, *, every: int = 4) -> Edit:
+def blur(sigma: float, *, every: int = 4) -> Transform:
     """A Gaussian of that many pixels over the image itself (Yosinski et al. 2015).
 
     >>> blur(0.5, every=8)
     blur(0.5, every=8)
     """
     _check("blur", sigma=sigma, every=every)
-    return Edit(_text("blur", sigma, every, always=True), "after", every, lambda x, _: gaussian_blur(x, sigma))
+    return Transform(_text("blur", sigma, every, always=True), "after", every, lambda x, _: gaussian_blur(x, sigma))
 
 
-def clip_small_pixels(percentile: float, *, every: int = 4) -> Edit:
+def clip_small_pixels(percentile: float, *, every: int = 4) -> Transform:
     """Give the mean color to the pixels nearest to it, that percentage of each image (Yosinski et al. 2015).
 
     >>> clip_small_pixels(20)
@@ -129,10 +129,10 @@ def clip_small_pixels(percentile: float, *, every: int = 4) -> Edit:
         size = (images - center).square().sum(1, keepdim=True)
         return torch.where(size <= _percentile(size, percentile), center, images)
 
-    return Edit(_text("clip_small_pixels", percentile, every, always=True), "after", every, change)
+    return Transform(_text("clip_small_pixels", percentile, every, always=True), "after", every, change)
 
 
-def clip_small_gradients(percentile: float, *, every: int = 1) -> Edit:
+def clip_small_gradients(percentile: float, *, every: int = 1) -> Transform:
     """Set the smallest numbers of the gradient to 0, that percentage of each image (Yosinski et al. 2015).
 
     >>> clip_small_gradients(50)
@@ -144,10 +144,10 @@ def clip_small_gradients(percentile: float, *, every: int = 1) -> Edit:
         size = slopes.abs()
         return torch.where(size <= _percentile(size, percentile), 0, slopes)
 
-    return Edit(_text("clip_small_gradients", percentile, every), "gradient", every, change)
+    return Transform(_text("clip_small_gradients", percentile, every), "gradient", every, change)
 
 
-def standardize(mean: float = 0.0, std: float = 1.0, *, every: int = 1) -> Edit:
+def standardize(mean: float = 0.0, std: float = 1.0, *, every: int = 1) -> Transform:
     """Bring each image to a mean and a standard deviation over all its pixels, before the gradient is taken.
 
     An image of one color becomes the mean.
@@ -163,10 +163,10 @@ def standardize(mean: float = 0.0, std: float = 1.0, *, every: int = 1) -> Edit:
         tiny = spread <= 1e-6 * (1 + average.abs())
         return torch.where(tiny, mean, mean + (images - average) * (std / torch.where(tiny, 1, spread)))
 
-    return Edit(f"standardize({mean:g}, {std:g})", "before", every, change)
+    return Transform(f"standardize({mean:g}, {std:g})", "before", every, change)
 
 
-def robust(size: Sequence[int]) -> tuple[Edit, ...]:
+def robust(size: Sequence[int]) -> tuple[Transform, ...]:
     """The views that `maximize` takes by default for an image of this height and width.
 
     >>> robust((224, 224))
@@ -176,7 +176,7 @@ def robust(size: Sequence[int]) -> tuple[Edit, ...]:
     return scale(0.12, every=2), rotate(12, every=2), jitter(max(1, min(size) // 12))
 
 
-def view(images: Tensor, edits: Sequence[Edit], step: int, generator: torch.Generator, center: Tensor) -> Tensor:
+def view(images: Tensor, edits: Sequence[Transform], step: int, generator: torch.Generator, center: Tensor) -> Tensor:
     """What the network sees of the images at a step; moves that follow one another are made in one."""
     pending: Tensor | None = None
     for edit in edits:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ...checks import check_images
 from ...files.images import list_images, read_image
-from ...model.training import Kept, descend, resumed
+from ...model.training import Checkpoint, descend, resumed
 from ...model.training import steps_in as steps_in
 
 Photos = Tensor | str | Path | Sequence[str | Path]
@@ -70,7 +70,7 @@ def train(
     *,
     steps: int,
     step: float,
-    kept: Kept | None,
+    kept: Checkpoint | None,
     before: Callable[[], None] = lambda: None,
     word: str = "loss",
 ) -> None:

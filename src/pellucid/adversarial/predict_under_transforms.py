@@ -13,14 +13,14 @@ from ..model.classifier import classifier
 from ..model.run import Model, device_of, run
 from .attack.case import as_outputs
 from .attack.decorator import check_pixels
-from .attack.transformations import Views
+from .attack.transformations import Transformations
 
 
 @verb(paper="Athalye, Engstrom, Ilyas & Kwok 2018, Synthesizing robust adversarial examples")
-def seen_through(
+def predict_under_transforms(
     model: Model,
     images: Tensor,
-    views: Views,
+    transformations: Transformations,
     *,
     count: int = 50,
     seed: int = 0,
@@ -31,7 +31,7 @@ def seen_through(
     Args:
         model: a network or a `Classifier`.
         images: N x C x H x W in [0, 1].
-        views: how they differ; `samples` plays no part.
+        transformations: how they differ; `samples` plays no part.
         count: views of each image, the same ones for all images; 1 or more.
         seed: for the views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
@@ -44,12 +44,12 @@ def seen_through(
 
     >>> import pellucid
     >>> model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(2)
-    >>> pellucid.seen_through(model, scenes.images, pellucid.Views(rotation=5), count=4).shape
+    >>> pellucid.predict_under_transforms(model, scenes.images, pellucid.Transformations(rotation=5), count=4).shape
     torch.Size([2, 4])
     """
     model = classifier(model) or model
     low, high = check_pixels(model, images, bounds)
-    many, device = replace(views, samples=count), device_of(model) or images.device
+    many, device = replace(transformations, samples=count), device_of(model) or images.device
     found = torch.zeros(len(images), count, dtype=torch.long)
 
     def step(part: slice) -> None:
