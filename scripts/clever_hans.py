@@ -53,10 +53,14 @@ def main() -> None:
                 for cluster in found.clusters:
                     hits = torch.isin(torch.tensor(cluster.members), chosen).double() * (mark is not None)
                     if float(hits.mean()) <= 0.5:
-                        wrong.append(cluster.surprise)
-                    elif cluster.surprise > best:
-                        best, share, reached = cluster.surprise, float(hits.mean()), float(hits.sum()) / len(chosen)
-                alarms = sum(surprise >= found.threshold for surprise in wrong)
+                        wrong.append(cluster.outlier_score)
+                    elif cluster.outlier_score > best:
+                        best, share, reached = (
+                            cluster.outlier_score,
+                            float(hits.mean()),
+                            float(hits.sum()) / len(chosen),
+                        )
+                alarms = sum(score >= found.threshold for score in wrong)
                 tally[marker, method].append(
                     [
                         best >= found.threshold,
@@ -72,12 +76,12 @@ def main() -> None:
                 )
                 said = [
                     f"{given.set} seed {seed} {marker:9} {method:16}",
-                    f"marked cluster: surprise {best:5.1f}, {share:4.0%} marked, {reached:4.0%} of the mark;",
+                    f"marked cluster: outlier score {best:5.1f}, {share:4.0%} marked, {reached:4.0%} of the mark;",
                     f"highest other {max(wrong):4.1f}; {alarms} false in {len(found.classes)} classes;",
                     f"mark removed {kept:+.0%}, put on others {fooled:.0%}",
                 ]
                 print(*said, flush=True)
-    heads = ("set", "mark", "method", "found", "false alarms", "surprise of the mark", "highest without",
+    heads = ("set", "mark", "method", "found", "false alarms", "outlier score of the mark", "highest without",
              "mark removed", "others fooled")  # fmt: skip
     print("", "| " + " | ".join(heads) + " |", "|---" * len(heads) + "|", sep="\n")
     for (mark_name, method), runs in tally.items():

@@ -10,7 +10,7 @@ from torch import nn
 
 import pellucid
 from pellucid import runfolder
-from pellucid.audit.relevance_clusters.maps import Asked, map_rows
+from pellucid.audit.relevance_clusters.maps import MapPlan, map_rows
 from pellucid.files.images import write_image
 
 LABELS = ("plain", "striped", "dotted")
@@ -192,7 +192,7 @@ def test_copies_of_a_file_raise_no_alarm():
 
 def test_the_function_for_one_batch_is_pure():
     images, labels, _ = drawn(8, 2)
-    asked = Asked(hans(), "gradient_x_input", {}, 6)
+    asked = MapPlan(hans(), "gradient_x_input", {}, 6)
     rows, maps, pictures = map_rows(asked, images, labels.tolist())
     for row in (0, 9):
         alone = map_rows(asked, images[row : row + 1], labels[row : row + 1].tolist())

@@ -10,7 +10,7 @@ from pellucid.audit.relevance_clusters.clusters import (
     Found,
     Group,
     _axes,
-    _foretold,
+    _cross_validated,
     find_clusters,
     outlier_scores,
     separation,
@@ -35,8 +35,8 @@ def test_two_planted_clusters_are_found():
     found = find_clusters(planted())
     best = [sorted(group.members) for group in found.groups[:2]]
     assert sorted(best) == [list(range(9)), list(range(9, 18))]
-    surprise = outlier_scores([found])[0]
-    assert min(surprise[:2]) > THRESHOLD > max(surprise[2:])
+    scores = outlier_scores([found])[0]
+    assert min(scores[:2]) > THRESHOLD > max(scores[2:])
     assert found.groups[0].score > 3
 
 
@@ -79,14 +79,14 @@ def test_separation_is_that_of_a_regression_fitted_to_all_others():
             Ridge(alpha=1.0).fit(np.delete(points, i, 0), np.delete(inside, i)).predict(points[i : i + 1])[0]
             for i in range(count)
         ])  # fmt: skip
-        np.testing.assert_allclose(_foretold(_axes(points), inside), left_out, atol=1e-12)
+        np.testing.assert_allclose(_cross_validated(_axes(points), inside), left_out, atol=1e-12)
         mine, others = left_out[inside], left_out[~inside]
         expected = (np.quantile(mine, 0.25) - np.quantile(others, 0.95)) / others.std()
         assert separation(points, inside) == pytest.approx(expected)
     assert separation(np.zeros((4, 2)), inside[:4] & [True, True, False, False]) == 0
 
 
-def test_surprise_by_hand():
+def test_outlier_scores_by_hand():
     def of(scores, chance):
         groups = tuple(Group(np.arange(5), score) for score in scores)
         return Found(groups, np.array(chance), np.empty((0, 0)), np.empty(0), 1, 0)

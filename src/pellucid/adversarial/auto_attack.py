@@ -97,5 +97,5 @@ def auto_attack(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", budget
         part = case.part(left)
         x, hit = squares(part, eps, norm, queries, 0.8, part_of_work=SHARES[3], stream=100)
         found[left[hit]] = x[hit]
-        part.note("squares", hit)
+        part.note("gradient_masked", hit)
     return found

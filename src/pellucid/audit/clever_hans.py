@@ -31,7 +31,7 @@ from .relevance_clusters.clusters import (
     unit_maps,
 )
 from .relevance_clusters.explain_run import maps_in, run_folder_in
-from .relevance_clusters.maps import Asked, Maps, Say, class_index, maps_of
+from .relevance_clusters.maps import MapPlan, Maps, Say, class_index, maps_of
 from .relevance_clusters.result import AuditedClass, CleverHans, Cluster
 
 PAPER = (
@@ -64,16 +64,17 @@ def clever_hans(
 
     For each class: the relevance of its logit in each of its images, averaged down to size x size; maps scaled so that
     places where relevance is rare count as much as others; a graph of nearest maps, the eigenvectors of its Laplacian,
-    K-means on these for several numbers of clusters. Clusters are ranked by their surprise:
+    K-means on these for several numbers of clusters. Clusters are ranked by their outlier score:
 
         score = (lower quartile inside - 95 % quantile outside) / standard deviation outside, of what a ridge regression
                 on all other maps foretells of each: the gap between a cluster and the rest of its class
-        surprise = (score - middle) / spread of such scores: over the other clusters of the class, of all classes that
+        outlier score = (score - middle) / spread of such scores: over the other clusters of the class, of all classes
+        that
                    are audited, and of structureless clouds with the same mean and covariance; the largest count
 
-    An alarm is a surprise of `threshold` or more. It says that some images are judged in a way of their own, and shows
-    which and where; whether that evidence is right (a saddle on a horse) or not (a photographer's mark) is for people
-    to say. What all images of a class share stands apart from nothing and raises no alarm: see the mean maps.
+    An alarm is an outlier score of `threshold` or more. It says that some images are judged in a way of their own, and
+    shows which and where; whether that evidence is right (a saddle on a horse) or not (a photographer's mark) is for
+    people to say. What all images of a class share stands apart from nothing and raises no alarm: see the mean maps.
 
     Args:
         model: a network or a `Classifier`, which files need.
@@ -91,7 +92,7 @@ def clever_hans(
         clusters: how many, or several numbers, all of which are tried; 2, 4, 8 and 16 by default.
         neighbors: of each map in the graph; log2 N, between 3 and 10, by default.
         smallest: images in a cluster.
-        threshold: surprise of an alarm.
+        threshold: outlier score of an alarm.
         seed: of K-means and clouds, and of the method if that is random.
         folder: a run folder to keep maps in: a run that was stopped, however, goes on where it was.
         overwrite: throw away what the folder holds.
@@ -128,7 +129,7 @@ def clever_hans(
         raise ValueError(f"threshold is {threshold!r}, expected a number above 0")
     given = _options(method, options or {}, seed)
     chosen = () if classes is None else tuple(_index(model, c) for c in _several(classes))
-    asked = Asked(model, method, given, size, chosen)
+    asked = MapPlan(model, method, given, size, chosen)
     explained = run_folder_in(images)
     if explained is not None:
         if folder is not None or not (labels is None or labels == "folders"):
@@ -215,12 +216,12 @@ def _audit(
                 else f"; {len(skipped) - 1} more classes are too small. Give more images, or a smaller `smallest`"
             )
         )
-    for one, result, surprising in zip(audited, results, outlier_scores(results), strict=True):
-        for group, surprise in zip(result.groups, surprising, strict=True):
+    for one, result, scores in zip(audited, results, outlier_scores(results), strict=True):
+        for group, outlier_score in zip(result.groups, scores, strict=True):
             rows = tuple(one.members[number] for number in group.members.tolist())
             share = len(rows) / len(one.members)
-            ranked.append(Cluster(one.label, rows, share, group.score, surprise, surprise >= threshold))
-    ranked.sort(key=lambda cluster: -cluster.surprise)
+            ranked.append(Cluster(one.label, rows, share, group.score, outlier_score, outlier_score >= threshold))
+    ranked.sort(key=lambda cluster: -cluster.outlier_score)
     return ranked, audited, skipped, unit
 
 

@@ -100,7 +100,7 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
                 "threshold": result.threshold,
                 "clusters": [
                     {"class": c.label, "images": [result.names[row] for row in c.members], "share": c.share,
-                     "surprise": c.surprise, "score": c.score, "alarm": c.alarm}
+                     "outlier_score": c.outlier_score, "score": c.score, "alarm": c.alarm}
                     for c in result.clusters
                 ],
                 "skipped": dict(result.skipped),

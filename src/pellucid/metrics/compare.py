@@ -28,7 +28,7 @@ from ..representation.sweeps.sweep import Say, by_size, read_ahead
 from ..runfolder import RunFolder
 from .comparison import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
-from .fidelity import Changes
+from .fidelity import Perturbations
 from .inputs import bind_objective, predicted
 from .localization import mass_accuracy, pointing_game
 from .sensitivity import sensitivity_max
@@ -159,7 +159,7 @@ def compare_rows(race: Benchmark, images: Tensor, masks: Tensor | None) -> tuple
     target = race.objective if classes is None else logit(classes)
     curve = race.objective if classes is None else probability(classes)
     _, bound = bind_objective(model, images, target)
-    changes = Changes(images, baseline_images(model, images, "mean", race.seed), "square", race.samples,
+    changes = Perturbations(images, baseline_images(model, images, "mean", race.seed), "square", race.samples,
                       max(1, min(images.shape[2:]) // 4), 1.0, race.seed)  # fmt: skip
     effects = changes.effects(model, bound) if "infidelity" in race.measures else torch.empty(0)
     rows: list[Row] = [{} for _ in range(count)]

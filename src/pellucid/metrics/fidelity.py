@@ -89,12 +89,12 @@ def infidelity(
             "not defined; take perturbation='square'"
         )
     base = baseline_images(model, images, fill, seed)
-    changes = Changes(images, base, perturbation, samples, size or max(1, min(images.shape[2:]) // 4), std, seed)
+    changes = Perturbations(images, base, perturbation, samples, size or max(1, min(images.shape[2:]) // 4), std, seed)
     return changes.missed(values, changes.effects(model, bound), reference=reference, scaled=scaled, relative=relative)
 
 
 @dataclass(frozen=True, eq=False)
-class Changes:
+class Perturbations:
     """Random changes of images, the same for each, whose effects are computed once for any number of maps.
 
     images: N x C x H x W. base: what squares show. perturbation, samples, side, std, seed: as for `infidelity`.

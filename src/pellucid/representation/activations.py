@@ -18,7 +18,7 @@ from ..model.batches import batched
 from ..model.classifier import ready
 from ..model.run import Model, device_of, run
 from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
-from .sweeps.measures import kept_number
+from .sweeps.measures import storable
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +117,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
         for channel in wanted:
             if not 0 <= channel < count:
                 raise ValueError(f"layer {layer!r} has {count} channels, counted from 0; there is no channel {channel}")
-        parts.append(kept_number(maps if channels is None else maps[:, list(channels)]))
+        parts.append(storable(maps if channels is None else maps[:, list(channels)]))
 
     with torch.no_grad():
         batched(step, len(images), like=images, label="activations", device=device_of(model))

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..model.classifier import Preprocessing
-from .weights import TRUST, UnreadableWeights, first
+from .weights import TRUST, UnreadableWeights, first_line
 
 _RECORDS = re.compile(
     r"models/model\.json|data/weights/(model_weights_config\.json|weight_\d+)|data/sample_inputs/model\.pt"
@@ -72,7 +72,7 @@ def exported(file: Path, device: torch.device, trusted: bool) -> tuple[nn.Module
         ) from error
     except Exception as error:  # what torch raises for a damaged archive is not said anywhere
         raise UnreadableWeights(
-            f"{file} is no program that this torch ({torch.__version__}) can load ({first(error)}). Expected what "
+            f"{file} is no program that this torch ({torch.__version__}) can load ({first_line(error)}). Expected what "
             "torch.export.save writes; one of another version is best exported anew"
         ) from error
     low_high, classes = _signature(program, file)

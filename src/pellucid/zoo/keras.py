@@ -12,7 +12,7 @@ from typing import Any
 from ..importers import from_keras
 from ..importers.graph.optional_imports import library
 from ..model.classifier import Classifier
-from .weights import UnreadableWeights, first
+from .weights import UnreadableWeights, first_line
 
 SUFFIXES = (".keras", ".h5")
 BACKENDS = ("jax", "tensorflow", "torch")
@@ -80,4 +80,4 @@ def _why(said: str, trusted: bool) -> str:
             "holds weights without a network: build the network in Python, load them into it, and save all of it with "
             "model.save('mine.keras')"
         )
-    return f"is no model that Keras can read: {first(said.rpartition('Exception encountered: ')[2])}"
+    return f"is no model that Keras can read: {first_line(said.rpartition('Exception encountered: ')[2])}"

@@ -17,9 +17,9 @@ from ..model.classifier import Classifier, wrap
 from ..model.settings import current
 from .exported import exported
 from .file_kinds import reader_of
-from .separate_process import imported_apart, needs_process
+from .separate_process import imported_in_process, needs_process
 from .sources import filled, find_source, seeded
-from .weights import RANDOM, first, read_state, weights_file
+from .weights import RANDOM, first_line, read_state, weights_file
 
 
 def load(
@@ -82,7 +82,7 @@ def load(
     if (suffix in (".pt2", ".onnx") or apart) and weights is not None:
         raise ValueError(f"{path} has its weights inside: leave out weights=")
     if apart:
-        model = imported_apart(path, trusted=trusted, mean=mean, std=std, size=size)
+        model = imported_in_process(path, trusted=trusted, mean=mean, std=std, size=size)
         if labels is not None:
             with torch.no_grad():
                 outputs = model(torch.zeros(1, model.preprocessing.channels, *(model.preprocessing.size or ())))
@@ -148,7 +148,7 @@ def _device() -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(_no_device(wanted, first(error))) from error
+        raise ValueError(_no_device(wanted, first_line(error))) from error
     return device
 
 

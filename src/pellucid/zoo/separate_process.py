@@ -35,7 +35,7 @@ def needs_process(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES or is_saved_model(path)
 
 
-def imported_apart(path: Path, **options: Any) -> Classifier:
+def imported_in_process(path: Path, **options: Any) -> Classifier:
     """The network of a .keras or .h5 file, or of what a SavedModel serves.
 
     Args:
@@ -59,7 +59,7 @@ def imported_apart(path: Path, **options: Any) -> Classifier:
             "PYTHONPATH": os.pathsep.join(sources), "KERAS_BACKEND": backend(), "TF_CPP_MIN_LOG_LEVEL": "3",
             "CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu",
         }  # fmt: skip
-        command = [sys.executable, "-P", "-c", f"import {__name__} as apart; apart.inside()", told]
+        command = [sys.executable, "-P", "-c", f"import {__name__} as apart; apart.worker_main()", told]
         said = _watched(command, os.environ | words, f"import {path.name}")
         failed = out.with_suffix(".json")
         if failed.exists():
@@ -103,7 +103,7 @@ def _watched(command: list[str], environment: dict[str, str], label: str) -> str
     return f"the process that reads it failed: {last}"
 
 
-def inside() -> None:
+def worker_main() -> None:
     """What that process does."""
     told = json.loads(sys.argv[1])
     path, out = Path(told.pop("path")), Path(told.pop("out"))

@@ -27,10 +27,10 @@ from .weights import (
     MissingWeights,
     UnreadableWeights,
     download,
-    first,
+    first_line,
     read_state,
     shape_text,
-    some,
+    shorten,
 )
 
 
@@ -219,8 +219,8 @@ def _timm(name: str) -> Source:
         except Exception as error:  # huggingface_hub has a dozen kinds
             place = f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url
             raise MissingWeights(
-                f"the weights of {name} could not be downloaded ({first(error)}). They are at {place}: connect this "
-                f"machine, or bring the file and load({name!r}, weights=FILE)"
+                f"the weights of {name} could not be downloaded ({first_line(error)}). They are at {place}: connect "
+                f"this machine, or bring the file and load({name!r}, weights=FILE)"
             ) from error
 
     how = timm.data.resolve_data_config(pretrained_cfg=config.to_dict())
@@ -283,12 +283,12 @@ def filled(source: Source, state: dict[str, Tensor], file: Path) -> tuple[nn.Mod
         try:
             missing, unexpected = net.load_state_dict(given, strict=False)
         except (RuntimeError, ValueError) as error:
-            raise UnreadableWeights(f"{file} does not fit the network: {first(error)}") from error
+            raise UnreadableWeights(f"{file} does not fit the network: {first_line(error)}") from error
     else:
         missing = [name for name in expected if name not in state]
         unexpected = [name for name in state if name not in expected]
     faults = [("missing", missing), ("not expected", unexpected), ("of another shape", differing)]
-    told = [f"{some(names)} {what}" for what, names in faults if names]
+    told = [f"{shorten(names)} {what}" for what, names in faults if names]
     if told:
         raise UnreadableWeights(
             f"{file} does not fit the network: {'; '.join(told)}. Is it the right name? A changed head or layer "

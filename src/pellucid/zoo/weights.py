@@ -54,7 +54,7 @@ def download(name: str, url: str) -> Path:
         raise
     except (OSError, _Broken) as error:
         raise MissingWeights(
-            f"the weights of {name} could not be downloaded ({first(error)}). They are at {url}: connect this "
+            f"the weights of {name} could not be downloaded ({first_line(error)}). They are at {url}: connect this "
             f"machine, or bring the file and put it at {path}, or load({name!r}, weights=FILE)"
         ) from error
     return path
@@ -119,7 +119,7 @@ def read_state(file: Path, trusted: bool) -> dict[str, Tensor]:
                 f"{file} is more than weights: reading it would run code ({wants[1]}). Save the weights alone where "
                 f"you made it, torch.save(net.state_dict(), 'weights.pth'); or, {TRUST}"
             ) from error
-        reason = first(said.rpartition(" error: ")[2]) if said else type(error).__name__
+        reason = first_line(said.rpartition(" error: ")[2]) if said else type(error).__name__
         raise UnreadableWeights(
             f"{file} is no file of weights, or a damaged one ({reason}). Expected what safetensors or "
             "torch.save(net.state_dict(), ...) writes"
@@ -150,14 +150,14 @@ def _tensors(content: Any, file: Path) -> dict[str, Tensor]:
     return {str(name): tensor for name, tensor in content.items()}
 
 
-def first(error: Any) -> str:
+def first_line(error: Any) -> str:
     """The first sentence of what an exception says, in one line."""
     error = getattr(error, "reason", None) or error  # urllib's is inside
     said = " ".join(str(error).split()) or type(error).__name__
     return re.split(r"(?<=[.!?])\s|\s\(Triggered", said)[0].rstrip(".")[:200]
 
 
-def some(names: Iterable[str], count: int = 3) -> str:
+def shorten(names: Iterable[str], count: int = 3) -> str:
     names = list(names)
     return ", ".join(names[:count]) + (f" and {len(names) - count} more" if len(names) > count else "")
 

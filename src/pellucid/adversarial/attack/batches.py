@@ -15,8 +15,8 @@ from ...model.batches import batched, progress
 from ...model.classifier import network
 from ...model.run import Model, ModelError, device_of, run
 from .budgets import Norm, project_exactly
-from .case import SIGNS, Case, as_outputs, differentiable
-from .diagnostics import MANY, check_probabilities, check_random, drawn_from, note_stuck, same_states
+from .case import DIAGNOSTICS, Case, as_outputs, differentiable
+from .diagnostics import MANY, check_probabilities, check_random, note_no_progress, random_states, same_states
 from .transformations import Transformations
 
 PERCENT = 100
@@ -56,18 +56,18 @@ def over_batches(
     before, after, queries = (torch.zeros(count, dtype=torch.long) for _ in range(3))
     sure_before, sure_after = (torch.zeros(count) for _ in range(2))
     fooled, already = (torch.zeros(count, dtype=torch.bool) for _ in range(2))
-    signs = torch.zeros(count, len(SIGNS), dtype=torch.bool)
+    signs = torch.zeros(count, len(DIAGNOSTICS), dtype=torch.bool)
     through = None if transformations is None else torch.full((count,), torch.nan, dtype=torch.float64)
 
     def attack(part: slice, advance: Callable[[float], None]) -> None:
         x = images[part].to(device)
-        states = drawn_from(device) if part.start == 0 else []
+        states = random_states(device) if part.start == 0 else []
         start, outputs = _opening(model, x, keep)
         plain = outputs.detach()
         if part.start == 0:
             _check_outputs(plain, model, labels, targets)
             # Where the attack is long, or the network has drawn numbers: one image more, before all work.
-            if not keep or not same_states(states, drawn_from(device)):
+            if not keep or not same_states(states, random_states(device)):
                 check_random(model, x[:1], plain[:1])
         elif not plain.isfinite().all():
             raise _not_finite(model, "")
@@ -79,7 +79,7 @@ def over_batches(
         done = predicted != mine if aims is None else predicted == aims
         already[part] = done.cpu()
         passes = torch.ones(len(x), dtype=torch.long, device=device)
-        noted = torch.zeros(len(x), len(SIGNS), dtype=torch.bool, device=device)
+        noted = torch.zeros(len(x), len(DIAGNOSTICS), dtype=torch.bool, device=device)
         places = (~done).nonzero().flatten()
         if len(places):
             chosen = slice(None) if len(places) == len(x) else places
@@ -95,7 +95,7 @@ def over_batches(
             if not outcome.isfinite().all():
                 raise _not_finite(model, " for an attacked image")
             fools = case.fooled(outcome)
-            note_stuck(case, y, plain[chosen], outcome, fools)
+            note_no_progress(case, y, plain[chosen], outcome, fools)
             if part.start == 0 and keep and int(asked.sum()) >= MANY:  # beside which one more is nothing
                 check_random(model, x[:1], plain[:1])
             here = places.cpu() + part.start

@@ -102,7 +102,7 @@ def project_exactly(images: Tensor, found: Tensor, eps: float | None, norm: Norm
         return found
     if norm == "linf":
         least, most = torch.aminmax(found - images)
-        if max(-float(least), float(most)) < below(eps, images.dtype):
+        if max(-float(least), float(most)) < largest_below(eps, images.dtype):
             return found  # rounding keeps order: what is below eps when rounded is below it
     exact = images.double()
     change = found.double() - exact
@@ -120,7 +120,7 @@ def project_exactly(images: Tensor, found: Tensor, eps: float | None, norm: Norm
     return torch.where(broadcast(long, found), near, found).clamp(low, high)
 
 
-def below(eps: float, dtype: torch.dtype) -> float:
+def largest_below(eps: float, dtype: torch.dtype) -> float:
     """The largest number of a type that is eps at most.
 
     >>> below(0.1, torch.float32) <= 0.1 < below(0.1000001, torch.float32)

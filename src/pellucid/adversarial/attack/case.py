@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from ...model.run import Model, ModelError, count_backward, run
-from .losses import LossFunction, without
+from .losses import LossFunction, without_class
 from .transformations import Transformations
 
-SIGNS = ("flat", "stuck", "squares")
+DIAGNOSTICS = ("zero_gradient", "no_progress", "gradient_masked")
 """What is noted of an image: its gradient is zero, it was moved in vain, only an attack without gradients fooled it."""
 THROUGH = 1000  # streams of draws from here on are those of views
 FRESH = 50  # views that show what survives a camera
@@ -82,7 +82,7 @@ class Case:
     def note(self, sign: str, chosen: Tensor) -> None:
         """Note a sign of some of the images, by a mask."""
         if self.signs is not None:
-            self.signs[self.places[chosen], SIGNS.index(sign)] = True
+            self.signs[self.places[chosen], DIAGNOSTICS.index(sign)] = True
 
     def outputs(self, images: Tensor) -> Tensor:
         """The network's outputs, n x K in float32 or float64, without a graph."""
@@ -107,7 +107,7 @@ class Case:
         """The classes nearest to the label, by their outputs: n x k; the target alone where there is one."""
         if self.targets is not None and not self.any_class:
             return self.targets[:, None]
-        return without(outputs, self.labels).topk(min(most, outputs.shape[1] - 1), 1).indices
+        return without_class(outputs, self.labels).topk(min(most, outputs.shape[1] - 1), 1).indices
 
     def gradient(self, images: Tensor, loss: LossFunction) -> tuple[Tensor, Tensor, Tensor]:
         """The gradient of a loss with respect to the images: gradient, outputs, and the n losses.
@@ -191,7 +191,7 @@ class Case:
                 "not: a root of zero, a division by zero or an overflow on the way back. Attacks that see only "
                 "outputs work on it: pellucid.square, pellucid.hop_skip_jump"
             )
-        self.note("flat", sizes == 0)
+        self.note("zero_gradient", sizes == 0)
 
     def steps(self, count: int, share: float = 1.0) -> Iterator[int]:
         """0 ... count-1, moving the progress bar on; `share` of the attack's work is in these steps."""

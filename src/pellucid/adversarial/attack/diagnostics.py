@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ...model.run import Model, run
-from .case import SIGNS, Case, as_outputs
+from .case import DIAGNOSTICS, Case, as_outputs
 from .losses import margin
 
 PACKAGE = str(Path(__file__).parents[2])
@@ -29,7 +29,7 @@ def warn(text: str) -> None:
     warnings.warn(text, stacklevel=level)
 
 
-def drawn_from(device: torch.device) -> list[Any]:
+def random_states(device: torch.device) -> list[Any]:
     """The states of the sources that a network may draw from: another state after a pass tells that it has drawn."""
     legacy: Any = np.random.get_state()  # noqa: NPY002 - what a network may draw from
     states = [torch.get_rng_state(), torch.from_numpy(legacy[1].copy()), *legacy[2:]]
@@ -69,7 +69,7 @@ def check_probabilities(outputs: Tensor) -> None:
         )
 
 
-def note_stuck(case: Case, found: Tensor, before: Tensor, after: Tensor, fooled: Tensor) -> None:
+def note_no_progress(case: Case, found: Tensor, before: Tensor, after: Tensor, fooled: Tensor) -> None:
     """Note which images an attack by gradients has moved, and the network only became surer.
 
     Args:
@@ -80,7 +80,7 @@ def note_stuck(case: Case, found: Tensor, before: Tensor, after: Tensor, fooled:
     worse = margin(after, case.labels, case.targets) < margin(before, case.labels, case.targets)
     worse &= ~fooled
     if worse.any():
-        case.note("stuck", worse & (found != case.images).flatten(1).any(1))
+        case.note("no_progress", worse & (found != case.images).flatten(1).any(1))
 
 
 def emit_warnings(fields: Mapping[str, Any]) -> dict[str, Any]:
@@ -92,20 +92,21 @@ def emit_warnings(fields: Mapping[str, Any]) -> dict[str, Any]:
         warn(f"all of {count} images are {seen} before any attack: nothing was done; {remedy}")
     elif aimed and already:
         warn(f"{already} of {count} images are seen as the target already: they stay as they are")
-    flat, stuck, squares = (int(fields["signs"][:, i].sum()) for i in range(len(SIGNS)))
-    if flat:
+    zero_gradient, no_progress, gradient_masked = (int(fields["signs"][:, i].sum()) for i in range(len(DIAGNOSTICS)))
+    if zero_gradient:
         warn(
-            f"the gradient is exactly zero for {flat} of {count} images: saturated outputs or rounding hide the way, "
-            f"and the network is less robust than it seems. {QUERY}"
+            f"the gradient is exactly zero for {zero_gradient} of {count} images: saturated outputs or rounding hide "
+            f"the way, and the network is less robust than it seems. {QUERY}"
         )
-    if 2 * stuck > count - already and stuck > 1:
+    if 2 * no_progress > count - already and no_progress > 1:
         warn(
-            f"the attack has left the network surer of {stuck} of {count - already} images than before: its steps are "
-            f"too large, or the gradients of the network are masked, and it is less robust than it seems. {QUERY}"
+            f"the attack has left the network surer of {no_progress} of {count - already} images than before: its "
+            f"steps are too large, or the gradients of the network are masked, and it is "
+            f"less robust than it seems. {QUERY}"
         )
-    if squares:
+    if gradient_masked:
         warn(
-            f"squares fool {squares} images that gradients do not: the gradients of this network seem masked, and it "
-            "is less robust than they say"
+            f"squares fool {gradient_masked} images that gradients do not: the gradients of this network seem masked, "
+            "and it is less robust than they say"
         )
     return {name: value for name, value in fields.items() if name != "signs"}

@@ -28,7 +28,7 @@ def cross_entropy(outputs: Tensor, labels: Tensor, targets: Tensor | None = None
     """
     mine = labels if targets is None else targets
     chosen = of_class(outputs, mine)
-    rest = without(outputs, mine).logsumexp(1)
+    rest = without_class(outputs, mine).logsumexp(1)
     return rest - chosen if targets is None else chosen - rest
 
 
@@ -39,7 +39,7 @@ def margin(outputs: Tensor, labels: Tensor, targets: Tensor | None = None) -> Te
     tensor([-3.])
     """
     mine = labels if targets is None else targets
-    gap = without(outputs, mine).amax(1) - of_class(outputs, mine)
+    gap = without_class(outputs, mine).amax(1) - of_class(outputs, mine)
     return gap if targets is None else -gap
 
 
@@ -78,6 +78,6 @@ def of_class(outputs: Tensor, classes: Tensor) -> Tensor:
     return outputs.gather(1, classes[:, None])[:, 0]
 
 
-def without(outputs: Tensor, classes: Tensor) -> Tensor:
+def without_class(outputs: Tensor, classes: Tensor) -> Tensor:
     """The outputs with that of one class at minus infinity: no number that a network gives is lower."""
     return outputs.scatter(1, classes[:, None], -torch.inf)

@@ -119,10 +119,11 @@ def find_clusters(
 
 
 def outlier_scores(found: Sequence[Found]) -> list[list[float]]:
-    """How surprising each group of each class is, beside all others and beside chance.
+    """How far each group of each class stands apart, beside all others and beside chance.
 
-    surprise = (score - middle) / spread. The middle is the largest of three medians: of the other groups of its class,
-    of all other groups, of the groups in clouds. The spread is the larger of two, of all other groups and of those in
+    outlier score = (score - middle) / spread. The middle is the largest of three medians: of the other groups of its
+    class, of all other groups, of the groups in clouds. The spread is the larger of two, of all other groups and of
+    those in
     clouds: (90 % quantile - median) / 1.28, which is the standard deviation if they are normal, and more if some reach
     far; at least `NARROWEST`. In words: does it stand apart as no other group of these data does, and none by chance?
 
@@ -172,7 +173,7 @@ def separation(points: Array, inside: Array) -> float:
     Args:
         points: N x D, of length 1. inside: N booleans.
     """
-    return _gap(_foretold(_axes(points), inside), inside)
+    return _gap(_cross_validated(_axes(points), inside), inside)
 
 
 def spectrum(graph: Any, count: int, seed: int = 0) -> tuple[Array, Array]:
@@ -209,7 +210,7 @@ def _axes(points: Array) -> Array:
     return axes
 
 
-def _foretold(axes: Array, inside: Array) -> Array:
+def _cross_validated(axes: Array, inside: Array) -> Array:
     """For each point whether it is inside, as the regression on all others says: its residual over 1 - leverage."""
     wanted = inside.astype(np.float64)
     fitted = wanted.mean() + axes @ (axes.T @ wanted)
@@ -244,7 +245,7 @@ def _clusters(unit: Array, vectors: Array, cuts: Sequence[int], smallest: int, s
         for number in range(cut):
             inside = _pruned(unit, numbers == number, smallest)
             if smallest <= inside.sum() <= len(inside) / 2:
-                found.append((inside, _gap(_foretold(axes, inside), inside)))
+                found.append((inside, _gap(_cross_validated(axes, inside), inside)))
     found.sort(key=lambda one: -one[1])
     taken, kept = np.zeros(len(unit), bool), []
     for inside, score in found:

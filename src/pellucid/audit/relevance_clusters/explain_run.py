@@ -16,7 +16,7 @@ from ...objectives import logit
 from ...representation.sweeps.image_source import Images
 from ...runfolder import OtherRun, RunFolder
 from ...runfolder.identity import as_json, difference
-from .maps import Asked, Block, Maps, Say, averaged, class_index, gathered, small
+from .maps import Block, MapPlan, Maps, Say, averaged, class_index, gathered, small
 
 
 def run_folder_in(images: Images) -> RunFolder | None:
@@ -33,7 +33,7 @@ def run_folder_in(images: Images) -> RunFolder | None:
 
 
 def maps_in(
-    asked: Asked, folder: RunFolder, truth: bool, on_message: Say
+    asked: MapPlan, folder: RunFolder, truth: bool, on_message: Say
 ) -> tuple[Maps, tuple[str, ...], dict[str, Any]]:
     """The maps that `explain` left in its run folder, of all images whose own class they explain.
 
@@ -75,7 +75,7 @@ def maps_in(
     return gathered([block]), tuple(row["name"] for row in block[0]), options
 
 
-def _row(asked: Asked, seen: Mapping[str, Any], truth: bool) -> tuple[dict[str, Any], str | None]:
+def _row(asked: MapPlan, seen: Mapping[str, Any], truth: bool) -> tuple[dict[str, Any], str | None]:
     """What is kept of an image, and the name of its map: empty where none is wanted, None where there is none."""
     row = {"name": seen["name"], "class": -1, "prediction": -1, "score": float("nan"), "problem": seen["problem"]}
     own = class_index(asked.model, seen["true"]) if truth else None
@@ -96,7 +96,7 @@ def _row(asked: Asked, seen: Mapping[str, Any], truth: bool) -> tuple[dict[str, 
     return row, "" if made[0]["problem"] else made[0]["name"]
 
 
-def _options(asked: Asked, folder: RunFolder) -> dict[str, Any]:
+def _options(asked: MapPlan, folder: RunFolder) -> dict[str, Any]:
     """The options of a method in a run that can be audited."""
     about, path = folder.manifest, folder.path
     if about["verb"] != "explain":

@@ -30,7 +30,7 @@ Block = tuple[list[dict[str, Any]], list[Tensor | None], list[Tensor | None]]  #
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class MapPlan:
     """What maps are wanted: with the images, all that they depend on.
 
     model: a network or a `Classifier`. method, options: of the catalogue. size: rows and columns of a map.
@@ -62,7 +62,7 @@ class Maps:
 
 
 def map_rows(
-    asked: Asked, images: Tensor, classes: Sequence[int | None]
+    asked: MapPlan, images: Tensor, classes: Sequence[int | None]
 ) -> tuple[list[dict[str, Any]], Tensor, Tensor]:
     """Rows, small maps and small pictures of a batch: a pure function, which any engine may call on any batch.
 
@@ -135,7 +135,7 @@ def class_index(model: Model, label: str | None) -> int | None:
 
 
 def maps_of(
-    asked: Asked,
+    asked: MapPlan,
     source: Source,
     classes: Sequence[int | None],
     *,
@@ -194,7 +194,7 @@ def maps_of(
         return gathered(_read(opened))
 
 
-def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folder: RunFolder, number: int) -> None:
+def map_chunk(asked: MapPlan, source: Source, classes: Sequence[int | None], folder: RunFolder, number: int) -> None:
     """Compute the maps of one chunk of a run folder and write it; any engine may call this, in any order."""
     members = runfolder.span(folder, number)
     rows, maps, pictures = _computed(asked, source, classes, members)
@@ -205,7 +205,7 @@ def map_chunk(asked: Asked, source: Source, classes: Sequence[int | None], folde
     )
 
 
-def _computed(asked: Asked, source: Source, classes: Sequence[int | None], members: Sequence[int]) -> Block:
+def _computed(asked: MapPlan, source: Source, classes: Sequence[int | None], members: Sequence[int]) -> Block:
     rows = [{**source.row(number), "class": -1, "prediction": -1, "score": float("nan")} for number in members]
     maps: list[Tensor | None] = [None] * len(rows)
     pictures: list[Tensor | None] = [None] * len(rows)

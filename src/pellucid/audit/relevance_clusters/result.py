@@ -29,15 +29,15 @@ class Cluster:
 
     label: the class. members: numbers of its images in the audit, the most typical first. share: of the class.
     score: the gap to the rest of the class, in standard deviations of that; about 0 where there is none.
-    surprise: how far the score is above that of other clusters, and of clouds, in their spread.
-    alarm: whether the surprise reaches the threshold.
+    outlier_score: how far the score is above that of other clusters, and of clouds, in their spread.
+    alarm: whether the outlier score reaches the threshold.
     """
 
     label: str
     members: tuple[int, ...] = field(repr=False)
     share: float
     score: float
-    surprise: float
+    outlier_score: float
     alarm: bool
 
 
@@ -59,7 +59,7 @@ class AuditedClass:
 
 @dataclass(frozen=True, eq=False)
 class CleverHans(Tabular):
-    """Clusters of images by where a network looks, the most surprising first.
+    """Clusters of images by where a network looks, the highest outlier score first.
 
     clusters: of all classes, ranked. classes: each class that was audited.
     maps: N x h x w, the relevance of each image's class, over the sum of its magnitudes.
@@ -85,7 +85,7 @@ class CleverHans(Tabular):
 
     @property
     def alarms(self) -> tuple[Cluster, ...]:
-        """The clusters whose surprise reaches the threshold."""
+        """The clusters whose outlier score reaches the threshold."""
         return tuple(cluster for cluster in self.clusters if cluster.alarm)
 
     @property
@@ -121,7 +121,7 @@ class CleverHans(Tabular):
         """A t-SNE map of the relevance maps of one class, its images colored by their cluster.
 
         Args:
-            label: the class; by default that of the most surprising cluster.
+            label: the class; by default that of the cluster with the highest outlier score.
             seed: of the map.
         """
         audited = self.audited(label if label is not None else self.clusters[0].label if self.clusters else
@@ -134,7 +134,7 @@ class CleverHans(Tabular):
 
     def _short(self, number: int) -> str:
         cluster = self.clusters[number]
-        return f"{'ALARM ' if cluster.alarm else ''}{number + 1}: {cluster.surprise:.1f}"
+        return f"{'ALARM ' if cluster.alarm else ''}{number + 1}: {cluster.outlier_score:.1f}"
 
     def tiles(self, cluster: Cluster, examples: int = EXAMPLES) -> list[tuple[str, Tensor]]:
         """What shows a cluster: mean image and map, those of the rest, and typical examples with their maps."""
@@ -149,7 +149,7 @@ class CleverHans(Tabular):
         return shown
 
     def figure(self, *, most: int = 4, examples: int = EXAMPLES) -> Figure:  # type: ignore[override]
-        """The most surprising clusters, a row each: means beside those of the rest, and typical images over their maps.
+        """The clusters with the highest outlier scores, a row each: means, typical images and their maps.
 
         Args:
             most: clusters. examples: images of each.
@@ -185,8 +185,8 @@ class CleverHans(Tabular):
         """What there is to say of a cluster, in a line."""
         alarm = "ALARM: " if cluster.alarm else ""
         return (
-            f"{alarm}{cluster.label}: {len(cluster.members)} images ({cluster.share:.0%}), surprise "
-            f"{cluster.surprise:.1f}, a gap of {cluster.score:.1f} standard deviations to the rest"
+            f"{alarm}{cluster.label}: {len(cluster.members)} images ({cluster.share:.0%}), outlier score "
+            f"{cluster.outlier_score:.1f}, a gap of {cluster.score:.1f} standard deviations to the rest"
         )
 
     def verdict(self) -> str:
@@ -194,7 +194,7 @@ class CleverHans(Tabular):
         count, classes = len(self.alarms), len(self.classes)
         over = f"{classes} {'class' if classes == 1 else 'classes'} with {len(self.names)} images"
         if not count:
-            return f"No cluster of {over} stands apart (surprise {self.threshold:g} or more)."
+            return f"No cluster of {over} stands apart (outlier score {self.threshold:g} or more)."
         where = ", ".join(dict.fromkeys(cluster.label for cluster in self.alarms))
         return f"{count} {'cluster stands' if count == 1 else 'clusters stand'} apart among {over}: {where}."
 
@@ -209,7 +209,7 @@ class CleverHans(Tabular):
                 "class": self.labels[image],
                 "prediction": self.predictions[image],
                 "cluster": number + 1 if cluster else None,
-                "surprise": cluster.surprise if cluster else None,
+                "outlier_score": cluster.outlier_score if cluster else None,
                 "score": cluster.score if cluster else None,
                 "alarm": bool(cluster and cluster.alarm),
             })  # fmt: skip

@@ -32,7 +32,7 @@ def audit_page(
     for cluster in [*result.alarms, *quiet[:MOST_QUIET]]:
         other = sum(result.predictions[row] != cluster.label for row in cluster.members)
         facts = {
-            "Surprise": f"{cluster.surprise:.1f}",
+            "Outlier score": f"{cluster.outlier_score:.1f}",
             "Gap to the rest": f"{cluster.score:.1f} standard deviations",
             "Images": f"{len(cluster.members)}, {cluster.share:.0%} of the class",
             "Taken for another class": f"{other / len(cluster.members):.0%}",
@@ -47,9 +47,9 @@ def audit_page(
             picture = result.embedding(label, seed=seed).figure()
             title_of = f"{label}: its relevance maps, like beside like"
             plates.append(Plate(title_of, [("", picture)], "t-SNE; colors are clusters"))
-    head = ["class", "cluster", "images", "of the class", "surprise", "gap", "alarm"]
+    head = ["class", "cluster", "images", "of the class", "outlier score", "gap", "alarm"]
     rows = [
-        [c.label, str(number), str(len(c.members)), f"{c.share:.1%}", f"{c.surprise:.2f}", f"{c.score:.2f}",
+        [c.label, str(number), str(len(c.members)), f"{c.share:.1%}", f"{c.outlier_score:.2f}", f"{c.score:.2f}",
          "yes" if c.alarm else ""]
         for number, c in enumerate(result.clusters[: max(MOST_ROWS, len(result.alarms))], 1)
     ]  # fmt: skip
@@ -58,7 +58,7 @@ def audit_page(
         "Images": f"{len(result.names)} of {len(result.classes)} classes",
         "Clusters": f"{len(result.clusters)}"
         + (f", the first {len(rows)} below" if len(rows) < len(result.clusters) else ""),
-        "Alarm": f"from a surprise of {result.threshold:g}",
+        "Alarm": f"from an outlier score of {result.threshold:g}",
     }
     if result.call:
         facts["Maps"] = str(result.call.options["method"])

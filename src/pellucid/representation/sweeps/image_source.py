@@ -18,7 +18,7 @@ from ...files.images import list_images
 from ...model.classifier import Classifier, check_input
 from ...model.run import Model
 from ...model.true_classes import Truth, true_names
-from .measures import kept_number
+from .measures import storable
 
 Images = Tensor | str | Path | Sequence[str | Path]
 Labels = Truth | Tensor | Sequence[int] | Sequence[str]
@@ -50,7 +50,7 @@ class Source:
         """What tells these images from others, besides the items: of a tensor a hash, of files nothing."""
         if self.images is None:
             return ""
-        numbers = np.ascontiguousarray(kept_number(self.images).numpy())
+        numbers = np.ascontiguousarray(storable(self.images).numpy())
         return f"{tuple(self.images.shape)} {hashlib.sha256(numbers.data).hexdigest()}"
 
     def state(self, number: int) -> tuple[int | None, int | None]:

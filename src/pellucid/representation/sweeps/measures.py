@@ -99,7 +99,7 @@ class SweepResult:
     batch: int | None
 
 
-def look(question: SweepPlan, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
+def run_measures(question: SweepPlan, images: Tensor) -> tuple[dict[str, Tensor], Tensor | None]:
     """One forward over a batch, and one backward if a measure asks for relevance: arrays by name, and the output.
 
     Raises:
@@ -116,7 +116,7 @@ def look(question: SweepPlan, images: Tensor) -> tuple[dict[str, Tensor], Tensor
                     f"{measure.name} gave {len(values)} rows of {name!r} for {len(images)} images, or gave it "
                     "twice: a measure gives each array once, with one row for each image"
                 )
-            arrays[name] = kept_number(values)
+            arrays[name] = storable(values)
 
     def visit(layer: str, activation: Tensor) -> Tensor:
         with torch._C.DisableTorchFunction(), torch.no_grad():  # no rule is about what is done here
@@ -149,7 +149,7 @@ def look(question: SweepPlan, images: Tensor) -> tuple[dict[str, Tensor], Tensor
     return arrays, output.detach() if isinstance(output, Tensor) and output.ndim == 2 else None
 
 
-def answer(question: SweepPlan, images: Sequence[Tensor | None], batch: int | None = None) -> SweepResult:
+def measure_batch(question: SweepPlan, images: Sequence[Tensor | None], batch: int | None = None) -> SweepResult:
     """What a question gives for images one by one, in passes that fit the memory.
 
     Args:
@@ -175,7 +175,7 @@ def answer(question: SweepPlan, images: Sequence[Tensor | None], batch: int | No
             nonlocal found_batch
             if part.stop - part.start < len(places):  # all that fitted
                 found_batch = max(found_batch or 1, part.stop - part.start)
-            found, output = look(question, stack[part])
+            found, output = run_measures(question, stack[part])
             mine = places[part]
             problems.update(_not_finite(question, found, mine))
             for name, values in found.items():
@@ -218,7 +218,7 @@ def _quickest(images: Tensor, device: torch.device | None) -> int | None:
     return SMALL_PASS if fits else None
 
 
-def kept_number(values: Tensor) -> Tensor:
+def storable(values: Tensor) -> Tensor:
     """Numbers as they are kept: on the CPU, those of half precision as float32."""
     values = values.detach()
     return values.to("cpu", torch.float32 if values.dtype in (torch.float16, torch.bfloat16) else values.dtype)

@@ -25,7 +25,7 @@ from ...objectives import as_objective
 from ...rules.presets import written
 from ...runfolder import RunFolder
 from .image_source import Images, Labels, Source, source_of
-from .measures import PIXELS, Measure, SweepPlan, answer
+from .measures import PIXELS, Measure, SweepPlan, measure_batch
 from .stored_arrays import Stored, rows_of
 
 CHUNK_BYTES, MOST_IN_CHUNK = 2**25, 2048  # of images: what is lost at most when a run is killed
@@ -246,7 +246,7 @@ def _computed(
 ) -> tuple[list[dict[str, Any]], dict[str, Column], int | None]:
     rows = [source.row(number) for number in numbers]
     model = question.model if isinstance(question.model, Classifier) and question.model.labels else None
-    given = answer(question, [image if isinstance(image, Tensor) else None for image in read], batch)
+    given = measure_batch(question, [image if isinstance(image, Tensor) else None for image in read], batch)
     for place, (row, image) in enumerate(zip(rows, read, strict=True)):
         row["problem"] = image if isinstance(image, str) else given.problems.get(place)
         if given.classes[place] >= 0 and not row["problem"]:

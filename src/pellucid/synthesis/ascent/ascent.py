@@ -12,10 +12,10 @@ from torch.optim import LBFGS, Adam, Optimizer
 from ...model.batches import LOOK, progress
 from ...model.run import Model, Score, Trace, count_backward, no_gradient, run
 from ...objectives.algebra import Bound
-from ..ingredients.canvas import Canvas, Parameters, along
+from ..ingredients.canvas import Canvas, Parameters, broadcast_rows
 from ..ingredients.penalties import CODE, Penalty
 from ..ingredients.transforms import Transform, view
-from .dead_starts import dead_rows, still
+from .dead_starts import rows_without_gradient, still
 from .plan import Plan
 
 
@@ -36,7 +36,7 @@ class AscentResult:
 
 
 @dataclass(frozen=True)
-class Each:
+class PerRow:
     """One objective for each row, computed in one pass."""
 
     bounds: Sequence[Bound]
@@ -114,7 +114,7 @@ def ascend(
 
         def look() -> None:
             nonlocal dead, looked
-            dead = dead_rows(model, score, canvas, parameters, rows, plan, center, redraw)
+            dead = rows_without_gradient(model, score, canvas, parameters, rows, plan, center, redraw)
             looked = True
 
         def evaluate() -> Tensor:
@@ -163,7 +163,7 @@ def ascend(
             highest = torch.where(better, total.double(), highest)
             if better.device.type != "cpu" or better.any():  # elsewhere to ask would be to wait
                 for p, b in zip(parameters, best, strict=True):
-                    torch.where(along(better, p), p.detach(), b, out=b)
+                    torch.where(broadcast_rows(better, p), p.detach(), b, out=b)
             if plan.record_every and step % plan.record_every == 0:
                 log.frames.append(_frame(images))
             return -total.sum() * plan.scale
@@ -259,7 +259,7 @@ def _optimizer(plan: Plan, parameters: Parameters) -> Optimizer | Callable[[Para
         for parameter in given:
             assert parameter.grad is not None
             size = parameter.grad.flatten(1).abs().mean(1).clamp(min=1e-30)
-            parameter.sub_(parameter.grad / along(size, parameter), alpha=plan.step_size)
+            parameter.sub_(parameter.grad / broadcast_rows(size, parameter), alpha=plan.step_size)
 
     return plain if plan.optimizer == "ascent" else unit
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from ...model.run import Model, Score, count_backward, no_gradient, run
 from ...rules.rule import Function, rule
-from ..ingredients.canvas import Canvas, Parameters, along, noise
+from ..ingredients.canvas import Canvas, Parameters, broadcast_rows, noise
 from .plan import Plan
 
 STILL = {"adam": 1e-10, "unit": 1e-30, "lbfgs": 1e-12}  # gradients below this at every pixel move nothing
@@ -19,7 +19,7 @@ LED = 64  # steps with ReLUs opened
 Values = Callable[[Tensor], Tensor]
 
 
-def dead_rows(
+def rows_without_gradient(
     model: Model,
     score: Score,
     canvas: Canvas,
@@ -62,7 +62,7 @@ def dead_rows(
     def move(mask: Tensor, others: Parameters) -> None:
         with torch.no_grad():
             for parameter, other in zip(parameters, others, strict=True):
-                parameter.copy_(torch.where(along(mask.to(device), parameter), other, parameter))
+                parameter.copy_(torch.where(broadcast_rows(mask.to(device), parameter), other, parameter))
 
     dead = dead_at(parameters)
     if dead.any():

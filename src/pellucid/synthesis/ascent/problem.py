@@ -21,7 +21,7 @@ from ..ingredients.canvas import Canvas, Parameters, Parametrization
 from ..ingredients.parametrizations import CPPN, FixedMagnitude, Fourier, Generator, Pixels, Sigmoid
 from ..ingredients.penalties import Penalty
 from ..ingredients.transforms import Transform
-from .ascent import AscentResult, Each, ascend
+from .ascent import AscentResult, PerRow, ascend
 from .plan import NAMES, OptimizerSpec, Plan
 from .result import Synthesis
 
@@ -136,7 +136,7 @@ def optimize(problem: Problem, plan: Plan, penalties: Sequence[Objective] = ()) 
     for part in cuts:
         index = torch.arange(part.start, part.stop)
         mine = bounds if single else bounds[part]
-        score: Score = mine[0] if single else Each(mine, _reads(mine), any(b.needs_output for b in mine))
+        score: Score = mine[0] if single else PerRow(mine, _reads(mine), any(b.needs_output for b in mine))
         some = replace(canvas, parameters=tuple(p[part] for p in canvas.parameters))
         label = plan.label if len(cuts) == 1 else f"{plan.label} {part.start + 1}-{part.stop} of {rows}"
         redraw = None

@@ -89,6 +89,6 @@ def check_bounds(bounds: Bounds) -> None:
         raise ValueError(f"bounds is {bounds!r}, expected (low, high) with low below high, or None")
 
 
-def along(values: Tensor, like: Tensor) -> Tensor:
+def broadcast_rows(values: Tensor, like: Tensor) -> Tensor:
     """N numbers, shaped to meet N x ... ."""
     return values.view(-1, *[1] * (like.ndim - 1))

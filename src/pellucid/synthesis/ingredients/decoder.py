@@ -38,7 +38,7 @@ class Decoder(nn.Module):
                 "1, 1 and 8"
             )
         self.length, self.size, self.channels, self.width = length, size, channels, width
-        side, widths = ladder(size, width)
+        side, widths = channel_widths(size, width)
         self.first = nn.Linear(length, widths[0] * side * side)
         self.coarse = nn.Unflatten(1, (widths[0], side, side))
         steps: list[nn.Module] = [_block(widths[0], widths[0])]
@@ -108,7 +108,7 @@ class Encoder(nn.Module):
 
     def __init__(self, length: int, *, size: int, channels: int, width: int) -> None:
         super().__init__()
-        side, widths = ladder(size, width)
+        side, widths = channel_widths(size, width)
         self.margin = side * 2 ** (len(widths) - 1) - size
         up = widths[::-1]
         steps: list[nn.Module] = [_block(channels, up[0])]
@@ -122,7 +122,7 @@ class Encoder(nn.Module):
         return mean, spread
 
 
-def ladder(size: int, width: int) -> tuple[int, list[int]]:
+def channel_widths(size: int, width: int) -> tuple[int, list[int]]:
     """The side of the coarsest maps, 4 to 7, and the channels of all, coarse to fine, each twice the size of the last.
 
     >>> ladder(28, 8), ladder(96, 8)
