@@ -160,7 +160,7 @@ def class_activation_map(name: str, theirs: str | None) -> Callable[[], Function
             """One forward pass, and backward from the output to the layer only."""
             with torch.no_grad():
                 maps = features(net, images)
-            if name != "eigen_cam":
+            if pellucid.CATALOGUE[name].traits.gradient or pellucid.CATALOGUE[name].traits.objective:
                 maps.requires_grad_()
                 torch.autograd.grad(head(net, maps)[:, TARGET].sum(), maps)
             return maps

@@ -18,9 +18,11 @@ from torch import nn
 
 import pellucid
 from pellucid import runfolder
+from pellucid.attribution.ingredients.decorator import attribution
 from pellucid.checks import UnknownName
 from pellucid.files.images import MissingImage, write_image
 from pellucid.methods.registry import CATALOGUE
+from pellucid.methods.result import Attribution
 from pellucid.model.true_classes import true_classes
 from pellucid.runfolder import OtherRun
 from pellucid.shapes import CLASSES, MEAN, STD, scenes, trained_network
@@ -118,6 +120,24 @@ def test_a_map_that_looks_at_no_class_says_so(model, photos, tmp_path):
     page = (tmp_path / "page.html").read_text()
     assert page.count("looks at no class") == page.count('<span class="what">explains</span>') == 3
     assert "eigen_cam: what stands out in arrow/0.png" in page
+
+
+def test_a_new_method_that_looks_at_no_class_gets_one_map(model, photos, tmp_path, monkeypatch):
+    """Its traits say so: no list of names knows it."""
+    for name in [*CATALOGUE, "contours"]:
+        monkeypatch.setitem(CATALOGUE, name, CATALOGUE.get(name))
+
+    @attribution(paper="Nobody 2020, Contours", one_pass=True, gradient=False, objective=False)
+    def contours(model, images, objective):
+        """How far each pixel is from its neighbor."""
+        pellucid.run(model, images)
+        return Attribution(images - images.roll(1, 3))
+
+    done = explain(model, photos, output=tmp_path / "page.html", methods=["contours", "saliency"])
+    for row in rows_of(done.folder):
+        if row["maps"]:
+            assert [m["name"] for m in row["maps"]][:3] == ["contours", "saliency", "saliency.probability"]
+            assert next(m for m in row["maps"] if m["name"] == "contours")["objective"] == ""
 
 
 def test_a_single_file_and_names_that_differ_in_their_suffix_only(model, tmp_path):

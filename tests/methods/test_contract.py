@@ -179,6 +179,23 @@ def test_passes_are_counted(name):
 
 
 @every
+def test_its_traits_are_true(name):
+    """What pages, tests and benchmarks are told of a method, beside what it does."""
+    traits, model, images = CATALOGUE[name].traits, small_model(), some_images()
+    one, other = explain(name, model, images, 0), explain(name, model, images, 1)
+    assert torch.equal(one.values, other.values) == (not traits.objective)
+    assert (one.call.backward > 0) == traits.gradient
+    assert (one.maps is not None) == traits.layer_map <= ("layer" in CATALOGUE[name].options)
+    assert not traits.one_pass or other.call.forward <= 2 * len(images)  # the first call finds the default layer
+    try:
+        explain(name, model, images, probability(0))
+    except ValueError:
+        assert traits.logits_only
+    else:
+        assert not traits.logits_only
+
+
+@every
 def test_the_predicted_class_is_that_of_the_original_image(name):
     model = small_model()
     images = torch.cat([some_images(3), some_images(3) ** 4, some_images(3) ** 0.2])

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.relevance import PRESETS as PRESETS
-from ..model.relevance import Named, bounds_of, relevance, rules_of
+from ..model.relevance import RulesLike, bounds_of, relevance, rules_of
 from ..model.run import Model, device_of
 from ..objectives import Bound
 from .ingredients.decorator import attribution
@@ -27,7 +27,7 @@ def lrp(
     images: Tensor,
     objective: Bound,
     *,
-    rules: Named = "EPSILON_PLUS_FLAT",
+    rules: RulesLike = "EPSILON_PLUS_FLAT",
     layer: str | None = None,
     channels: Mapping[str, int | Sequence[int]] | None = None,
     strict: bool = True,

@@ -20,6 +20,7 @@ from ..files.tensors import read_tensors, write_tensors
 from ..methods.result import Attribution, Call
 from ..model.classifier import Classifier, Preprocessing
 from ..model.settings import current
+from ..objectives import ObjectiveLike
 from ..zoo.file_kinds import READERS
 from .image_files.evaluation import Evaluation
 from .image_files.pixels import Reading, at_once, check_size, each_image
@@ -230,7 +231,7 @@ class SpectrumClassifier(Classifier):
             tuple(failures), call=call,
         )  # fmt: skip
 
-    def explain(self, images: Tensor, objective: Any = None, *, steps: int = 32) -> Attribution:
+    def explain(self, images: Tensor, objective: ObjectiveLike = None, *, steps: int = 32) -> Attribution:
         """Which pixels make an image's spectrum what it is: integrated gradients through the Fourier transform.
 
         The path goes from what has the same phases and the mean amplitudes of the training images to the image itself,

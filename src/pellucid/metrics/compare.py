@@ -22,7 +22,7 @@ from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import Classifier, ready
 from ..model.run import Model
-from ..objectives import as_objective, logit, probability
+from ..objectives import ObjectiveLike, as_objective, logit, probability
 from ..representation.sweeps.image_source import Images, Source, source_of
 from ..representation.sweeps.sweep import Say, by_size, read_ahead
 from ..runfolder import RunFolder
@@ -51,7 +51,7 @@ class Benchmark:
 
     model: Model
     methods: Mapping[str, Mapping[str, Any]]
-    objective: Any
+    objective: ObjectiveLike
     measures: tuple[str, ...]
     steps: int
     samples: int
@@ -64,7 +64,7 @@ def compare(
     model: Model,
     images: Images,
     methods: Sequence[str] = DEFAULTS,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     masks: Masks = None,
     *,
     options: Mapping[str, Mapping[str, Any]] | None = None,

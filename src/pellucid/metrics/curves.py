@@ -15,7 +15,7 @@ from ..methods.options import to_record
 from ..methods.result import Attribution, Call, Result
 from ..methods.verb import verb
 from ..model.run import Model
-from ..objectives import probability
+from ..objectives import ObjectiveLike, probability
 from .inputs import bind_objective, values_for
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def deletion(
     model: Model,
     images: Tensor,
     attribution: Attribution | Tensor,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     steps: int = 50,
     fill: Baseline = "mean",
@@ -132,7 +132,7 @@ def insertion(
     model: Model,
     images: Tensor,
     attribution: Attribution | Tensor,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     steps: int = 50,
     fill: Baseline = "blur",
@@ -182,7 +182,7 @@ def _curves(
     model: Model,
     images: Tensor,
     attribution: Attribution | Tensor,
-    objective: Any,
+    objective: ObjectiveLike,
     steps: int,
     fill: Baseline,
     seed: int,

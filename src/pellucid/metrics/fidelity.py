@@ -15,7 +15,7 @@ from ..attribution.ingredients.noise import mixed, normal_noise
 from ..methods.result import Attribution
 from ..methods.verb import verb
 from ..model.run import Model
-from ..objectives import Bound
+from ..objectives import Bound, ObjectiveLike
 from .inputs import bind_objective, values_for
 
 Perturbation = Literal["square", "noise"] | Callable[[Tensor, torch.Generator], Tensor]
@@ -29,7 +29,7 @@ def infidelity(
     model: Model,
     images: Tensor,
     attribution: Attribution | Tensor,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     reference: Literal["shares", "slopes"] = "shares",
     perturbation: Perturbation = "square",
@@ -170,7 +170,7 @@ def completeness(
     model: Model,
     images: Tensor,
     attribution: Attribution | Tensor,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     baseline: Baseline | None = None,
 ) -> Tensor:

@@ -11,10 +11,10 @@ from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.classifier import ready
 from ..model.run import Model, device_of, run
-from ..objectives import Bound, as_objective, logit, resolve
+from ..objectives import Bound, ObjectiveLike, as_objective, logit, resolve
 
 
-def bind_objective(model: Model, images: Tensor, objective: Any) -> tuple[Model, Bound]:
+def bind_objective(model: Model, images: Tensor, objective: ObjectiveLike) -> tuple[Model, Bound]:
     """A model and an objective that is bound to images, both checked; a predicted class is settled by one pass.
 
     Raises:
@@ -74,7 +74,7 @@ def predicted(model: Model, images: Tensor) -> list[int]:
     return classes
 
 
-def resolve_target(model: Model, images: Tensor, objective: Any) -> Any:
+def resolve_target(model: Model, images: Tensor, objective: ObjectiveLike) -> Any:
     """An objective that means the same for other images and other models: the predicted classes, if it is None.
 
     Raises:

@@ -20,6 +20,7 @@ from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import network
 from ..model.run import Model
+from ..objectives import ObjectiveLike
 from .inputs import resolve_target
 from .sensitivity import Explains, explainer
 from .similarity import Similarity, similarity_of
@@ -97,7 +98,7 @@ def randomization(
     model: Model,
     images: Tensor,
     method: str | Explains,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     order: Literal["cascading", "independent"] = "cascading",
     layers: Sequence[str] | None = None,
@@ -175,7 +176,7 @@ def label_randomization(
     other: Model,
     images: Tensor,
     method: str | Explains,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     similarity: Similarity = "spearman",
     absolute: bool = True,

@@ -16,6 +16,7 @@ from ..methods.verb import verb
 from ..model.batches import progress
 from ..model.classifier import Classifier
 from ..model.run import Model
+from ..objectives import ObjectiveLike
 from .inputs import resolve_target
 
 Explains = Callable[..., Attribution | Tensor]
@@ -29,7 +30,7 @@ def sensitivity_max(
     model: Model,
     images: Tensor,
     method: str | Explains,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     radius: float = 0.02,
     samples: int = 10,

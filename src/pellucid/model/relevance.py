@@ -15,7 +15,7 @@ from . import backward
 from .classifier import Classifier, network, normalized
 from .run import Edit, Model, Rules, Score, Trace, count_backward, created_nodes, device_and_dtype, no_gradient, run
 
-Named = str | Rules
+RulesLike = str | Rules
 """Rules, or the name of a set of them."""
 PRESETS: dict[str, Mapping[Any, Rule | Schedule]] = {
     name: value for name, value in vars(sets).items() if name.isupper() and name not in ("KINDS", "BASE", "DEEPLIFT")
@@ -166,7 +166,7 @@ def _back(
     return total, {name: x.detach() * slope for name, x, slope in found if slope is not None}, values.detach(), trace
 
 
-def rules_of(rules: Named) -> Mapping[Any, Rule | Schedule]:
+def rules_of(rules: RulesLike) -> Mapping[Any, Rule | Schedule]:
     """A set of rules by its name, or a mapping completed by `pellucid.rules.BASE`.
 
     Raises:

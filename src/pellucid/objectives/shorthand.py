@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -11,8 +11,12 @@ from torch import Tensor
 from ..model.classifier import Classifier
 from ..model.run import Model
 from .algebra import Objective, Term
-from .classes import logit
+from .classes import Target, logit
 from .layers import channel
+
+ObjectiveLike: TypeAlias = Objective | Target | Callable[[Any], Tensor]
+"""What every method takes for an objective: a class by index or label, one for each image, "layer:channel", an
+objective, a function of the network's output, or None for the predicted class."""
 
 
 def as_objective(model: Model, target: Any) -> Objective:

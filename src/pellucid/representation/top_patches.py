@@ -18,8 +18,9 @@ from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.activation_maps import as_maps
-from ..model.relevance import Named
+from ..model.relevance import RulesLike
 from ..model.run import Model
+from ..objectives import ObjectiveLike
 from .receptive_field import ReceptiveFields, receptive_fields
 from .sweeps.image_source import Images
 from .sweeps.measures import BatchContext, Measure
@@ -247,8 +248,8 @@ def top_patches(
     channels: int | Sequence[int] | None = None,
     k: int = 9,
     by: By = "activation",
-    objective: Any = None,
-    rules: Named = "EPSILON_PLUS_FLAT",
+    objective: ObjectiveLike = None,
+    rules: RulesLike = "EPSILON_PLUS_FLAT",
     each: int = 1,
     folder: str | Path | None = None,
     overwrite: bool = False,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 from ..checks import check_images
 from ..model.classifier import Classifier
 from ..model.run import Model
+from ..objectives import ObjectiveLike
 from ..objectives import layer as whole_layer
 from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
@@ -27,7 +27,7 @@ from .ingredients.transforms import jitter
 def dream(
     model: Model,
     images: Tensor,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     *,
     guide: Tensor | None = None,
     octaves: int = 4,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from torch import Tensor
 
 from ..model.run import Model
+from ..objectives import ObjectiveLike
 from ..objectives.algebra import Objective
 from .ascent.decorator import synthesis
 from .ascent.plan import OptimizerSpec, Plan
@@ -23,7 +23,7 @@ from .ingredients.transforms import Transform, robust
 )
 def maximize(
     model: Model,
-    objective: Any,
+    objective: ObjectiveLike | Sequence[ObjectiveLike],
     *,
     start: str | Tensor = "noise",
     size: int | tuple[int, ...] | None = None,

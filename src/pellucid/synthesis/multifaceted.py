@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,6 +12,7 @@ from ..checks import check_images
 from ..model.batches import batched
 from ..model.classifier import Classifier
 from ..model.run import Model, device_of, run
+from ..objectives import ObjectiveLike
 from .ascent.decorator import synthesis
 from .ascent.layers_by_scale import content_layer
 from .ascent.plan import OptimizerSpec, Plan
@@ -31,7 +31,7 @@ NEAREST = 15  # images of a cluster whose mean a facet begins with
 def multifaceted(
     model: Model,
     images: Tensor,
-    objective: Any,
+    objective: ObjectiveLike,
     *,
     facets: int = 4,
     layer: str | None = None,

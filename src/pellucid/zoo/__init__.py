@@ -5,3 +5,11 @@ from .sources import Entry as Entry
 from .sources import models as models
 from .weights import MissingWeights as MissingWeights
 from .weights import UnreadableWeights as UnreadableWeights
+
+__all__ = [
+    "Entry",
+    "MissingWeights",
+    "UnreadableWeights",
+    "load",
+    "models",
+]

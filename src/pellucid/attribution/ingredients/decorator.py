@@ -46,7 +46,8 @@ def attribution(
     def decorate(function: Callable[..., Attribution]) -> Callable[..., Attribution]:
         shape = inspect.signature(function)
         parameters = [
-            p.replace(default=None, annotation=Any) if p.name == "objective" else p for p in shape.parameters.values()
+            p.replace(default=None, annotation="ObjectiveLike") if p.name == "objective" else p
+            for p in shape.parameters.values()
         ]
 
         def body(model: Model, images: Tensor, target: Any, **options: Any) -> Attribution:

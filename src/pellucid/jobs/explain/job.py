@@ -23,7 +23,7 @@ from ...model.batches import progress
 from ...model.classifier import Classifier
 from ...model.run import layer as find_layer
 from ...model.true_classes import Truth, true_classes
-from ...objectives import as_objective
+from ...objectives import ObjectiveLike, as_objective
 from ...runfolder import DamagedChunk, OtherRun, RunFolder
 from .chunk import Job, Say, explain_chunk
 from .outputs import check_output, place_of, write
@@ -56,7 +56,7 @@ def explain(
     output: str | Path,
     format: str = "html",
     methods: Sequence[str] | None = None,
-    objective: Any = None,
+    objective: ObjectiveLike = None,
     layer: str | None = None,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     seed: int = 0,

@@ -6,7 +6,6 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from ...model.classifier import network
 from ...model.relevance import bounds_of, relevances
 from ...model.run import Model, Rules, Trace, device_of, run
 from ...model.settings import current, settings
-from ...objectives import as_objective
+from ...objectives import ObjectiveLike, as_objective
 
 PIXELS = "pixels"
 """Stands for the images themselves where a measure names a layer."""
@@ -65,7 +64,7 @@ class SweepPlan:
 
     model: Model
     measures: tuple[Measure, ...]
-    objective: Any = None
+    objective: ObjectiveLike = None
     rules: Rules = field(default_factory=dict)
     output: bool = True
 

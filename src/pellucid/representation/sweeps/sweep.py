@@ -18,10 +18,10 @@ from ...files.atomic import printable
 from ...methods.result import Call
 from ...model.batches import progress
 from ...model.classifier import Classifier, classifier, network
-from ...model.relevance import Named, rules_of
+from ...model.relevance import RulesLike, rules_of
 from ...model.run import Model, counted
 from ...model.run import layer as find_layer
-from ...objectives import as_objective
+from ...objectives import ObjectiveLike, as_objective
 from ...rules.presets import written
 from ...runfolder import RunFolder
 from .image_source import Images, Labels, Source, source_of
@@ -72,8 +72,8 @@ def sweep(
     images: Images,
     measures: Sequence[Measure],
     *,
-    objective: Any = None,
-    rules: Named = "EPSILON_PLUS_FLAT",
+    objective: ObjectiveLike = None,
+    rules: RulesLike = "EPSILON_PLUS_FLAT",
     predict: bool = True,
     labels: Labels = "folders",
     folder: str | Path | None = None,
