@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Callable
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from .names import UnknownName as UnknownName
 from .names import nearest as nearest
 
+_PACKAGE = str(Path(__file__).parent)
 COLORS = {1: "1 channel (gray)", 3: "3 channels (RGB)", 4: "4 channels (RGBA)"}
 
 
@@ -83,6 +86,14 @@ def check_network(net: nn.Module | None) -> None:
             raise ValueError(
                 f"layer {name!r} has no weights yet (a lazy module): send a batch through the network first"
             )
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """A warning at the line of the user's that led here, however many calls lie between."""
+    level, frame = 1, sys._getframe()
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(text, category, stacklevel=level)
 
 
 class WrongWord(TypeError, ValueError):

@@ -153,3 +153,17 @@ def test_odd_annotations_of_others_do_no_harm(monkeypatch):
     with pytest.raises(TypeError, match=r"odd: count is None, expected a whole number"):
         call(model, images, count=None)
     assert "missing" not in CATALOGUE["odd"].option_types and sys.modules.get("nowhere") is None
+
+
+def test_former_names_are_taken_with_a_warning_where_they_were_written():
+    model, images = small_model(), some_images(1)
+    with pytest.warns(DeprecationWarning, match="the option rule is called quadrature now") as caught:
+        found = pellucid.integrated_gradients(model, images, 0, rule="midpoint", convergence_delta=True, steps=4)
+    assert caught[0].filename == __file__ and found.call.options["quadrature"] == "midpoint"
+    with pytest.warns(DeprecationWarning, match=r"Attribution\.gap is called convergence_delta now") as caught:
+        assert torch.equal(found.gap, found.convergence_delta)
+    assert caught[0].filename == __file__
+    with pytest.raises(TypeError, match="smoothgrad has no option 'rule'"):
+        pellucid.smoothgrad(model, images, 0, rule="midpoint")
+    with pytest.raises(AttributeError, match="Attribution has no attribute 'dead'"):
+        found.dead  # noqa: B018

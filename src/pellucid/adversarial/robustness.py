@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import UnknownName, nearest
+from ..checks import UnknownName, nearest, warn
 from ..methods.options import to_record
 from ..methods.registry import of_kind
 from ..methods.result import Call, Result
@@ -20,7 +20,6 @@ from ..model.batches import progress
 from ..model.run import Model
 from ..objectives import Target
 from .attack.budgets import Norm
-from .attack.diagnostics import warn
 from .attack.result import Attack
 
 if TYPE_CHECKING:

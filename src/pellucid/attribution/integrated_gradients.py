@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import warn
 from ..methods.result import Attribution
 from ..model.run import Model
 from ..objectives import Bound
@@ -108,10 +107,9 @@ def integrated_gradients(
             missing = missing[left[missing].abs() > tolerance * change[missing].abs()]
         if len(missing):
             worst = float((left[missing].abs() / change[missing].abs()).max())
-            warnings.warn(
+            warn(
                 f"integrated gradients: with {steps} steps the gap of {len(missing)} of {len(images)} images is still "
-                f"above the tolerance {tolerance:g} (the largest is {worst:.2g} of the change)",
-                stacklevel=4,
+                f"above the tolerance {tolerance:g} (the largest is {worst:.2g} of the change)"
             )
     return Attribution(way * mean, convergence_delta=left)
 

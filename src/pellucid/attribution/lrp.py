@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
+from ..checks import warn
 from ..methods.result import Attribution
 from ..model.batches import batched
 from ..model.relevance import PRESETS as PRESETS
@@ -120,7 +120,4 @@ def _check_zero(total: Tensor, objective: Bound) -> None:
             "that is active, or a class whose logit is not 0"
         )
     if zero.any():
-        warnings.warn(
-            f"the objective {objective} is 0 for image {int(zero.nonzero()[0])} of the batch: it has no relevance",
-            stacklevel=4,
-        )
+        warn(f"the objective {objective} is 0 for image {int(zero.nonzero()[0])} of the batch: it has no relevance")

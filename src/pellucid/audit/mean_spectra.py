@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import warn
 from ..display.figures import plain as printable
 from ..files.images import Size
 from ..methods.options import to_record
@@ -234,7 +234,5 @@ def mean_spectra(
     found = MeanSpectra(sides[0], sides[1], call=call)
     if found.failures:
         name, reason = found.failures[0]
-        warnings.warn(
-            f"{len(found.failures)} files could not be read and are left out, the first: {name}: {reason}", stacklevel=2
-        )
+        warn(f"{len(found.failures)} files could not be read and are left out, the first: {name}: {reason}")
     return found

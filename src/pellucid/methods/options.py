@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import SimpleNamespace
@@ -14,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import WrongWord, in_words, matches_type, nearest, of_kind, words_for
+from ..checks import WrongWord, in_words, matches_type, nearest, of_kind, warn, words_for
 from ..rules import Rule, Schedule
 from ..rules.presets import written
 
@@ -61,7 +60,7 @@ def _present_name(name: str, option: str, defaults: Mapping[str, Any]) -> str:
     new = RENAMED.get(option)
     if option in defaults or new not in defaults:
         return option
-    warnings.warn(f"{name}: the option {option} is called {new} now", DeprecationWarning, stacklevel=4)
+    warn(f"{name}: the option {option} is called {new} now", DeprecationWarning)
     return str(new)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import nearest
+from ..checks import nearest, warn
 from ..display.figures import plain
 from ..methods.result import Call, Result
 from ..methods.verb import verb
@@ -197,7 +196,7 @@ def intrinsic_dimension(
     if len(values) < LEAST:
         raise ValueError(f"{len(values)} of {len(given.values)} points are different: it takes {LEAST} or more")
     if duplicates > len(given.values) // 10:
-        warnings.warn(f"{duplicates} of {len(given.values)} points lie on others and were left out", stacklevel=2)
+        warn(f"{duplicates} of {len(given.values)} points lie on others and were left out")
     ks = _sweep(method, k, len(values))
     size = min(len(values) // 2, SUBSET)
     with progress(1 + subsets, f"intrinsic dimension, {method}", unit="subset") as advance:
@@ -218,10 +217,9 @@ def intrinsic_dimension(
     shares = found[:, 2]
     if shares.min() < JOINED:
         worst = int(shares.argmin())
-        warnings.warn(
+        warn(
             f"with k = {ks[worst]} the graph falls apart: the estimate is of the largest part, {shares[worst]:.0%} of "
-            "the points. Take larger k, or look at each part alone",
-            stacklevel=2,
+            "the points. Take larger k, or look at each part alone"
         )
     record = Call(
         options={"method": method, "k": tuple(ks), "metric": metric, "subsets": subsets, "level": level, "seed": seed},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..checks import warn
 from ..display import figures
 from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
@@ -323,7 +323,7 @@ def patches_of(
     if values.shape[1] < k:
         few = "there is 1 image" if len(swept) == 1 else f"there are {len(swept)} images"
         patches = "1 patch" if values.shape[1] == 1 else f"{values.shape[1]} patches"
-        warnings.warn(f"k is {k}, but {few}: a channel has {patches}", stacklevel=2 if call is None else 4)
+        warn(f"k is {k}, but {few}: a channel has {patches}")
     total = len(values)
     wanted = list(range(total)) if channels is None else [channels] if isinstance(channels, int) else list(channels)
     for channel in wanted:

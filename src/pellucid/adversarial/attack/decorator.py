@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...checks import check_images, check_network
+from ...checks import check_images, check_network, warn
 from ...methods.options import to_record
 from ...methods.registry import Traits
 from ...methods.result import Call
@@ -21,7 +21,7 @@ from ...model.classifier import Classifier, network
 from ...model.run import Model
 from ...objectives import Target, as_classes
 from .batches import over_batches
-from .diagnostics import emit_warnings, warn
+from .diagnostics import emit_warnings
 from .result import Attack
 from .resumable import in_folder
 from .transformations import Transformations

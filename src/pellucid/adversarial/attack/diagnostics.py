@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...checks import warn
 from ...model.run import Model, run
 from .case import DIAGNOSTICS, Case, as_outputs
 from .losses import margin
 
-PACKAGE = str(Path(__file__).parents[2])
 MANY = 100  # passes
 QUERY = "pellucid.square and pellucid.hop_skip_jump need no gradient"
-
-
-def warn(text: str) -> None:
-    """A warning at the line of the user's that led here, however many calls lie between."""
-    level, frame = 1, sys._getframe()
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(PACKAGE):
-        level, frame = level + 1, frame.f_back
-    warnings.warn(text, stacklevel=level)
 
 
 def random_states(device: torch.device) -> list[Any]:

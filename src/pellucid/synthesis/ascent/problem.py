@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ...checks import check_images, nearest
+from ...checks import check_images, nearest, warn
 from ...model.batches import CPU_GUESS, GPU_GUESS, memory_budget
 from ...model.classifier import Classifier, first_channels, network
 from ...model.run import Model, Score, device_and_dtype, run
@@ -180,10 +179,9 @@ def _result(
     interrupted = any(one.interrupted for one in found)
     steps = min(one.history.shape[1] for one in found)
     if interrupted:
-        warnings.warn(
+        warn(
             f"stopped after {found[-1].history.shape[1]} of {plan.steps} steps"
-            f"{f', {rest} of {problem.rows} images not begun' if rest else ''}: these are the best images so far",
-            stacklevel=5,
+            f"{f', {rest} of {problem.rows} images not begun' if rest else ''}: these are the best images so far"
         )
     else:
         _report_dead(dead, lost, titles, torch.cat(values))
@@ -230,13 +228,12 @@ def _report_dead(dead: Tensor, lost: Tensor, titles: tuple[str, ...], values: Te
         )
         if dead.all():
             raise ValueError(text)
-        warnings.warn(f"{text}. Their images are noise", stacklevel=6)
+        warn(f"{text}. Their images are noise")
     if lost.any():
-        warnings.warn(
+        warn(
             f"{named(lost)}: a step led to where the objective has no gradient, and it ended below where it began. "
             "Take smaller steps or another start, or climb what comes before the ReLU or the sigmoid, such as the "
-            "logit; keep='best' gives the best image on the way",
-            stacklevel=6,
+            "logit; keep='best' gives the best image on the way"
         )
 
 
