@@ -10,7 +10,7 @@ from torch import nn
 
 import pellucid
 from pellucid import runfolder
-from pellucid.audit.relevance_clusters.maps import MapPlan, map_rows
+from pellucid.audit.relevance_clusters.relevance_maps import MapPlan, map_rows
 from pellucid.files.images import write_image
 
 LABELS = ("plain", "striped", "dotted")
@@ -149,7 +149,7 @@ def photos(tmp_path):
 
 
 def test_a_folder_goes_on_where_it_was(photos, tmp_path, monkeypatch):
-    module = sys.modules["pellucid.audit.relevance_clusters.maps"]
+    module = sys.modules["pellucid.audit.relevance_clusters.relevance_maps"]
     monkeypatch.setattr(module, "MOST_IN_CHUNK", 40)
     expected = pellucid.clever_hans(hans(), photos, smallest=4)
     assert [name for name, _ in expected.failures] == ["plain/bad.png"]

@@ -31,7 +31,7 @@ from .relevance_clusters.clusters import (
     unit_maps,
 )
 from .relevance_clusters.explain_run import maps_in, run_folder_in
-from .relevance_clusters.maps import MapPlan, Maps, Say, class_index, maps_of
+from .relevance_clusters.relevance_maps import MapPlan, Maps, Say, class_index, maps_of
 from .relevance_clusters.result import AuditedClass, CleverHans, Cluster
 
 PAPER = (

@@ -1,7 +1,7 @@
 """Is an explanation true? Measures of attributions."""
 
 from .compare import compare as compare
-from .comparison import Comparison as Comparison
+from .comparison_result import Comparison as Comparison
 from .curves import Curves as Curves
 from .curves import deletion as deletion
 from .curves import insertion as insertion

@@ -26,7 +26,7 @@ from ..objectives import ObjectiveLike, as_objective, logit, probability
 from ..representation.sweeps.image_source import Images, Source, source_of
 from ..representation.sweeps.sweep import Say, by_size, read_ahead
 from ..runfolder import RunFolder
-from .comparison import MEASURES, SHOWN, Comparison
+from .comparison_result import MEASURES, SHOWN, Comparison
 from .curves import deletion, insertion
 from .fidelity import Perturbations
 from .inputs import bind_objective, predicted

@@ -16,8 +16,8 @@ from torch.overrides import TorchFunctionMode
 from ..checks import check_network
 from ..methods.verb import verb
 from ..model.activation_maps import as_maps
-from ..model.backward import tables
-from ..model.backward.tables import both, named
+from ..model.backward import function_kinds
+from ..model.backward.function_kinds import both, named
 from ..model.classifier import network
 from ..model.run import Model, run
 
@@ -25,7 +25,7 @@ Shadow = tuple[Tensor, Tensor, Tensor, Tensor]
 NOTHING = float("-inf")
 
 ELEMENTWISE = (
-    tables.ACTIVATION | tables.PRODUCT | tables.QUOTIENT | tables.SUM
+    function_kinds.ACTIVATION | function_kinds.PRODUCT | function_kinds.QUOTIENT | function_kinds.SUM
     | both("exp log log1p expm1 erf sin cos sign rsqrt reciprocal floor ceil round abs neg negative lerp masked_fill "
            "dropout alpha_dropout nan_to_num addcmul addcdiv copy logical_not zero fill")
     | named("where maximum minimum fmax fmin clone contiguous to type type_as float double half bfloat16 detach alias "
@@ -157,13 +157,13 @@ class _Watch(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        inputs = tables.tensors((*args, *kwargs.values()))
+        inputs = function_kinds.tensors((*args, *kwargs.values()))
         moving = [value for value in inputs if id(value) in self.shadows]
         before = {id(value): self.of(value) for value in inputs} if moving else {}
         out = func(*args, **kwargs)
         if not moving:
             return out
-        name = tables.plain_name(tables.known(func))
+        name = function_kinds.plain_name(function_kinds.known(func))
         if name == "__setitem__":
             target, place, value = args
             parts = [part.clone() for part in before[id(target)]]
@@ -181,7 +181,7 @@ class _Watch(TorchFunctionMode):
         self, func: Any, args: Any, kwargs: Any, outs: list[Tensor], before: dict[int, Shadow]
     ) -> list[Sequence[Tensor]]:
         """The shadows of the outputs of a call."""
-        function = tables.known(func)
+        function = function_kinds.known(func)
         made: list[list[Tensor]] = []
         for number in range(4):
 
@@ -205,7 +205,7 @@ class _Watch(TorchFunctionMode):
             except (KeyError, IndexError, TypeError, ValueError, RuntimeError):
                 known = []  # a call of a form that no rule knows: the worst is taken
             if not known:
-                self.guessed[tables.plain_name(func)] = None
+                self.guessed[function_kinds.plain_name(func)] = None
             made.append(known + [largest.expand(value.shape) for value in outs[len(known) :]])
         return [tuple(part) for part in zip(*made, strict=True)]
 
@@ -214,7 +214,7 @@ Rule = Callable[[Callable[[Any], Any], Any, Any, Tensor], Tensor]
 
 
 def _elementwise(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
-    parts = [shadow(value) for value in tables.tensors((*args, *kwargs.values()))]
+    parts = [shadow(value) for value in function_kinds.tensors((*args, *kwargs.values()))]
     joined: Tensor = parts[0]
     for part in parts[1:]:
         joined = torch.maximum(*torch.broadcast_tensors(joined, part))
@@ -349,14 +349,14 @@ def _dense(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
 
 
 def _product(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
-    a, b = (shadow(value) for value in tables.tensors((*args, *kwargs.values()))[-2:])
+    a, b = (shadow(value) for value in function_kinds.tensors((*args, *kwargs.values()))[-2:])
     if a.ndim < 2 or b.ndim < 2:
         raise ValueError
     return torch.maximum(a.amax(-1, keepdim=True), b.amax(-2, keepdim=True)).expand(out.shape)
 
 
 def _attention(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
-    query, key, value = (shadow(x) for x in tables.tensors((*args, *kwargs.values()))[:3])
+    query, key, value = (shadow(x) for x in function_kinds.tensors((*args, *kwargs.values()))[:3])
     seen = torch.maximum(key.amax((-2, -1), keepdim=True), value.amax((-2, -1), keepdim=True))
     return torch.maximum(query.amax(-1, keepdim=True), seen).expand(out.shape)
 
@@ -395,7 +395,7 @@ def _across(shadow: Any, args: Any, kwargs: Any, out: Tensor) -> Tensor:
     return _first(shadow, args, kwargs, out).amax(1, keepdim=True).expand(out.shape)
 
 
-_RULES: dict[Any, Rule] = tables.table(
+_RULES: dict[Any, Rule] = function_kinds.table(
     {
         NORMALISING: _normalized,
         AVERAGING | LARGEST: _reduced,
@@ -407,10 +407,10 @@ _RULES: dict[Any, Rule] = tables.table(
         named("adaptive_avg_pool2d adaptive_max_pool2d"): _adaptive,
         named("pad constant_pad_nd"): _pad,
         named("interpolate upsample_nearest2d"): _nearest,
-        tables.DENSE: _dense,
+        function_kinds.DENSE: _dense,
         named("matmul bmm mm __matmul__"): _product,
         named("scaled_dot_product_attention"): _attention,
-        tables.SOFTMAX: _softmax,
+        function_kinds.SOFTMAX: _softmax,
         named("batch_norm to type_as"): _first,
         named("local_response_norm"): _across,
         named("new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like rand_like"): _constant,

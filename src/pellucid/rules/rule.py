@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .maps import Map
+from .linear_maps import Map
 
 KINDS = {
     "conv": "convolutions of 1 to 3 dimensions, also transposed, with the batch norm behind them",

@@ -16,7 +16,7 @@ from ...objectives import logit
 from ...representation.sweeps.image_source import Images
 from ...runfolder import OtherRun, RunFolder
 from ...runfolder.identity import as_json, difference
-from .maps import Block, MapPlan, Maps, Say, averaged, class_index, gathered, small
+from .relevance_maps import Block, MapPlan, Maps, Say, averaged, class_index, gathered, small
 
 
 def run_folder_in(images: Images) -> RunFolder | None:

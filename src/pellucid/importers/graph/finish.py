@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from ...model.classifier import Classifier, wrap
 from .attention import attention, drop_unit_axes
-from .compare import Exact, Values, difference, first_difference
+from .equivalence import Exact, Values, difference, first_difference
 from .fuse import fuse, simplify_reshapes
 from .graph import Graph, ImportFailed
 from .modules import modules

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import HALF_PRECISION, Exact, check_independent
+from ..graph.equivalence import HALF_PRECISION, Exact, check_independent
 from ..graph.finish import COUNT, example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, ImportFailed, Unknown, tensor
 from ..graph.layout import to_source

@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import HALF_PRECISION
+from ..graph.equivalence import HALF_PRECISION
 from ..graph.finish import image_shape, pixel_range, wrapped
 from ..graph.graph import ImportFailed
 from ..graph.layout import LAYOUTS

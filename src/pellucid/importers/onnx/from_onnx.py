@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...model.classifier import Classifier
-from ..graph.compare import HALF_PRECISION
+from ..graph.equivalence import HALF_PRECISION
 from ..graph.finish import example_of, finish, pixel_range, wrapped
 from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Unknown, Value, tensor
 from ..graph.layout import LAYOUTS, by_channels

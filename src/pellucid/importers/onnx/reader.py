@@ -13,7 +13,9 @@ from ..graph.batch_dims import BATCH_SIZES, ShapeInference, shape_of_both
 from ..graph.graph import BatchDim, Graph, ImportFailed, Permuted, Step, Unknown, Value, first_line, tensor
 from ..graph.optional_imports import library
 from ..graph.rules import location, remedy
-from . import linear_rules, quantized_rules, shape_rules  # noqa: F401 - they add their rules
+from . import (
+    shape_rules,
+)
 from .layer_names import Names
 from .rules import RULES, DynamicDim, Node
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ...model.classifier import Classifier
-from ..graph.compare import check_independent
+from ..graph.equivalence import check_independent
 from ..graph.finish import example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, tensor
 from ..graph.layout import by_channels

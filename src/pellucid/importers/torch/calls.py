@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode, resolve_name
 
 from ..graph.batch_dims import BATCH_SIZES, dim, shape_of_both
-from ..graph.compare import HALF_PRECISION, check_independent
+from ..graph.equivalence import HALF_PRECISION, check_independent
 from ..graph.finish import finish, random_like
 from ..graph.graph import BatchDim, Graph, ImportFailed, Step, Value, first_line, flat
 from ..graph.rules import location, remedy

@@ -13,33 +13,33 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...rules import Rule, Schedule
-from . import attention, distances, functions, norms, products, tables
+from . import attention, distances, function_kinds, functions, norms, products
 from .soft_minimum import soft_min, squared_distances
 from .unseen import check as check
 from .unseen import reached as reached
 from .watch import Watch as Watch
 
-HANDLERS = tables.table(
+HANDLERS = function_kinds.table(
     {
-        tables.CONVOLUTION: products.convolution,
-        tables.DENSE: products.dense,
-        tables.MATRICES: products.matrices,
-        tables.FUSED: products.fused,
-        tables.PRODUCT: products.product,
-        tables.QUOTIENT: products.quotient,
-        tables.SUM: functions.addition,
-        tables.AVERAGE: functions.average,
-        tables.MAXIMUM: functions.maximum,
-        tables.ACTIVATION: functions.activation,
-        tables.SOFTMAX: functions.softmax,
-        tables.SCALING: norms.scaling,
-        tables.RECURRENT: functions.recurrent,
-        tables.named("batch_norm"): norms.batch_norm,
-        tables.named("layer_norm"): norms.layer_norm,
-        tables.named("rms_norm"): norms.rms_norm,
-        tables.named("group_norm"): norms.group_norm,
-        tables.named("instance_norm"): norms.instance_norm,
-        tables.named("glu"): functions.glu,
+        function_kinds.CONVOLUTION: products.convolution,
+        function_kinds.DENSE: products.dense,
+        function_kinds.MATRICES: products.matrices,
+        function_kinds.FUSED: products.fused,
+        function_kinds.PRODUCT: products.product,
+        function_kinds.QUOTIENT: products.quotient,
+        function_kinds.SUM: functions.addition,
+        function_kinds.AVERAGE: functions.average,
+        function_kinds.MAXIMUM: functions.maximum,
+        function_kinds.ACTIVATION: functions.activation,
+        function_kinds.SOFTMAX: functions.softmax,
+        function_kinds.SCALING: norms.scaling,
+        function_kinds.RECURRENT: functions.recurrent,
+        function_kinds.named("batch_norm"): norms.batch_norm,
+        function_kinds.named("layer_norm"): norms.layer_norm,
+        function_kinds.named("rms_norm"): norms.rms_norm,
+        function_kinds.named("group_norm"): norms.group_norm,
+        function_kinds.named("instance_norm"): norms.instance_norm,
+        function_kinds.named("glu"): functions.glu,
         frozenset({F.scaled_dot_product_attention}): attention.scaled_dot_product,
         frozenset({F.multi_head_attention_forward}): attention.multi_head,
         frozenset({squared_distances}): distances.distances,

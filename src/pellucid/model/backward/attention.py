@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from .function_kinds import tensors
 from .products import weighted
-from .tables import tensors
 from .watch import Watch
 
 

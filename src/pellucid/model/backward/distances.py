@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from ...rules import Function, Linear, Pulled, Rule
-from ...rules.maps import Bilinear
+from ...rules.linear_maps import Bilinear
 from ...rules.rule import ratio
 from .assign import Place
 from .nodes import Kept, LinearCall

@@ -8,24 +8,24 @@ from typing import Any
 from torch import Tensor
 
 from ...rules import RuleError
-from . import tables
+from . import function_kinds
 from .nodes import stopped
 from .products import pair
 from .watch import Marks, Watch
 
 
 def activation(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    function = tables.known(func)
+    function = function_kinds.known(func)
     x, f = _of_first(func, args, kwargs)
     rule = watch.rule_of("activation", func)
     if rule is None or not watch.depends(x):
         return watch.acknowledge(func(*args, **kwargs))
     if rule.on == "stop":
         return stopped(func(*args, **kwargs))
-    rectifies = function in tables.RECTIFYING or _bounds(function, args, kwargs)[0] == 0
+    rectifies = function in function_kinds.RECTIFYING or _bounds(function, args, kwargs)[0] == 0
     if rule.name in ("guided", "deconv") and not rectifies:
         return watch.acknowledge(func(*args, **kwargs))
-    if rule.name == "guided" and function in tables.RECTIFIER:
+    if rule.name == "guided" and function in function_kinds.RECTIFIER:
         # The slope is 0 or 1: what comes out of the ordinary backward may be clipped where it lies.
         out = watch.acknowledge(func(*args, **kwargs))
         out.grad_fn.register_hook(lambda before, _after: (before[0].clamp_(min=0), *before[1:]))
@@ -34,9 +34,11 @@ def activation(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return watch.modify(func(*args, **kwargs), rule)
     if rule.name == "pass_through" and _homogeneous(function, args, kwargs):
         return watch.acknowledge(func(*args, **kwargs))
-    nonnegative = function in tables.NONNEGATIVE or (_bounds(function, args, kwargs)[0] or -1) >= 0
-    in_place = tables.writes(func) or bool(kwargs.get("inplace")) or tables.told_in_place(function, args)
-    return watch.replace(x, f, in_place, rule, Marks(nonnegative, function in tables.GATES))
+    nonnegative = function in function_kinds.NONNEGATIVE or (_bounds(function, args, kwargs)[0] or -1) >= 0
+    in_place = (
+        function_kinds.writes(func) or bool(kwargs.get("inplace")) or function_kinds.told_in_place(function, args)
+    )
+    return watch.replace(x, f, in_place, rule, Marks(nonnegative, function in function_kinds.GATES))
 
 
 def softmax(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
@@ -54,7 +56,7 @@ def addition(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def average(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    moving = any(map(watch.depends, tables.tensors((*args, *kwargs.values()))))
+    moving = any(map(watch.depends, function_kinds.tensors((*args, *kwargs.values()))))
     rule = watch.rule_of("average", func) if moving else None
     out = func(*args, **kwargs)
     return watch.acknowledge(out) if rule is None else watch.modify(out, rule)
@@ -90,10 +92,11 @@ def glu(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 
 
 def recurrent(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    if any(map(watch.depends, tables.tensors((*args, *kwargs.values())))) and watch.entries:
+    if any(map(watch.depends, function_kinds.tensors((*args, *kwargs.values())))) and watch.entries:
         raise RuleError(
-            f"{watch.where()} calls {tables.plain_name(func)}, a recurrent layer, whose products are out of sight of "
-            "rules: write it with torch.nn.functional.linear, sigmoid and tanh step by step, or use a method that "
+            f"{watch.where()} calls {function_kinds.plain_name(func)}, a recurrent layer, whose products are "
+            "out of sight "
+            "of rules: write it with torch.nn.functional.linear, sigmoid and tanh step by step, or use a method that "
             "takes gradients alone"
         )
     return func(*args, **kwargs)
@@ -110,7 +113,7 @@ def _of_first(func: Any, args: Any, kwargs: Any) -> tuple[Any, Callable[[Tensor]
 
 def _bounds(function: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
     """Numbers that clamp and its like cut at; (None, None) for other functions."""
-    name = tables.plain_name(function).rstrip("_")
+    name = function_kinds.plain_name(function).rstrip("_")
     if name not in ("clamp", "clip", "clamp_min", "hardtanh"):
         return None, None
     ends = ("min_val", "max_val") if name == "hardtanh" else ("min", "max")
@@ -123,6 +126,6 @@ def _bounds(function: Any, args: Any, kwargs: Any) -> tuple[Any, Any]:
 
 def _homogeneous(function: Any, args: Any, kwargs: Any) -> bool:
     """Whether f(c x) = c f(x) for c > 0, so that the ordinary gradient passes relevance on."""
-    if tables.plain_name(function).rstrip("_") in ("clamp", "clip", "clamp_min"):
+    if function_kinds.plain_name(function).rstrip("_") in ("clamp", "clip", "clamp_min"):
         return _bounds(function, args, kwargs) == (0, None)
-    return function in tables.HOMOGENEOUS
+    return function in function_kinds.HOMOGENEOUS

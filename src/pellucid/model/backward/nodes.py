@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from ...rules import Function, Linear, Pulled, Rule
-from ...rules.maps import Map
+from ...rules.linear_maps import Map
 from .assign import Place
 
 

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 
 from ...rules import Rule, Schedule
 from ...rules.functions import pass_through
-from ...rules.maps import Convolution, Dense, Map, Scale, Standardized
-from . import tables
+from ...rules.linear_maps import Convolution, Dense, Map, Scale, Standardized
+from . import function_kinds
 from .assign import Place
 from .nodes import Kept, LinearCall, stopped
 from .origin import linear_call, source_of
@@ -30,7 +30,7 @@ def batch_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     Behind a convolution or dense layer the two are one map, whose weights are the products: the node of that
     layer is left, and one for both put in its place.
     """
-    read = _functional if tables.known(func) is F.batch_norm else _torch
+    read = _functional if function_kinds.known(func) is F.batch_norm else _torch
     x, mean, var, weight, bias, training, eps = read(*args, **kwargs)
     place = watch.place("norm", func, weight, x)
     rule = watch.entry(place)
@@ -119,7 +119,7 @@ def instance_norm(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     ) -> Any:
         return input, running_mean, running_var, weight, bias, use_input_stats, eps
 
-    read = named if tables.known(func) is F.instance_norm else _torch
+    read = named if function_kinds.known(func) is F.instance_norm else _torch
     x, mean, var, weight, bias, own, eps = read(*args, **kwargs)
     if not own and mean is not None:
         return batch_norm(watch, F.batch_norm, (x, mean, var, weight, bias, False, 0.0, eps), {})

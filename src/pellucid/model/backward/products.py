@@ -10,15 +10,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...rules import Rule
-from ...rules.maps import Bilinear, Convolution, Dense, Map
-from . import tables
+from ...rules.linear_maps import Bilinear, Convolution, Dense, Map
+from . import function_kinds
 from .nodes import Instead, Kept, LinearCall
 from .origin import is_gate, is_nonnegative, is_stopped
 from .watch import Watch
 
 
 def convolution(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
-    read = _transposed if "transpose" in tables.plain_name(func) else _plain
+    read = _transposed if "transpose" in function_kinds.plain_name(func) else _plain
     x, w, b, how = read(*args, **kwargs)
     if how is not None:
         return linear(watch, "conv", func, args, kwargs, how, x, w, b)
@@ -38,7 +38,7 @@ def dense(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
 
 def matrices(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     """A product of tensors: with weights it is a linear map, else a product."""
-    factors = tables.tensors((*args, *kwargs.values()))
+    factors = function_kinds.tensors((*args, *kwargs.values()))
     moving = [factor for factor in factors if watch.depends(factor)]
     if len(moving) != 1 or len(factors) != 2:
         return multiplied(watch, func, args, kwargs, len(moving))
@@ -70,7 +70,7 @@ def fused(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     numbers = {key: kwargs[key] for key in ("beta", "alpha") if key in kwargs}
     if not any(map(watch.depends, (start, a, b))):
         return func(*args, **kwargs)
-    sums = tables.plain_name(func) == "addbmm"
+    sums = function_kinds.plain_name(func) == "addbmm"
     if not sums and {*numbers.values()} <= {1} and not watch.depends(start) and watch.depends(a) != watch.depends(b):
         if watch.depends(a):
             return linear(watch, "linear", func, args, kwargs, Bilinear(torch.matmul), a, b, start)
@@ -91,7 +91,7 @@ def product(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
     if rule is None:
         return watch.acknowledge(func(*args, **kwargs))
     if rule.name == "rescale_product":
-        if tables.writes(func):
+        if function_kinds.writes(func):
             return watch.acknowledge(a.copy_(averaged(a.clone(), b, torch.mul, torch.mul(a, b))))
         return watch.acknowledge(averaged(a, b, torch.mul, func(*args, **kwargs)))
     gates = is_gate(a), is_gate(b)
@@ -99,7 +99,7 @@ def product(watch: Watch, func: Any, args: Any, kwargs: Any) -> Any:
         return watch.modify(func(*args, **kwargs), rule)
     gate: float = dict(rule.options).get("gate", 0.5)
     first, second = (gate, 1 - gate) if gates[0] else (1 - gate, gate)
-    if tables.writes(func):
+    if function_kinds.writes(func):
         return watch.acknowledge(a.copy_(weighted(a.clone(), first) * weighted(b, second)))
     return watch.acknowledge(weighted(a, first) * weighted(b, second))
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from ...rules import Rule, Schedule
-from . import tables
+from . import function_kinds
 from .assign import Entry, Place, entries
 from .nodes import FunctionNode, Kept, LinearCall, LinearNode
 
@@ -122,24 +122,29 @@ class Watch(TorchFunctionMode):
                 return self.__torch_function__(func, types, args, kwargs)
             finally:
                 torch._C._autograd._push_saved_tensors_default_hooks(*hooks)
-        function = tables.known(func)
-        if tables.writes(func) or kwargs.get("inplace") or "out" in kwargs or tables.told_in_place(function, args):
+        function = function_kinds.known(func)
+        if (
+            function_kinds.writes(func)
+            or kwargs.get("inplace")
+            or "out" in kwargs
+            or function_kinds.told_in_place(function, args)
+        ):
             self._protect(function, args, kwargs)
         handler = self.handlers.get(function)
-        strange = handler is None and function not in tables.PLAIN
+        strange = handler is None and function not in function_kinds.PLAIN
         strange = strange and getattr(function, "__name__", "") not in ("__get__", "__set__")
         if handler is not None or strange:
-            for value in tables.tensors((*args, *kwargs.values())):
+            for value in function_kinds.tensors((*args, *kwargs.values())):
                 self.depends(value)  # so that `acknowledge` stops there
-        taken = self._kept_of(tables.tensors((*args, *kwargs.values())))
+        taken = self._kept_of(function_kinds.tensors((*args, *kwargs.values())))
         out = func(*args, **kwargs) if handler is None else handler(self, func, args, kwargs)
         if isinstance(out, (Tensor, tuple, list)):
             for kept in taken:
                 kept.used = True
         if strange:
             self._note_strange(function, out)
-        sees = self.seeing and function not in tables.LINEAR and function not in tables.FOURIER
-        if sees and (isinstance(out, (Tensor, tuple, list)) or tables.plain_name(func) == "__setitem__"):
+        sees = self.seeing and function not in function_kinds.LINEAR and function not in function_kinds.FOURIER
+        if sees and (isinstance(out, (Tensor, tuple, list)) or function_kinds.plain_name(func) == "__setitem__"):
             self._follow(func, args, kwargs, out)
         return out
 
@@ -250,7 +255,7 @@ class Watch(TorchFunctionMode):
 
     def acknowledge(self, y: Any) -> Any:
         """Note that a call was in sight, whatever its backward is."""
-        waiting = [value.grad_fn for value in tables.tensors([y])]
+        waiting = [value.grad_fn for value in function_kinds.tensors([y])]
         while waiting:  # one function may be several nodes; those of its inputs are looked at before
             node = waiting.pop()
             if node is not None and node not in self.depending and node not in self.known:
@@ -268,10 +273,10 @@ class Watch(TorchFunctionMode):
 
     def _follow(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> None:
         """Let bounds and unit go where the image goes, until the first linear map."""
-        seen = [t for t in tables.tensors((*args, *kwargs.values())) if id(t) in self.seeing]
-        written = bool(args) and tables.writes(func)
+        seen = [t for t in function_kinds.tensors((*args, *kwargs.values())) if id(t) in self.seeing]
+        written = bool(args) and function_kinds.writes(func)
         out = args[0] if written else out
-        among = tables.tensors((*args[written:], *kwargs.values()))
+        among = function_kinds.tensors((*args[written:], *kwargs.values()))
         if any(id(t) not in self.seeing and self.depends(t) for t in among):
             self.seeing.pop(id(out), None)  # made of the image and of what a layer has made of it
             return
@@ -313,7 +318,7 @@ class Watch(TorchFunctionMode):
         target = kwargs.get("out", args[0] if args else kwargs.get("input"))
         for kept in self._kept_of([target] if isinstance(target, Tensor) else []):
             # Where a ReLU clips, no gradient arrives, if it alone took the value; elsewhere the value stays.
-            if kept.output and not kept.used and function in tables.RECTIFIER and not self.passes_clipped:
+            if kept.output and not kept.used and function in function_kinds.RECTIFIER and not self.passes_clipped:
                 kept.rectified = True
             else:
                 kept.copy()
@@ -332,10 +337,10 @@ class Watch(TorchFunctionMode):
         return any(isinstance(entry.rule, Rule) and entry.rule.name == "deconv" for entry in self.entries)
 
     def _note_strange(self, function: Any, out: Any) -> None:
-        for value in tables.tensors([out]):
+        for value in function_kinds.tensors([out]):
             if value.requires_grad and value.grad_fn is not None:
                 self.acknowledge(value)
-                self.strange[value.grad_fn] = (tables.plain_name(function), self.where())
+                self.strange[value.grad_fn] = (function_kinds.plain_name(function), self.where())
 
 
 def _entry_of(place: Place, among: list[Entry], matched: set[Any]) -> Rule | Schedule | None:

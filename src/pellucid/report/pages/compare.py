@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...metrics import Comparison
-from ...metrics.comparison import MEASURES
+from ...metrics.comparison_result import MEASURES
 from ...model.classifier import Classifier
 from .. import Plate, gallery
 
