@@ -24,30 +24,3 @@ from .transfer import Transfer as Transfer
 from .transfer import transfer as transfer
 from .universal import Universal as Universal
 from .universal import universal as universal
-
-__all__ = [
-    "Attack",
-    "Patch",
-    "Robustness",
-    "Substitute",
-    "Transfer",
-    "Transformations",
-    "Universal",
-    "adversarial_training",
-    "apgd",
-    "auto_attack",
-    "carlini_wagner",
-    "deepfool",
-    "fab",
-    "fgsm",
-    "hop_skip_jump",
-    "patch",
-    "pgd",
-    "predict_under_transforms",
-    "robustness",
-    "square",
-    "substitute",
-    "targeted",
-    "transfer",
-    "universal",
-]

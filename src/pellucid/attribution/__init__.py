@@ -24,30 +24,3 @@ from .saliency import saliency as saliency
 from .score_cam import score_cam as score_cam
 from .smoothgrad import smoothgrad as smoothgrad
 from .xgrad_cam import xgrad_cam as xgrad_cam
-
-__all__ = [
-    "ablation_cam",
-    "cam",
-    "deconvnet",
-    "deep_shap",
-    "deeplift",
-    "eigen_cam",
-    "expected_gradients",
-    "grabcut",
-    "grad_cam",
-    "grad_cam_plus_plus",
-    "gradient_x_input",
-    "guided_backprop",
-    "guided_grad_cam",
-    "hires_cam",
-    "integrated_gradients",
-    "layer_cam",
-    "lrp",
-    "neuralize",
-    "occlusion",
-    "rise",
-    "saliency",
-    "score_cam",
-    "smoothgrad",
-    "xgrad_cam",
-]

@@ -17,23 +17,3 @@ from .spectrum_audit import SpectrumAudit as SpectrumAudit
 from .spectrum_audit import spectrum_audit as spectrum_audit
 from .spectrum_classifier import SpectrumClassifier as SpectrumClassifier
 from .upsampled_photos import upsampled_photos as upsampled_photos
-
-__all__ = [
-    "AuditedClass",
-    "CleverHans",
-    "Cluster",
-    "Confounds",
-    "Evaluation",
-    "MeanSpectra",
-    "SpectrumAudit",
-    "SpectrumClassifier",
-    "clever_hans",
-    "confounds",
-    "halves",
-    "labeled_files",
-    "log_spectrum",
-    "mean_spectra",
-    "spectrum_audit",
-    "split",
-    "upsampled_photos",
-]

@@ -5,11 +5,3 @@ from .jax.from_jax import from_jax as from_jax
 from .keras.from_keras import from_keras as from_keras
 from .onnx.from_onnx import from_onnx as from_onnx
 from .tensorflow.from_tensorflow import from_tensorflow as from_tensorflow
-
-__all__ = [
-    "ImportFailed",
-    "from_jax",
-    "from_keras",
-    "from_onnx",
-    "from_tensorflow",
-]

@@ -16,22 +16,3 @@ from .randomization import randomization as randomization
 from .sensitivity import sensitivity_max as sensitivity_max
 from .similarity import spearman as spearman
 from .similarity import ssim as ssim
-
-__all__ = [
-    "Comparison",
-    "Curves",
-    "Randomization",
-    "compare",
-    "completeness",
-    "deletion",
-    "infidelity",
-    "insertion",
-    "label_randomization",
-    "mass_accuracy",
-    "pointing_game",
-    "randomization",
-    "rank_accuracy",
-    "sensitivity_max",
-    "spearman",
-    "ssim",
-]

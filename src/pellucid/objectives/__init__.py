@@ -20,22 +20,3 @@ from .layers import neuron as neuron
 from .resolve import resolve as resolve
 from .shorthand import ObjectiveLike as ObjectiveLike
 from .shorthand import as_objective as as_objective
-
-__all__ = [
-    "Bound",
-    "Objective",
-    "ObjectiveLike",
-    "Score",
-    "Target",
-    "as_classes",
-    "as_objective",
-    "channel",
-    "contrast",
-    "direction",
-    "layer",
-    "log_probability",
-    "logit",
-    "neuron",
-    "probability",
-    "resolve",
-]

@@ -5,11 +5,3 @@ from .gallery import gallery as gallery
 from .page import write as write
 from .page_items import Case as Case
 from .page_items import Panel as Panel
-
-__all__ = [
-    "Case",
-    "Panel",
-    "Plate",
-    "gallery",
-    "write",
-]

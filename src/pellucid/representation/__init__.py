@@ -30,36 +30,3 @@ from .top_patches import top_activations as top_activations
 from .top_patches import top_patches as top_patches
 from .tsne import tsne as tsne
 from .umap import umap as umap
-
-__all__ = [
-    "Activations",
-    "BatchContext",
-    "DeepMDS",
-    "Embedding",
-    "Features",
-    "Filters",
-    "IntrinsicDimension",
-    "Measure",
-    "Neighbors",
-    "Patches",
-    "ReceptiveFields",
-    "Sweep",
-    "activations",
-    "deep_mds",
-    "features",
-    "features_of",
-    "filters",
-    "intrinsic_dimension",
-    "neighbors",
-    "pacmap",
-    "patches_of",
-    "pca",
-    "receptive_fields",
-    "relevance_maps",
-    "sweep",
-    "top_activations",
-    "top_patches",
-    "tsne",
-    "umap",
-    "vectors",
-]

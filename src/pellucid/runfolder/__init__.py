@@ -42,31 +42,3 @@ from .lock import FolderInUse as FolderInUse
 from .work import finish as finish
 from .work import forget_changed as forget_changed
 from .work import forget_damaged as forget_damaged
-
-__all__ = [
-    "Array",
-    "DamagedChunk",
-    "FolderInUse",
-    "OtherRun",
-    "RunFolder",
-    "arrays",
-    "begin",
-    "blocks",
-    "describe_model",
-    "each_row",
-    "failures",
-    "finish",
-    "finished",
-    "forget",
-    "forget_changed",
-    "forget_damaged",
-    "hash_of",
-    "holds",
-    "pending",
-    "read",
-    "read_chunk",
-    "rows",
-    "span",
-    "weights_hash",
-    "write_chunk",
-]

@@ -5,11 +5,3 @@ from .sources import Entry as Entry
 from .sources import models as models
 from .weights import MissingWeights as MissingWeights
 from .weights import UnreadableWeights as UnreadableWeights
-
-__all__ = [
-    "Entry",
-    "MissingWeights",
-    "UnreadableWeights",
-    "load",
-    "models",
-]
