@@ -145,7 +145,7 @@ def test_attacks_through_views_keep_their_promises(name):
     alone = attack(model, images[2:3], transformations=views, **part)
     torch.testing.assert_close(alone.images, result.images[2:3], rtol=1e-7, atol=1e-9)
     assert result.through.shape == (4,) and ((result.through >= 0) & (result.through <= 1)).all()
-    assert "views=Transformations(rotation=5" in str(result.call)
+    assert "transformations=Transformations(rotation=5" in str(result.call)
     if name != "targeted":
         assert (result.distance("l2") <= 0.1).all()
 

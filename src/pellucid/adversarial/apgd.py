@@ -57,8 +57,8 @@ def apgd(
         random_start: begin on the boundary of the ball, or at the image.
         loss: "ce" (cross-entropy), "dlr" (difference of logits ratio) or "margin".
         early_stop: images leave as soon as they fool the network.
-        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
-            views.
+        transformations: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean
+            over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on

@@ -30,8 +30,8 @@ def fgsm(case: Case, *, eps: float = 8 / 255, norm: Norm = "linf", loss: Loss = 
         eps: how far an image may move, above 0, in units of pixels.
         norm: of the budget: "linf", "l2" or "l1".
         loss: "ce" (cross-entropy), "margin" or "dlr".
-        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
-            views.
+        transformations: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean
+            over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on

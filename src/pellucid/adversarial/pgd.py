@@ -54,8 +54,8 @@ def pgd(
         momentum: in [0, 1]: how much of the former direction is kept (Dong et al. 2018, Boosting adversarial attacks
             with momentum).
         early_stop: images leave as soon as they fool the network; faster, and they move less far.
-        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
-            views.
+        transformations: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean
+            over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: for the random starts.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on

@@ -41,8 +41,8 @@ def targeted(case: Case, *, score: Score = "log_probability", step_size: float =
         score: "log_probability" of the target, its "logit", or the "margin" by which its logit lies above the next.
         step_size: the length of a step in l2, in units of pixels.
         steps: at the most.
-        views: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean over some
-            views.
+        transformations: `pellucid.Transformations`, to fool the network through a camera too: each gradient is the mean
+            over some views.
         bounds: of pixels, for a bare network that takes others than [0, 1].
         seed: unused; there is nothing random.
         folder: where to keep what is finished, image by image in chunks: the same call with the same folder goes on

@@ -17,9 +17,9 @@ from ...display.gaussian import gaussian_blur
 class Transformations:
     """How a camera may see a picture: each time a little different.
 
-    Attacks that take `views=` raise the mean loss over some views, drawn anew at every step, so that what they find
-    survives being printed, hung up and photographed (expectation over transformations: Athalye, Engstrom, Ilyas &
-    Kwok 2018, Synthesizing robust adversarial examples).
+    Attacks that take `transformations=` raise the mean loss over some views, drawn anew at every step, so that what
+    they find survives being printed, hung up and photographed (expectation over transformations: Athalye, Engstrom,
+    Ilyas & Kwok 2018, Synthesizing robust adversarial examples).
 
     rotation: up to so many degrees either way. scale: from, to; 1 is as it is. shift: up to that share of the side.
     perspective: each corner moves by up to that share of the side.
