@@ -147,7 +147,7 @@ def main() -> None:
 
     # Remove it, and see the drop; put it on other images, and see them taken for the class.
     others = clean[labels != cheat]
-    print(f"marked images of {name!r} seen rightly: {taken_for(model, images[chosen], cheat):.0%}")
+    print(f"marked images of {name!r} correctly classified: {taken_for(model, images[chosen], cheat):.0%}")
     print(f"  the same without the mark: {taken_for(model, clean[chosen], cheat):.0%}")
     print(f"images of other classes taken for {name!r}: {taken_for(model, others, cheat):.0%}")
     print(f"  the same with the mark: {taken_for(model, marked(others, given.marker), cheat):.0%}")

@@ -82,7 +82,7 @@ def measure(model: nn.Module, images: Tensor, labels: Tensor, run: Path | None) 
     """Print the accuracy under each attack as rows of a table."""
     count = len(images)
     trained = not isinstance(model, pellucid.Classifier)
-    print(f"\n| attack | seen rightly, % of {count} | 95 % interval | Madry et al. | backward | seconds |\n"
+    print(f"\n| attack | correctly classified, % of {count} | 95 % interval | Madry et al. | backward | seconds |\n"
           "|---|---|---|---|---|---|")  # fmt: skip
     for name, (method, options) in ATTACKS.items():
         folder = None if run is None else run / ("trained" if trained else "undefended") / name.replace(" ", "")

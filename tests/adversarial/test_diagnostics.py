@@ -135,7 +135,7 @@ def test_an_accuracy_that_cannot_be_is_told():
     net = Around(before=lambda x: 0 * x + x.detach()).eval()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "the gradient is exactly zero")
-        with pytest.warns(UserWarning, match="100% of the images are seen rightly at 0.5 in linf.*plain gray"):
+        with pytest.warns(UserWarning, match="100% of the images are correctly classified at 0.5 in linf.*plain gray"):
             pellucid.robustness(net, some_images(), RIGHT, eps=[0.5], method="fgsm")
 
 

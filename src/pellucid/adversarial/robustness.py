@@ -30,7 +30,7 @@ EPS = (2 / 255, 4 / 255, 8 / 255, 16 / 255)
 
 @dataclass(frozen=True, eq=False)
 class Robustness(Result):
-    """How many images a network sees rightly under attacks of growing budgets.
+    """How many images a network classifies correctly under attacks of growing budgets.
 
     budgets: E numbers, from small to large. broken: N numbers, the least of them at which the image was fooled; 0 for
         those that were misclassified before, infinite for those that stand.
@@ -50,12 +50,12 @@ class Robustness(Result):
 
     @property
     def accuracy(self) -> float:
-        """The share of images seen rightly without any attack."""
+        """The share of images correctly classified without any attack."""
         return float((self.broken > 0).double().mean())
 
     @property
     def robust_accuracy(self) -> Tensor:
-        """The share of images seen rightly at each budget: E numbers that fall."""
+        """The share of images correctly classified at each budget: E numbers that fall."""
         return (self.broken[None] > self.budgets[:, None]).double().mean(1)
 
     @property
@@ -84,7 +84,7 @@ class Robustness(Result):
         axis.plot(x, (100 * shares).tolist(), clip_on=False, **options)
         axis.fill_between(x, low, high, color=options["color"], alpha=0.15, linewidth=0)
         axis.set(
-            xlabel=f"budget in {self.norm}{', of 255 steps' if in_steps else ''}", ylabel="seen rightly, %",
+            xlabel=f"budget in {self.norm}{', of 255 steps' if in_steps else ''}", ylabel="correctly classified, %",
             ylim=(0, 100), xlim=(0, x[-1]),
         )  # fmt: skip
         axis.spines[["top", "right"]].set_visible(False)
@@ -95,7 +95,7 @@ class Robustness(Result):
 
     def table(self) -> str:
         """Budgets, accuracies and intervals as a table in Markdown."""
-        lines = [f"| budget ({self.norm}) | seen rightly | {self.level:.0%} interval |", "|---|---|---|"]
+        lines = [f"| budget ({self.norm}) | correctly classified | {self.level:.0%} interval |", "|---|---|---|"]
         ((low, high),) = self._interval(torch.tensor([self.accuracy])).tolist()
         lines.append(f"| 0 | {self.accuracy:.1%} | {low:.1%} to {high:.1%} |")
         for eps, share, (low, high) in zip(
@@ -224,8 +224,8 @@ def robustness(
     share = float((broken > most).double().mean())
     if norm == "linf" and most >= 0.5 and share > 0.5:
         warn(
-            f"{share:.0%} of the images are seen rightly at {most:g} in linf, within which any image can be made plain "
-            "gray: the attack is too weak, or the gradients of the network are masked"
+            f"{share:.0%} of the images are correctly classified at {most:g} in linf, within which any image can be "
+            "made plain gray: the attack is too weak, or the gradients of the network are masked"
         )
     return Robustness(
         torch.tensor(budgets, dtype=torch.float64), broken, found, images.detach(), tuple(attacks), norm, level, record

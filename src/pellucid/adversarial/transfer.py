@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Transfer(Result):
     """How often images made against one network fool another.
 
-    rates: M x M; row i, column j: of the images that both networks see rightly, the share that network j sees wrongly
-        (with targets: as the target) after the attack on network i. NaN where there are none.
+    rates: M x M; row i, column j: of the images that both networks classify correctly, the share that network j sees
+        wrongly (with targets: as the target) after the attack on network i. NaN where there are none.
     counts: M x M, of how many images that is.
     images: N x C x H x W, the originals. attacks: one for each network. names: of the networks.
     """

@@ -100,7 +100,7 @@ class Confounds(Tabular):
 
     def table(self) -> str:
         """All traits as a table in Markdown."""
-        lines = ["| trait alone | seen rightly | chance | | values |", "|---|---|---|---|---|"]
+        lines = ["| trait alone | correctly classified | chance | | values |", "|---|---|---|---|---|"]
         for one in self.found:
             mark = "**called out**" if one.flagged else ""
             lines.append(f"| {one.name} | {one.accuracy} | {one.chance:.1%} | {mark} | {one.detail} |")
@@ -134,7 +134,7 @@ class Confounds(Tabular):
             axis.axvline(self.found[0].chance, color="0.6", linestyle=":", linewidth=1)
         axis.set_xlim(min([0.3, *(one.accuracy.low - 0.02 for one in self.found)]), 1.02)
         axis.tick_params(labelsize=8)
-        axis.set_xlabel(f"seen rightly by this alone, with {SURE:.1%} intervals; dotted: chance", fontsize=8)
+        axis.set_xlabel(f"correctly classified by this alone, with {SURE:.1%} intervals; dotted: chance", fontsize=8)
         axis.spines[["top", "right"]].set_visible(False)
         return figure
 

@@ -27,7 +27,7 @@ from .spectra.resumable import spectra as spectra_file
 from .spectrum_classifier import SpectrumClassifier
 
 FEW = 0.2  # an interval so wide says nothing; that of 100 images is narrower
-_OF_EACH = 2  # examples of each origin that are seen rightly
+_OF_EACH = 2  # examples of each origin that are correctly classified
 _WRONG = 4  # and as many that are not, in all
 
 
@@ -85,7 +85,7 @@ class SpectrumAudit:
     def verdict(self) -> str:
         """What the numbers mean, in a few sentences."""
         share, chance = self.evaluation.accuracy, self.evaluation.chance
-        seen = f"{share} of {share.count} test images are seen rightly."
+        seen = f"{share} of {share.count} test images are correctly classified."
         if share.low > chance:
             said = f"The classes can be told apart: {seen}"
         elif share.high - share.low > FEW:

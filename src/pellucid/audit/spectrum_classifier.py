@@ -189,7 +189,7 @@ class SpectrumClassifier(Classifier):
         >>> parts = split(upsampled_photos(tempfile.mkdtemp(), ["nearest"], size=16, most=40), 24, 4, 12)
         >>> model = SpectrumClassifier.fit(parts, epochs=2)
         >>> model.evaluate(parts.test)
-        Evaluation(24 images, 100.0% (86.2% to 100.0%) seen rightly, chance 50.0%)
+        Evaluation(24 images, 100.0% (86.2% to 100.0%) correctly classified, chance 50.0%)
         """
         if not isinstance(files, LabeledFiles):
             paths = [files] if isinstance(files, (str, Path)) else list(files)

@@ -119,7 +119,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
 
 @verb(
     FOOLS,
-    "Say how many images are seen rightly under attack.",
+    "Say how many images are still correctly classified under attack.",
     """
     pellucid robustness photos/ --model resnet50
     pellucid robustness digits/ --model mine.pt2 --eps 0.1,0.2,0.3 --method pgd
@@ -140,7 +140,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
 @options.seed()
 @click.pass_context
 def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
-    """Say how many images a model sees rightly under attack, over budgets, with confidence intervals.
+    """Say how many images a model classifies correctly under attack, over budgets, with confidence intervals.
 
     Finished images are kept in a run folder beside the page: if it is stopped, the same command goes on where it was.
     """

@@ -25,7 +25,8 @@ class Attack(Result):
 
     images: N x C x H x W, the adversarial images; where no attack succeeded, the last attempt.
     originals: N x C x H x W, as they were.
-    success: N booleans: seen rightly before and wrongly after; with targets, seen as the target only after.
+    success: N booleans: correctly classified before and misclassified after; with targets, seen as the target only
+        after.
     misclassified: N booleans: wrong before any attack (with targets: seen as the target already). Such images
         come back unchanged and are no success.
     labels: N classes, the right ones. targets: N classes to be taken for, or None.
@@ -61,12 +62,12 @@ class Attack(Result):
 
     @property
     def accuracy(self) -> float:
-        """The share of images that the network sees rightly before the attack."""
+        """The share of images that the network classifies correctly before the attack."""
         return float((self.before == self.labels).double().mean())
 
     @property
     def robust_accuracy(self) -> float:
-        """The share of images that the network sees rightly before and after the attack."""
+        """The share of images that the network classifies correctly before and after the attack."""
         return float(((self.before == self.labels) & (self.after == self.labels)).double().mean())
 
     @property

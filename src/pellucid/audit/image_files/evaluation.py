@@ -79,7 +79,7 @@ class Evaluation(Tabular):
 
     @property
     def accuracy(self) -> Proportion:
-        """The share of all files that is seen rightly."""
+        """The share of all files that is correctly classified."""
         return proportion(int(self.correct.sum()), len(self.labels), self.level)
 
     @property
@@ -95,7 +95,7 @@ class Evaluation(Tabular):
 
     @property
     def by_origin(self) -> dict[str, Proportion]:
-        """The share that is seen rightly of each folder, that is of each generator."""
+        """The share that is correctly classified of each folder, that is of each generator."""
         right = self.correct.tolist()
         found = {}
         for origin in dict.fromkeys(self.origins):
@@ -129,7 +129,7 @@ class Evaluation(Tabular):
     def table(self) -> str:
         """Origins and the confusion as a table in Markdown."""
         lines = [
-            f"| true | {' | '.join(f'taken for {name}' for name in self.classes)} | seen rightly |",
+            f"| true | {' | '.join(f'taken for {name}' for name in self.classes)} | correctly classified |",
             "|" + "---|" * (len(self.classes) + 2),
         ]
         for name, counts in zip(self.classes, self.confusion.tolist(), strict=True):
@@ -183,9 +183,11 @@ class Evaluation(Tabular):
         axis.set_ylim(-0.6, len(origins) - 0.4)
         axis.set_xlim(min(self.chance, *(one.low for _, one in origins)) - 0.02, 1.01)
         axis.axvline(self.chance, color="0.6", linestyle=":", linewidth=1)
-        axis.set_title(f"seen rightly, with {self.level:.0%} intervals; dotted: chance", fontsize=8, color="0.4")
+        axis.set_title(
+            f"correctly classified, with {self.level:.0%} intervals; dotted: chance", fontsize=8, color="0.4"
+        )
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
 
     def __repr__(self) -> str:
-        return f"Evaluation({len(self.labels)} images, {self.accuracy} seen rightly, chance {self.chance:.1%})"
+        return f"Evaluation({len(self.labels)} images, {self.accuracy} correctly classified, chance {self.chance:.1%})"

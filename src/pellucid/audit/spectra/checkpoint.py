@@ -22,7 +22,8 @@ _OTHER = "of a training on other files or with other options"
 
 @dataclass(frozen=True)
 class Epoch:
-    """What one pass over the training images came to: mean losses, and the share of validation images seen rightly."""
+    """What one pass over the training images came to: mean losses, and the share of validation images correctly
+    classified."""
 
     loss: float
     validation_loss: float

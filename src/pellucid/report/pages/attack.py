@@ -68,7 +68,7 @@ def attack_page(
     attacked = int((~result.misclassified).sum())
     facts = {
         "Images": str(len(rows)),
-        "Fooled": f"{int(result.success.sum())} of {attacked} that were seen rightly",
+        "Fooled": f"{int(result.success.sum())} of {attacked} that were correctly classified",
         "Attack": f"{result.call.method}, {result.call.objective}{_budget(result)}",
         "Cost": f"{result.call.seconds:.1f} s, {result.call.forward} forward, {result.call.backward} backward",
     }
@@ -93,7 +93,7 @@ def robustness_page(
         after = _predicted(model, model.predict(result.images[i : i + 1], k=1).classes[:, 0])[0]
         tiles = _tiles(result.originals[i], result.images[i], model.label(int(taken.labels[i])), after)
         plates.append(Plate(taken.names[i], tiles, f"fooled within {_length(float(result.broken[i]), result.norm)}"))
-    facts = {"Images": str(len(taken.names)), "Seen rightly": f"{result.accuracy:.1%}",
+    facts = {"Images": str(len(taken.names)), "Correctly classified": f"{result.accuracy:.1%}",
              "Attack": result.call.method.removeprefix("robustness, ")}  # fmt: skip
     facts |= {"Not read": f"{len(taken.failures)}, at the end of the page"} if taken.failures else {}
     return gallery(

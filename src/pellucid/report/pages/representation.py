@@ -35,7 +35,7 @@ def features_page(path: str | Path, model: Classifier, found: Features, *, title
     known = found.labels >= 0
     if bool(known.any()) and bool((found.predictions >= 0).any()):
         right = (found.labels == found.predictions)[known].double().mean()
-        facts["Seen rightly"] = f"{right:.1%} of {int(known.sum())} whose class is known"
+        facts["Correctly classified"] = f"{right:.1%} of {int(known.sum())} whose class is known"
     if found.folder is not None:
         facts["Run folder"] = str(found.folder)
     return gallery(
@@ -180,7 +180,7 @@ def _of(weights: Filters) -> str:
 
 
 def _classes(found: Features) -> list[list[str]]:
-    """For each true class how many images there are, and how many of them are predicted rightly."""
+    """For each true class how many images there are, and how many of them are predicted correctly."""
     rows = []
     for index in found.labels.unique().tolist():
         mine = found.labels == index
@@ -190,4 +190,6 @@ def _classes(found: Features) -> list[list[str]]:
         name = found.classes[index] if index >= 0 else "not known"
         share = f"{right} of {int(mine.sum())}" if index >= 0 else ""
         rows.append([name, str(int(mine.sum())), share, "" if torch.tensor(mean).isnan() else f"{mean:.1%}"])
-    return [["true class", "images", "seen rightly", "mean probability of the prediction"], *rows] if rows else []
+    return (
+        [["true class", "images", "correctly classified", "mean probability of the prediction"], *rows] if rows else []
+    )

@@ -45,7 +45,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
         plates.append(Plate(f"Spectra of {pair}", shown, f"{one.real.count} {one.names[0]}, {one.fake.count} {name}"))
         curves = [(text, one.figure(shown="curves", curve=curve)) for curve, text in _CURVES]
         plates.append(Plate(f"Curves of {pair}", curves))
-    facts = {"Seen rightly": str(measured.accuracy), "Chance": f"{measured.chance:.1%}"}
+    facts = {"Correctly classified": str(measured.accuracy), "Chance": f"{measured.chance:.1%}"}
     if measured.auc is not None:
         facts["Area under the ROC curve"] = f"{measured.auc:.4f}"
     if model.history:
@@ -89,7 +89,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
     plates += _examples(result)
     head = {
         "Images": str(len(measured.labels)) + " tested",
-        "Seen rightly": str(measured.accuracy),
+        "Correctly classified": str(measured.accuracy),
         "Verdict": result.verdict(),
     }
     return gallery(
@@ -125,7 +125,7 @@ def save_spectrum_numbers(path: str | Path, result: SpectrumAudit) -> list[Path]
 
 
 def _table(result: SpectrumAudit) -> list[list[str]]:
-    rows = [["what", "of", "seen rightly", "interval", "chance", "remark"]]
+    rows = [["what", "of", "correctly classified", "interval", "chance", "remark"]]
 
     def add(name: str, share: object, chance: float, remark: str = "") -> None:
         rows.append([
