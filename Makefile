@@ -3,6 +3,7 @@
 # make test   lint, types and all tests
 # make bench  each method's time over its lower bound, beside other tools
 # make lint, make format, make types   ruff's checks, ruff's layout, mypy
+# make index  the generated table of methods and index of the command line, anew
 #
 # Environments are kept in the user's cache folder under a name that ends in the hash of pyproject.toml and of the
 # Python version, so that checkouts share them: quick-... with the extra `dev`, env-... with the extra `test`. They
@@ -10,7 +11,7 @@
 
 PYTHON ?= python3
 CACHE  := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/pellucid
-KEY    := $(shell (cat pyproject.toml; $(PYTHON) -c 'import sys; print(sys.version, sys.prefix)') | sha256sum | cut -c1-16)
+KEY    := $(shell (cat pyproject.toml; $(PYTHON) -c 'import sys; print(sys.version, sys.base_prefix)') | sha256sum | cut -c1-16)
 ENV    := $(CACHE)/env-$(KEY)
 QUICK  := $(CACHE)/quick-$(KEY)
 RUN    := PYTHONPATH=src $(ENV)/bin/python
@@ -18,7 +19,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 READY  := $(ENV)/ready
 TF     := $(ENV)/tensorflow
 
-.PHONY: demo quick test check lint format types bench weights clean
+.PHONY: demo quick test check lint format types index bench weights clean
 
 demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
@@ -46,6 +47,10 @@ format: $(QUICK)/ready
 
 types: $(QUICK)/ready
 	PYTHONPATH=src $(QUICK)/bin/python -m mypy
+
+index: $(QUICK)/ready
+	PYTHONPATH=src $(QUICK)/bin/python scripts/methods_table.py
+	PYTHONPATH=src $(QUICK)/bin/python scripts/cli_index.py
 
 bench: $(READY)
 	$(RUN) -m benchmarks

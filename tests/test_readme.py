@@ -14,7 +14,7 @@ import pellucid
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 SNIPPETS = [
-    pytest.param(code, id=f"{path.name}-{number}")
+    pytest.param(code, id=f"{path.name}-{number}", marks=() if path.name == "CONTRIBUTING.md" else pytest.mark.slow)
     for path in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]

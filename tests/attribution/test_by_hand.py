@@ -149,6 +149,7 @@ def test_gauss_legendre_is_exact_for_polynomials():
         assert (abs(found.convergence_delta.item()) < 1e-8 * 5**7) == exact
 
 
+@pytest.mark.slow
 def test_tolerance_takes_only_new_gradients():
     model, images = small_model(), some_images(2)
     with counted() as passes:

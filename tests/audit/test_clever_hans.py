@@ -118,6 +118,7 @@ def test_a_bare_network_has_numbers_for_classes():
     assert result.alarms[0].label == "1" and nearly(result.alarms[0].members, striped)
 
 
+@pytest.mark.slow
 def test_pictures_tables_and_numbers(tmp_path):
     images, labels, _ = drawn()
     result = pellucid.clever_hans(hans(), images, labels)
@@ -148,6 +149,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_folder_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     module = sys.modules["pellucid.audit.relevance_clusters.maps"]
     monkeypatch.setattr(module, "MOST_IN_CHUNK", 40)

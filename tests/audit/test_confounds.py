@@ -30,6 +30,7 @@ def called(root, *sizes):
     return confounds(split(root, *(sizes or (70, 10, 40))))
 
 
+@pytest.mark.slow
 def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
     """The same pictures, real ones as PNG and "fake" ones as JPEG: it is right for the wrong reason."""
     patches = photo_patches(32)

@@ -26,6 +26,7 @@ def photo(tmp_path, monkeypatch):
     return tmp_path / "scene.png"
 
 
+@pytest.mark.slow
 def test_units_and_classes_side_by_side(photo):
     places = ("--report", "page.html", "--film", "way.gif", "--output", "units.png")
     done = call("visualize", "--model", "shapes", "--target", "star,features.5:3", "--steps", "20", "--json", *places)
@@ -75,7 +76,7 @@ def test_pictures_of_pictures(photo, arguments, output):
 def test_a_video_of_the_way_or_the_extra_that_it_needs(photo, monkeypatch):
     import sys
 
-    import imageio_ffmpeg  # noqa: F401
+    pytest.importorskip("imageio_ffmpeg")
 
     ascent = ("visualize", "--model", "shapes", "--target", "star", "--steps", "5", "--film")
     assert call(*ascent, "way.mp4").exit_code == 0 and (photo.parent / "way.mp4").stat().st_size > 1000
@@ -199,6 +200,7 @@ def test_styles_in_regions_and_in_shares(photo):
     assert done.exit_code == 2 and "masks has 1 entries for 2 styles" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_images_draws_and_is_climbed_over(photo):
     (photo.parent / "photos").mkdir()
     for number, image in enumerate(scenes(4).images):

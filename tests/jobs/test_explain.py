@@ -105,6 +105,7 @@ def test_the_numbers_are_those_of_the_methods(model, photos, tmp_path):
             assert row["labels"] == best.labels[0] and np.allclose(row["probabilities"], best.probabilities[0])
 
 
+@pytest.mark.slow
 def test_pictures(model, photos, tmp_path):
     explain(model, photos, output=tmp_path / "out", format="png", methods=["saliency"])
     pictures = list((tmp_path / "out").rglob("*.png"))
@@ -143,6 +144,7 @@ def test_the_same_again_computes_nothing(model, photos, tmp_path, monkeypatch):
     assert "1 of 1 chunks are finished already" in said[0]
 
 
+@pytest.mark.slow
 def test_files_that_changed_are_done_again(model, photos, tmp_path):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     explain(model, photos, **settings)
@@ -188,6 +190,7 @@ def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, mo
     assert explain(model, photos, **settings, seed=1, overwrite=True).images == 9
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_something_else_is_replaced_unless_it_was_named(model, photos, tmp_path):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     explain(model, photos, **settings)
@@ -415,6 +418,7 @@ def test_tables_that_are_none(model, tmp_path, name, text, said):
 # killed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_in_the_middle_it_ends_as_if_never_interrupted(model, tmp_path):
     """A real process, killed by SIGKILL while it works, then started again, against one that ran through."""

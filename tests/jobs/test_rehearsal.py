@@ -51,6 +51,7 @@ def bytes_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kind", "said"),
     [
@@ -91,6 +92,7 @@ def test_what_was_finished_survives_what_is_wrong(model, photos, finished, chang
     assert explain(model, photos, **finished).folder.chunks == 1  # and it can be gone on with
 
 
+@pytest.mark.slow
 def test_good_settings_replace_it_and_say_so(model, photos, finished):
     said = []
     done = explain(model, photos, **finished | {"options": {"occlusion": {"window": 32}}}, on_message=said.append)

@@ -132,6 +132,7 @@ def test_further_objects_change_a_scene_only_where_they_are(objects):
     assert (different & further).sum() > 0.999 * further.sum()
 
 
+@pytest.mark.slow
 def test_main_object_is_unmistakable():
     batch = scenes(200, seed=8, objects=3)
     areas = batch.object_masks.sum((2, 3))
@@ -141,6 +142,7 @@ def test_main_object_is_unmistakable():
     assert all(len(set(labels)) == 3 for labels in batch.object_labels.tolist())
 
 
+@pytest.mark.slow
 def test_object_lies_wholly_in_the_picture():
     masks = scenes(200, seed=9).masks
     border = torch.ones(96, 96, dtype=torch.bool)
@@ -177,6 +179,7 @@ def test_marker_takes_names_indices_and_several():
     assert scenes(20, size=32, marker=CLASSES).marker_masks.flatten(1).any(1).all()
 
 
+@pytest.mark.slow
 def test_marker_fraction():
     def carriers(fraction):
         batch = scenes(200, size=32, marker=CLASSES, marker_fraction=fraction)

@@ -57,6 +57,7 @@ def test_the_norm_is_instance_normalization_with_a_gain_of_the_style():
         torch.testing.assert_close(found[row], (x[row] - mean) / std * gain[:, None, None] + bias[:, None, None])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
     net = model()
     before = state(net)
@@ -118,6 +119,7 @@ train_style(model(), photos(), {"stripes": STRIPES}, steps=80, checkpoint=sys.ar
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
     """kill -9 in the middle: what is on the disk is whole, and the training goes on from it to the same weights."""
     file = tmp_path / "style.safetensors"
