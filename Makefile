@@ -25,7 +25,7 @@ demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
 
 quick: lint
-	OMP_NUM_THREADS=1 PYTHONPATH=src $(QUICK)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	OMP_NUM_THREADS=1 PYTHONPATH=src $(QUICK)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -rfE $(ARGS)
 
 test: check $(TF)/ready
 	OMP_NUM_THREADS=1 $(RUN) -m pytest -n 2 --dist worksteal $(ARGS)

@@ -119,6 +119,7 @@ def test_carlini_wagner_with_confidence_and_all_negative_outputs():
     assert 0.3 <= margin < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["fgsm", "pgd", "apgd", "deepfool", "carlini_wagner", "fab", "square", "hop_skip_jump"]
 )

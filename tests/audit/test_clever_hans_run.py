@@ -124,6 +124,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_target_that_is_the_class_of_some(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", 12, 0)
     run, said = run_of(tmp_path, photos, objective="striped"), []

@@ -62,6 +62,7 @@ def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
     assert found.verdict().startswith("No trait that was looked at tells the classes apart")
 
 
+@pytest.mark.slow
 def test_up_sampling_leaves_the_rest_alike(tmp_path):
     found = called(upsampled_photos(tmp_path, ["nearest"], most=120))
     assert [one.kind for one in found.flagged] == ["file and picture"]
@@ -100,6 +101,7 @@ def test_size_and_mode(patches, tmp_path):
     assert "fake: 40 x 36 100%" in by_name["width x height"].detail
 
 
+@pytest.mark.slow
 def test_color_and_framing(patches, tmp_path):
     write(tmp_path / "A_real", patches, "{}.png")
     write(tmp_path / "B_fake", patches * 0.8 + torch.tensor([0.2, 0, 0])[:, None, None], "{}.png")

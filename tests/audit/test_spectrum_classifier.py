@@ -159,6 +159,7 @@ def test_what_never_changes_says_nothing(tmp_path):
     assert model(images).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", FEATURES)
 def test_explanations_add_up(parts, features):
     """Integrated gradients from mean amplitudes: the sum over pixels is the change of the logit."""
@@ -265,6 +266,7 @@ def test_the_same_seed_gives_the_same(parts, model):
     assert torch.equal(cnn[0], cnn[1]) and not torch.equal(cnn[0], cnn[2])
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_into_memory(parts, monkeypatch):
     """They are made anew in each epoch, pixels lie in a file, and nothing else changes."""
     model = SpectrumClassifier.fit(parts, epochs=1)
@@ -285,6 +287,7 @@ def test_the_best_epoch_is_kept(parts):
     assert float(torch.nn.functional.cross_entropy(said, labels)) == pytest.approx(min(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_the_best(parts, monkeypatch):
     calls = []
     randperm = torch.randperm
@@ -349,6 +352,7 @@ def test_files_that_are_no_classifier(model, tmp_path):
         SpectrumClassifier.load(tmp_path / "odd.safetensors")
 
 
+@pytest.mark.slow
 def test_the_same_picture_in_two_sets(parts, tmp_path):
     """It is left out of training, whatever its file looks like."""
     test, train = parts.test.files[0], parts.train.files[0]
@@ -413,6 +417,7 @@ def test_bad_options(parts, options, said):
         SpectrumClassifier.fit(parts, **options)
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_is_told(parts):
     with pytest.raises(ValueError, match="the loss became NaN in epoch"):
         SpectrumClassifier.fit(parts, network="cnn", rate=1e36, epochs=3)

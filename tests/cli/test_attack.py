@@ -49,6 +49,7 @@ def test_a_page_of_what_fools_a_model(photos):
     assert 'src="http' not in page and "pellucid attack" in page
 
 
+@pytest.mark.slow
 def test_a_budget_holds_and_numbers_are_kept(photos):
     options = ("--eps", "4/255", "--option", "steps=4", "--option", "random_start=false", "--format", "npz")
     done = call("attack", photos, "--model", "shapes", "--output", "numbers.npz", *options)

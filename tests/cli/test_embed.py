@@ -104,6 +104,7 @@ def test_mistakes_are_told_in_a_line(here, tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_run_folders_that_do_not_fit(here):
     call("embed", "photos", "--model", "shapes", "--layer", "pool", "--method", "pca")
     done = call("embed", "embedding.run", "--model", "shapes")

@@ -60,6 +60,7 @@ def test_another_layer_replaces_the_run_beside_the_page_and_not_a_named_one(phot
     assert call("features", photos, "--layers", "flatten", *named, "--overwrite").exit_code == 1
 
 
+@pytest.mark.slow
 def test_neighbors_beside_those_by_pixels(photos):
     done = call("neighbors", photos, "--model", "shapes", "--k", "3", "--table", "near.csv")
     assert done.exit_code == 1 and "8 queries among 8 images" in done.stdout
@@ -93,6 +94,7 @@ def test_patches_beside_what_a_channel_wants(photos, by):
     assert {row["channel"] for row in json.loads(more.stdout)["patches"]} == {1}
 
 
+@pytest.mark.slow
 def test_filters_and_activations_to_zoom_into(photos):
     file = sorted(photos.glob("*/*.png"))[0]
     done = call("activations", file, "--model", "shapes", "--layers", "features.0,features.2", "--json")

@@ -119,6 +119,7 @@ def test_mistakes_are_told_in_a_line(photo, arguments, said):
     assert sorted(file.name for file in photo.parent.iterdir()) == ["scene.png", "style.png"]
 
 
+@pytest.mark.slow
 def test_a_network_learns_a_style_and_paints(photo):
     options = ("--option", "width=4", "--option", "blocks=1", "--option", "size=32", "--option", "batch=2")
     train = ("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", "--steps", "3", *options)
@@ -155,6 +156,7 @@ def test_a_style_is_added_to_a_network_and_the_first_stays(photo):
     assert done.exit_code == 2 and "--add-to and --output are the same file" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "kept"),
     [
@@ -183,6 +185,7 @@ def test_a_training_that_is_stopped_goes_on_with_the_same_command(photo, monkeyp
     assert call(*command, "--steps", "6").exit_code == 0 and output.read_bytes() == stopped
 
 
+@pytest.mark.slow
 def test_styles_in_regions_and_in_shares(photo):
     mask = torch.zeros(1, 8, 8)
     mask[:, :, :4] = 1
@@ -255,6 +258,7 @@ def test_one_picture_for_each_kind_of_thing_that_a_class_is(photo):
     assert done.exit_code == 2 and "--facets takes one target, got 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_trainings_speak_to_machines(photo):
     options = ("--steps", "2", "--json")
     done = call("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", *options, *SMALL)

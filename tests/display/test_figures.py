@@ -148,6 +148,7 @@ def test_neurons_and_tokens_have_bars(tmp_path):
             pellucid.side_by_side([result])
 
 
+@pytest.mark.slow
 def test_a_notebook_draws_it_at_once_and_only_once(result, monkeypatch):
     drawn = []
 

@@ -58,6 +58,7 @@ def rows_of(folder):
     return [{k: v for k, v in row.items() if k not in ("seconds", "modified")} for row in runfolder.each_row(folder)]
 
 
+@pytest.mark.slow
 def test_a_page_with_everything(model, photos, tmp_path):
     done = explain(model, photos, output=tmp_path / "page.html", methods=["saliency", "grad_cam"], command="a command")
     assert done.images == 3 and done.problems == {}
@@ -88,6 +89,7 @@ def test_a_page_with_everything(model, photos, tmp_path):
     assert [m["name"] for m in right["maps"]] == ["saliency", "saliency.probability", "grad_cam"]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_methods(model, photos, tmp_path):
     done = explain(model, photos, output=tmp_path / "numbers", format="npz", methods=["saliency", "smoothgrad"],
                    options={"smoothgrad": {"samples": 3}}, seed=5)  # fmt: skip
@@ -131,6 +133,7 @@ def test_a_single_file_and_names_that_differ_in_their_suffix_only(model, tmp_pat
     assert explain(model, str(tmp_path / "b.png"), output=tmp_path / "one.html", methods=["saliency"]).images == 1
 
 
+@pytest.mark.slow
 def test_the_same_again_computes_nothing(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     first = explain(model, photos, **settings)
@@ -162,6 +165,7 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
     assert np.isnan(stored[:][gone]).all()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     for number in range(6):  # more than one chunk
@@ -232,6 +236,7 @@ def test_one_image_that_a_network_cannot_take_does_not_spoil_its_batch(tmp_path)
     assert done.images == 2 and done.failures == (("1.png", "the network returns NaN or infinity"),)
 
 
+@pytest.mark.slow
 def test_any_size_is_taken_by_a_model_without_one(photos, tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     write_image(torch.rand(3, 20, 30), photos / "small.png")
@@ -461,6 +466,7 @@ def test_killed_in_the_middle_it_ends_as_if_never_interrupted(model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_other_methods_are_another_run(model, tmp_path):
     scene = tmp_path / "scene.png"
     write_image(pellucid.shapes.scenes(1).images[0], scene)

@@ -102,6 +102,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert data_of(embedding_page(tmp_path / "map.html", same).read_text())["places"] == [[0, 0, 0], [0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_stages_and_dimensions_are_on_the_page(made, tmp_path):
     points, labels, _ = made
     result = pellucid.deep_mds(points, 2, steps=5)
@@ -111,6 +112,7 @@ def test_stages_and_dimensions_are_on_the_page(made, tmp_path):
     assert '<th scope="col">correlation of distances</th>' in text and text.count("<tr>") == 1 + len(result.widths)
 
 
+@pytest.mark.slow
 def test_ten_thousand_points(tmp_path):
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(10_000, 3, generator=generator)

@@ -55,6 +55,7 @@ def test_scene_depends_on_seed_number_and_options_alone(options):
         assert torch.equal(getattr(few, name), getattr(many, name)[:5]), name
 
 
+@pytest.mark.slow
 def test_seeds_and_numbers_give_different_scenes():
     images = torch.cat([scenes(20, seed=seed).images for seed in (0, 1, 20)])
     assert len(torch.unique(images.flatten(1), dim=0)) == 60
@@ -121,6 +122,7 @@ def test_color_texture_and_background_do_not_depend_on_the_class(monkeypatch):
     assert not (changed(disc.images, star.images) & (neither | both)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objects", [2, 3])
 def test_further_objects_change_a_scene_only_where_they_are(objects):
     one, several = scenes(40, seed=4), scenes(40, seed=4, objects=objects)

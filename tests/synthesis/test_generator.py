@@ -19,6 +19,7 @@ def codes(count, length=21, seed=0):
     return torch.randn(count, length, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_the_shapes_network_sees_its_classes_in_what_the_generator_draws():
     model = pellucid.load("shapes")
     images = generator()(codes(300)).detach()

@@ -87,6 +87,7 @@ def test_it_learns_where_gradients_are_off(mode):
         assert torch.equal(value, expected.state_dict()[name]) and not value.is_inference()
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     styles = {"stripes": STRIPES, "dots": DOTS}
     whole = train_style(model(), photos(), styles, steps=9, **OPTIONS)
@@ -173,6 +174,7 @@ def test_styles_blend_and_images_of_any_size_are_painted():
     torch.testing.assert_close(net.paint(image, "a")[:1], net.paint(image[:1], "a"))
 
 
+@pytest.mark.slow
 def test_another_style_leaves_the_first_as_it_was():
     first = train_style(model(), photos(), {"stripes": STRIPES}, steps=8, **OPTIONS)
     both = train_style(model(), photos(), {"dots": DOTS}, begin=first, steps=30, **OPTIONS)

@@ -372,6 +372,7 @@ def test_checkpoint(tmp_path, key):
     assert through(load(SMALL, weights=tmp_path / "last.ckpt"), net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SMALL, "shufflenet_v2_x0_5", "densenet121", "inception_v3"])
 def test_number_of_classes_is_that_of_the_file(tmp_path, name):
     net = untrained(name, num_classes=5, **({"init_weights": False} if name == "inception_v3" else {}))
@@ -573,6 +574,7 @@ def test_exported_program_takes_preprocessing(program):
         load(program, labels=["a", "b"])
 
 
+@pytest.mark.slow
 def test_exported_program_of_fixed_size(tmp_path):
     model = load(export(tmp_path / "fixed.pt2", dynamic=None))
     assert logits(model, size=8, count=2).shape == (2, 3)
@@ -588,6 +590,7 @@ def test_exported_program_of_fixed_size(tmp_path):
         logits(model, size=30, count=2)
 
 
+@pytest.mark.slow
 def test_exported_in_training_mode(tmp_path):
     with pytest.raises(UnreadableWeights, match=r"training mode.*net\.eval"):
         load(export(tmp_path / "training.pt2", Net()))
