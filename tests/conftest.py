@@ -19,9 +19,17 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("filterwarnings", r"ignore:os.fork\(\) was called:RuntimeWarning")
 
 
+NEEDS = {
+    "pellucid.importers.jax.": "jax",
+    "pellucid.importers.keras.": "keras",
+    "pellucid.importers.tensorflow.": "tensorflow",
+    "pellucid.attribution.grabcut.": "cv2",
+}
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Examples of imports need what they import from."""
+    """Examples in docstrings need what they import."""
     for item in items:
-        for framework in ("jax", "keras", "tensorflow"):
-            if item.name.startswith(f"pellucid.importers.{framework}.") and find_spec(framework) is None:
-                item.add_marker(pytest.mark.skip(reason=f"needs {framework}"))
+        for place, package in NEEDS.items():
+            if item.name.startswith(place) and find_spec(package) is None:
+                item.add_marker(pytest.mark.skip(reason=f"needs {package}"))

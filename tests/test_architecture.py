@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -74,6 +75,19 @@ def test_every_file_has_its_floor():
     assert {parts(path)[0] for path in FILES} <= set(FLOOR)
 
 
+def test_the_table_of_the_house_has_these_floors():
+    page = (Path(__file__).parent.parent / "docs" / "how-it-works.md").read_text()
+    rows = re.findall(r"^\| (`.*?`) \|", page.partition("## The house")[2], re.MULTILINE)
+    assert [re.findall(r"`(\w+)/?`", row) for row in rows] == FLOORS[::-1]
+
+
+def test_folders_of_the_house_are_marked_as_such():
+    page = (Path(__file__).parent.parent / "docs" / "how-it-works.md").read_text()
+    named = {name: bool(slash) for name, slash in re.findall(r"`(\w+)(/?)`", page.partition("| floor |")[2])}
+    assert {name: named[name] for name in FLOOR} == {name: (ROOT / name).is_dir() for name in FLOOR}
+
+
+@pytest.mark.slow
 def test_no_circles_inside_a_folder():
     import graphlib
 
@@ -106,6 +120,7 @@ def test_importing_pellucid_imports_nothing_heavy():
     assert not loaded("import pellucid; pellucid.__version__; dir(pellucid)") & (HEAVY | {"torch", "numpy", "PIL"})
 
 
+@pytest.mark.slow
 def test_what_everyone_uses_imports_torch_and_nothing_heavy():
     modules = loaded("import pellucid; pellucid.CATALOGUE, pellucid.load, pellucid.Classifier")
     assert "torch" in modules and not modules & HEAVY

@@ -21,6 +21,7 @@ def said(name: str, *arguments: object) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_two_networks_for_a_minimum(tmp_path):
     lines = said("lrp_minimum.py", tmp_path).splitlines()
     found = {line.split()[0]: [float(n) for n in line.partition("[")[2].strip("]").split(",")] for line in lines[1:3]}
@@ -28,12 +29,14 @@ def test_two_networks_for_a_minimum(tmp_path):
     assert (tmp_path / "lrp_minimum.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_photo_by_rules(tmp_path):
     text = said("lrp_photo.py", "", "", "", tmp_path)
     assert "a rule for each depth: relevance" in text
     assert (tmp_path / "lrp_photo.png").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_photos_as_a_network_sees_them(tmp_path):
     lines = said("representation_photos.py", "", "", "", tmp_path).splitlines()
     assert lines[0].startswith("40 images, 40 forward, 40 backward")
@@ -45,6 +48,7 @@ def test_photos_as_a_network_sees_them(tmp_path):
     assert "1 of 1 chunks are finished already" in again and "40 images, 0 forward, 0 backward" in again
 
 
+@pytest.mark.slow
 def test_a_network_of_digits_in_torch(tmp_path):
     text = said("torch_mnist.py", "", "", tmp_path)
     line = text.partition("the neuron of the 6: ")[2].splitlines()[0]

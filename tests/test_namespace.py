@@ -48,6 +48,7 @@ def test_a_name_is_what_it_says(name):
         assert value.__name__ == name
 
 
+@pytest.mark.slow
 def test_the_catalogue_is_whole_at_first_sight():
     families = "print(sorted({entry.family for entry in CATALOGUE.values()}), len(CATALOGUE))"
     whole = fresh(f"from pellucid import CATALOGUE; {families}")
@@ -55,6 +56,7 @@ def test_the_catalogue_is_whole_at_first_sight():
     assert fresh(f"import pellucid.zoo; CATALOGUE = pellucid.CATALOGUE; {families}") == whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", ["zoo", "metrics", "cli", "audit", "jobs.explain", "methods.registry", "model.run"])
 def test_a_part_may_be_imported_first(first):
     said = fresh(f"import pellucid.{first}; import pellucid; print(pellucid.run.__name__, pellucid.layers.__name__, "
@@ -62,6 +64,7 @@ def test_a_part_may_be_imported_first(first):
     assert said == "run layers explain compare patch"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["audit", "metrics", "jobs.explain", "jobs.demo"])
 def test_parts_that_look_methods_up_have_them(part):
     """They know methods by name alone, so that something that they import must bring them."""
@@ -70,15 +73,18 @@ def test_parts_that_look_methods_up_have_them(part):
     assert wanted <= set(fresh(code).split())
 
 
+@pytest.mark.slow
 def test_all_is_imported_by_a_star():
     assert fresh("from pellucid import *; print(saliency.__name__, metrics.__name__)") == "saliency pellucid.metrics"
 
 
+@pytest.mark.slow
 def test_what_was_pickled_is_read_where_nothing_is_imported_yet(tmp_path):
     (tmp_path / "views").write_bytes(pickle.dumps((pellucid.Transformations, pellucid.saliency, pellucid.settings)))
     assert "Transformations" in fresh(f"import pickle; print(pickle.load(open({str(tmp_path / 'views')!r}, 'rb')))")
 
 
+@pytest.mark.slow
 def test_a_classifier_of_spectra_is_read_where_only_the_zoo_is_imported(tmp_path):
     """Its reader lies in a part that nothing else would import."""
     from pellucid.audit.spectra.network import SpectrumNet

@@ -20,6 +20,7 @@ def wheel(tmp_path_factory):
     return next(folder.glob("*.whl"))
 
 
+@pytest.mark.slow
 def test_the_wheel_is_small_and_complete(wheel):
     with zipfile.ZipFile(wheel) as file:
         names = set(file.namelist())
@@ -40,6 +41,7 @@ def test_the_command_is_there_and_quick_to_be_stopped(wheel):
         assert f"pellucid = {main.__module__}:main" in file.read(name).decode()
 
 
+@pytest.mark.slow
 def test_the_wheel_works_alone(wheel, tmp_path):
     with zipfile.ZipFile(wheel) as file:
         file.extractall(tmp_path / "site")

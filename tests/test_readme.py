@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import re
 import runpy
 from pathlib import Path
@@ -11,24 +12,49 @@ import pytest
 import pellucid
 
 ROOT = Path(__file__).parent.parent
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 SNIPPETS = [
-    pytest.param(code, id=f"{path.name}-{number}")
-    for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    pytest.param(code, id=f"{path.name}-{number}", marks=() if path.name == "CONTRIBUTING.md" else pytest.mark.slow)
+    for path in PAGES
     for number, code in enumerate(re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL))
 ]
 
 
+@pytest.fixture
+def catalogue(monkeypatch):
+    """The catalogue, to which a snippet may add a method, and the rules of ONNX."""
+    from pellucid.importers.onnx.rules import RULES
+
+    before = dict(pellucid.CATALOGUE), dict(RULES)
+    yield before[0]
+    for now, old in zip((pellucid.CATALOGUE, RULES), before, strict=True):
+        now.clear()
+        now.update(old)
+
+
 @pytest.mark.parametrize("code", SNIPPETS)
-def test_snippets_run(code, tmp_path, monkeypatch):
+def test_snippets_run(code, catalogue, tmp_path, monkeypatch):
+    """A snippet that begins with the name of a file of the package runs as if it were there, with its docstrings."""
     monkeypatch.chdir(tmp_path)
-    before = dict(pellucid.CATALOGUE)
-    file = tmp_path / "attribution.sensitivity.py"
+    place = re.match(r"# src/(\S+)\.py\n", code)
+    name = place[1].replace("/", ".") if place else "__main__"
+    file = tmp_path / "snippet.py"
     file.write_text(code)
     try:
-        runpy.run_path(str(file), run_name="pellucid.attribution.sensitivity")
-    finally:
-        pellucid.CATALOGUE.clear()
-        pellucid.CATALOGUE.update(before)
+        found = runpy.run_path(str(file), run_name=name)
+    except ModuleNotFoundError as error:
+        if (error.name or "pellucid").startswith("pellucid"):
+            raise
+        pytest.skip(f"needs {error.name}")
+    for method in pellucid.CATALOGUE.keys() - catalogue.keys():
+        entry = pellucid.CATALOGUE[method]
+        for home in (pellucid, getattr(pellucid, entry.family)):
+            monkeypatch.setattr(home, method, entry.function, raising=False)
+    mine = [value for value in found.values() if getattr(value, "__module__", None) == name]
+    for value in mine if place else ():
+        for example in doctest.DocTestFinder(recurse=False).find(value, globs=found):
+            runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
+            assert runner.run(example).failed == 0, example.name
 
 
 def test_the_table_of_methods_is_the_catalogue():
@@ -39,6 +65,6 @@ def test_the_table_of_methods_is_the_catalogue():
 
 
 def test_every_file_that_is_linked_exists():
-    for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+    for path in PAGES:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert link.startswith("http") or (path.parent / link).exists(), link

@@ -89,6 +89,7 @@ def test_fab_finds_the_least_change(norm, least):
     assert least <= result.distance(norm).item() < 1.01 * least
 
 
+@pytest.mark.slow
 def test_carlini_wagner_finds_the_least_change():
     least = 0.6 / torch.tensor(W).norm().item()
     result = pellucid.carlini_wagner(linear(**NET), image(), 0, searches=8)
@@ -103,6 +104,7 @@ def test_hop_skip_jump_finds_the_least_change(norm):
     assert least <= result.distance(norm).item() < 1.1 * least
 
 
+@pytest.mark.slow
 def test_carlini_wagner_with_confidence_and_all_negative_outputs():
     class Lower(nn.Module):
         def __init__(self):
@@ -117,6 +119,7 @@ def test_carlini_wagner_with_confidence_and_all_negative_outputs():
     assert 0.3 <= margin < 0.35
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name", ["fgsm", "pgd", "apgd", "deepfool", "carlini_wagner", "fab", "square", "hop_skip_jump"]
 )
@@ -160,6 +163,7 @@ def test_apgd_in_l1_goes_to_the_best_image_of_the_ball(random_start):
     assert 0 < few.distance("l1").item() <= 0.4 and few.call.backward == 2
 
 
+@pytest.mark.slow
 def test_auto_attack_in_l1_needs_no_more_than_the_least_change():
     """0.25 from the second pixel, which stops at 0, and 0.1 from the first."""
     assert pellucid.auto_attack(linear(**NET), image(), 0, eps=0.36, norm="l1").success.item()

@@ -336,6 +336,7 @@ def test_probabilities_are_told_from_logits(name):
         attack(name, net, some_images(), RIGHT)
 
 
+@pytest.mark.slow
 @every
 def test_saving_showing_and_telling(name, tmp_path):
     model, images = small_model(), some_images()

@@ -201,6 +201,7 @@ def _taught(net, images, labels):
     return pellucid.adversarial_training(net, images, labels, eps=1e-3, steps=1, epochs=15, batch=32, rate=0.01)
 
 
+@pytest.mark.slow
 def test_adversarial_training_makes_a_network_more_robust(digits):
     images, labels = digits
     net = plain_net()
@@ -242,6 +243,7 @@ def test_a_universal_change_fools_images_it_was_not_made_from(digits):
     assert (to_one.after[to_one.success] == 1).all() and to_one.success.any()
 
 
+@pytest.mark.slow
 def test_a_stand_in_is_asked_for_and_attacked(digits):
     images, labels = digits
     net = _taught(plain_net(), images, labels)
@@ -258,6 +260,7 @@ def test_a_stand_in_is_asked_for_and_attacked(digits):
         pellucid.substitute(net, images[:2], seeds=images[:, :, :4])
 
 
+@pytest.mark.slow
 def test_a_patch_fools_and_prints(tmp_path):
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(4)
     result = pellucid.patch(model, scenes.images, target="star", size=0.5, steps=15)

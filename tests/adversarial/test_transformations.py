@@ -150,6 +150,7 @@ def test_attacks_through_views_keep_their_promises(name):
         assert (result.distance("l2") <= 0.1).all()
 
 
+@pytest.mark.slow
 def test_what_is_found_through_views_survives_others():
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(5)
     views, options = Transformations(samples=2), {"eps": 12 / 255, "steps": 8}

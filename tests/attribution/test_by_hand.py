@@ -149,6 +149,7 @@ def test_gauss_legendre_is_exact_for_polynomials():
         assert (abs(found.convergence_delta.item()) < 1e-8 * 5**7) == exact
 
 
+@pytest.mark.slow
 def test_tolerance_takes_only_new_gradients():
     model, images = small_model(), some_images(2)
     with counted() as passes:
@@ -179,6 +180,7 @@ def test_midpoints_of_three_times_as_many_contain_the_old(count):
     np.testing.assert_allclose(midpoints(3 * count)[1::3], midpoints(count))
 
 
+@pytest.mark.slow
 @given(st.integers(0, 5), st.sampled_from(["mean", "black", "white", "blur", "noise"]))
 @settings(max_examples=15)
 def test_completeness(seed, baseline):
@@ -199,6 +201,7 @@ def test_sensitivity_and_linearity():
     assert flat(pellucid.integrated_gradients(Polynomial(), POINT, 0, baseline=ZERO))[2] == 0
 
 
+@pytest.mark.slow
 def test_expected_gradients_average_over_their_background():
     model, images, background = small_model(), some_images(2), some_images(3, seed=5)
     found = pellucid.expected_gradients(model, images, 1, background=background, samples=3000)
@@ -566,6 +569,7 @@ def test_channels_last_networks():
     assert pellucid.ablation_cam(last, images, 1, layer="relu1").values.any()
 
 
+@pytest.mark.slow
 def test_sums_in_half_precision_do_not_depend_on_the_batch():
     model, images = small_model(dtype=torch.bfloat16), some_images(1, dtype=torch.bfloat16)
     found = []

@@ -25,6 +25,7 @@ def disc():
 
 
 def test_the_object_is_cut_out(disc):
+    pytest.importorskip("cv2")
     attribution, mask = disc
     found = pellucid.grabcut(attribution)
     assert found.dtype == torch.bool and found.shape == mask.shape
@@ -33,10 +34,12 @@ def test_the_object_is_cut_out(disc):
 
 
 def test_a_constant_map_points_nowhere(disc):
+    pytest.importorskip("cv2")
     assert not pellucid.grabcut(Attribution(torch.zeros(1, 1, 48, 48), images=disc[0].images)).any()
 
 
 def test_wrong_quantiles(disc):
+    pytest.importorskip("cv2")
     with pytest.raises(ValueError, match="0 < background < foreground < 1"):
         pellucid.grabcut(disc[0], foreground=0.2, background=0.5)
 

@@ -410,6 +410,7 @@ def test_the_estimator_is_not_touched():
     assert (estimator.cluster_centers_ == before).all()
 
 
+@pytest.mark.slow
 def test_the_example_finds_what_was_spoilt(tmp_path):
     script = Path(__file__).parents[2] / "examples" / "one_class_svm.py"
     said = subprocess.run([sys.executable, script, tmp_path], capture_output=True, text=True, check=True).stdout

@@ -57,6 +57,7 @@ def nearly(members, wanted):
     return sorted(members[: len(wanted)]) == wanted.tolist() and len(members) <= len(wanted) + 1
 
 
+@pytest.mark.slow
 def test_a_marked_corner_is_found_and_nothing_else():
     images, labels, striped = drawn()
     result = pellucid.clever_hans(hans(), images, labels)
@@ -72,6 +73,7 @@ def test_a_marked_corner_is_found_and_nothing_else():
     assert result.call.forward == 2 * len(images) and result.call.backward == len(images)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_without_a_mark_it_is_quiet(seed):
     images, labels, _ = drawn(marked=0, seed=seed)
@@ -102,6 +104,7 @@ def test_frequencies_do_not_mind_where_a_pattern_is():
     assert _compared(maps, "places").shape == (2, 8, 8)
 
 
+@pytest.mark.slow
 def test_unknown_labels_count_for_the_predicted_class():
     images, labels, striped = drawn()
     said = []
@@ -118,6 +121,7 @@ def test_a_bare_network_has_numbers_for_classes():
     assert result.alarms[0].label == "1" and nearly(result.alarms[0].members, striped)
 
 
+@pytest.mark.slow
 def test_pictures_tables_and_numbers(tmp_path):
     images, labels, _ = drawn()
     result = pellucid.clever_hans(hans(), images, labels)
@@ -148,6 +152,7 @@ def photos(tmp_path):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_folder_goes_on_where_it_was(photos, tmp_path, monkeypatch):
     module = sys.modules["pellucid.audit.relevance_clusters.relevance_maps"]
     monkeypatch.setattr(module, "MOST_IN_CHUNK", 40)
@@ -202,6 +207,7 @@ def test_the_function_for_one_batch_is_pure():
     assert maps.shape == (24, 6, 6) and pictures.dtype == torch.uint8
 
 
+@pytest.mark.slow
 def test_the_model_is_as_it_was():
     model = hans()
     images, labels, _ = drawn(12, 0)

@@ -15,6 +15,7 @@ def said(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_a_network_that_cheats(tmp_path):
     text = said(ROOT / "examples" / "clever_hans_markers.py", "--images", 700, "--output", tmp_path)
     assert "14 of 70 images of 'triangle' carry a square" in text
@@ -36,6 +37,7 @@ def test_marks_change_little(marker):
     assert 0 < change.max() <= 0.26 and torch.equal(image, torch.full((1, 3, 48, 48), 0.5))
 
 
+@pytest.mark.slow
 def test_the_study(tmp_path):
     text = said(ROOT / "scripts" / "clever_hans.py", "shapes", "--images", 300, "--seeds", "3", "--methods",
                 "gradient_x_input", "--markers", "none,square", "--share", "0.2")  # fmt: skip

@@ -32,6 +32,7 @@ def run_of(tmp_path, photos, methods=("gradient_x_input", "integrated_gradients"
     return explain(hans(), photos, output=tmp_path / "page.html", methods=methods, **options).folder.path
 
 
+@pytest.mark.slow
 def test_an_audit_of_explained_images_is_that_of_the_images(tmp_path):
     photos, striped = photos_in(tmp_path / "photos")
     (photos / "plain" / "bad.png").write_bytes(b"nothing")
@@ -52,6 +53,7 @@ def test_an_audit_of_explained_images_is_that_of_the_images(tmp_path):
     assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before  # it is only read
 
 
+@pytest.mark.slow
 def test_images_that_are_explained_for_another_class_are_left_out(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", marked=0, taken=(3, 40))
     run, said = run_of(tmp_path, photos), []
@@ -65,6 +67,7 @@ def test_images_that_are_explained_for_another_class_are_left_out(tmp_path):
     assert len(predicted.names) == 90 and predicted.labels[predicted.names.index("striped/003.png")] == "plain"
 
 
+@pytest.mark.slow
 def test_images_of_several_sizes(tmp_path):
     class Light(nn.Module):
         def forward(self, images):
@@ -81,6 +84,7 @@ def test_images_of_several_sizes(tmp_path):
     assert torch.equal(found.pictures, expected.pictures) and found.pictures.shape[2:] == (96, 96)
 
 
+@pytest.mark.slow
 def test_what_does_not_fit_is_refused(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", 12, 0)
     run = run_of(tmp_path, photos, options={"integrated_gradients": {"steps": 4}})
@@ -120,6 +124,7 @@ def test_what_does_not_fit_is_refused(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_target_that_is_the_class_of_some(tmp_path):
     photos, _ = photos_in(tmp_path / "photos", 12, 0)
     run, said = run_of(tmp_path, photos, objective="striped"), []

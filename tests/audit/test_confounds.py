@@ -30,6 +30,7 @@ def called(root, *sizes):
     return confounds(split(root, *(sizes or (70, 10, 40))))
 
 
+@pytest.mark.slow
 def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
     """The same pictures, real ones as PNG and "fake" ones as JPEG: it is right for the wrong reason."""
     patches = photo_patches(32)
@@ -61,6 +62,7 @@ def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
     assert found.verdict().startswith("No trait that was looked at tells the classes apart")
 
 
+@pytest.mark.slow
 def test_up_sampling_leaves_the_rest_alike(tmp_path):
     found = called(upsampled_photos(tmp_path, ["nearest"], most=120))
     assert [one.kind for one in found.flagged] == ["file and picture"]
@@ -99,6 +101,7 @@ def test_size_and_mode(patches, tmp_path):
     assert "fake: 40 x 36 100%" in by_name["width x height"].detail
 
 
+@pytest.mark.slow
 def test_color_and_framing(patches, tmp_path):
     write(tmp_path / "A_real", patches, "{}.png")
     write(tmp_path / "B_fake", patches * 0.8 + torch.tensor([0.2, 0, 0])[:, None, None], "{}.png")

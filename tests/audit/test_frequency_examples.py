@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from pellucid import SpectrumClassifier
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -16,6 +18,7 @@ def said(name, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_upsampling_and_then_its_photos_as_faces(tmp_path):
     lines = said("frequency_upsampling.py", tmp_path, 60).splitlines()
     shares = {tuple(line.split()[:2]): float(line.split()[2].rstrip("%")) for line in lines[:9]}
@@ -29,5 +32,6 @@ def test_upsampling_and_then_its_photos_as_faces(tmp_path):
     assert SpectrumClassifier.load(tmp_path / "faces" / "classifier.safetensors").labels == ("real", "fake")
 
 
+@pytest.mark.slow
 def test_without_faces_it_says_what_to_give(tmp_path):
     assert said("frequency_faces.py", tmp_path / "none").startswith("there are no faces here: give their folder")

@@ -159,6 +159,7 @@ def test_where_they_differ_is_significant():
     assert float(found[0, 4, 0]) > 15 and int((found.abs() > 5).sum()) <= 2  # and the mean
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".png", ".npz", ".csv", ".parquet"])
 def test_saved(tmp_path, suffix):
     found = pellucid.mean_spectra(torch.rand(3, 3, 8, 6), torch.rand(4, 3, 8, 6))

@@ -19,6 +19,7 @@ def state(model):
     return [*model.state_dict().values(), torch.tensor([[e.loss, e.validation_loss] for e in model.history])]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", ["linear", "cnn"])
 @pytest.mark.parametrize("stops", [[1], [7, 9], [2, 25]])
 def test_it_goes_on_to_the_bit(parts, tmp_path, monkeypatch, network, stops):

@@ -41,6 +41,7 @@ def some(parts, count=3):
     return parts.test.rows(list(range(0, len(parts.test), len(parts.test) // count))[:count])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["B_nearest", "C_bilinear", "D_transposed"])
 def test_up_sampling_is_seen_in_the_spectrum(root, way):
     parts = split([root / "A_photos", root / way], 240, 40, 120)
@@ -50,6 +51,7 @@ def test_up_sampling_is_seen_in_the_spectrum(root, way):
     assert found.auc > 0.97 and found.accuracy.low > 0.9
 
 
+@pytest.mark.slow
 def test_pixels_do_not_see_it(root):
     """What the patches show is the same, so that a linear look at pixels finds nothing."""
     parts = split([root / "A_photos", root / "D_transposed"], 240, 40, 120)
@@ -63,6 +65,7 @@ def test_two_halves_are_not_told_apart(root):
     assert found.accuracy.low < 0.5 < found.accuracy.high
 
 
+@pytest.mark.slow
 def test_each_generator_by_itself(root):
     parts = split(root, 200, 40, 100, classes="folders")
     found = SpectrumClassifier.fit(parts, epochs=30).evaluate(parts.test)
@@ -78,6 +81,7 @@ def test_each_generator_by_itself(root):
     assert real.value > 0.6  # classes count alike, though three of four images are fake
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("features", "network"), [("azimuthal", "linear"), ("spectrum", "cnn"), ("pixels", "cnn")])
 def test_other_features_and_networks(parts, features, network):
     model = SpectrumClassifier.fit(parts, features=features, network=network, epochs=8)
@@ -155,6 +159,7 @@ def test_what_never_changes_says_nothing(tmp_path):
     assert model(images).isfinite().all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", FEATURES)
 def test_explanations_add_up(parts, features):
     """Integrated gradients from mean amplitudes: the sum over pixels is the change of the logit."""
@@ -247,6 +252,7 @@ def test_it_is_a_classifier(model, parts):
     assert not model.training and all(p.grad is None for p in model.parameters())
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same(parts, model):
     torch.manual_seed(5)
     before = torch.get_rng_state()
@@ -260,6 +266,7 @@ def test_the_same_seed_gives_the_same(parts, model):
     assert torch.equal(cnn[0], cnn[1]) and not torch.equal(cnn[0], cnn[2])
 
 
+@pytest.mark.slow
 def test_features_that_do_not_fit_into_memory(parts, monkeypatch):
     """They are made anew in each epoch, pixels lie in a file, and nothing else changes."""
     model = SpectrumClassifier.fit(parts, epochs=1)
@@ -280,6 +287,7 @@ def test_the_best_epoch_is_kept(parts):
     assert float(torch.nn.functional.cross_entropy(said, labels)) == pytest.approx(min(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_an_interruption_keeps_the_best(parts, monkeypatch):
     calls = []
     randperm = torch.randperm
@@ -344,6 +352,7 @@ def test_files_that_are_no_classifier(model, tmp_path):
         SpectrumClassifier.load(tmp_path / "odd.safetensors")
 
 
+@pytest.mark.slow
 def test_the_same_picture_in_two_sets(parts, tmp_path):
     """It is left out of training, whatever its file looks like."""
     test, train = parts.test.files[0], parts.train.files[0]
@@ -408,6 +417,7 @@ def test_bad_options(parts, options, said):
         SpectrumClassifier.fit(parts, **options)
 
 
+@pytest.mark.slow
 def test_a_loss_that_explodes_is_told(parts):
     with pytest.raises(ValueError, match="the loss became NaN in epoch"):
         SpectrumClassifier.fit(parts, network="cnn", rate=1e36, epochs=3)

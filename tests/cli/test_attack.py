@@ -36,6 +36,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_a_page_of_what_fools_a_model(photos):
     done = call("attack", photos, "--model", "shapes", "--to", "star", "--json")
     assert done.exit_code == 1, done.stderr  # the broken file
@@ -48,6 +49,7 @@ def test_a_page_of_what_fools_a_model(photos):
     assert 'src="http' not in page and "pellucid attack" in page
 
 
+@pytest.mark.slow
 def test_a_budget_holds_and_numbers_are_kept(photos):
     options = ("--eps", "4/255", "--option", "steps=4", "--option", "random_start=false", "--format", "npz")
     done = call("attack", photos, "--model", "shapes", "--output", "numbers.npz", *options)
@@ -58,6 +60,7 @@ def test_a_budget_holds_and_numbers_are_kept(photos):
     assert 0 < change.max() <= 4 / 255 and record["method"] == "pgd" and record["options"]["steps"] == 4
 
 
+@pytest.mark.slow
 def test_images_of_8_bits(photos):
     done = call("attack", photos, "--model", "shapes", "--eps", "24/255", "--format", "png", "--output", "fooled")
     assert "with 8 bits a color" in done.stdout
@@ -71,6 +74,7 @@ def test_images_of_8_bits(photos):
         assert picture.size == (96, 96)
 
 
+@pytest.mark.slow
 def test_how_robust_a_model_is(photos):
     (photos / "bad.png").unlink()
     options = ("--method", "pgd", "--option", "steps=5", "--eps", "1/255,32/255")
@@ -111,6 +115,7 @@ def asked(monkeypatch):
 SLOW = ("--method", "pgd", "--option", "steps=3", "--batch-size", "1", "--eps", "16/255", "--format", "npz")
 
 
+@pytest.mark.slow
 def test_ctrl_c_loses_nothing(photos, monkeypatch):
     (photos / "bad.png").unlink()
     whole = call("attack", photos, "--model", "shapes", *SLOW, "--output", "whole.npz")
@@ -131,6 +136,7 @@ def test_ctrl_c_loses_nothing(photos, monkeypatch):
     assert call("attack", photos, "--model", "shapes", *SLOW, "--output", "twice.npz").exit_code == 0 and not seen
 
 
+@pytest.mark.slow
 def test_kill_9_loses_nothing(photos):
     (photos / "bad.png").unlink()
     arguments = ["attack", photos, "--model", "shapes", *SLOW, "--option", "steps=20", "--output", "killed.npz"]
@@ -152,6 +158,7 @@ def test_kill_9_loses_nothing(photos):
         assert np.array_equal(one["images"], other["images"])
 
 
+@pytest.mark.slow
 def test_another_run_makes_room_when_it_is_finished(photos, monkeypatch):
     (photos / "bad.png").unlink()
     common = ("attack", photos, "--model", "shapes", "--batch-size", "1", "--method", "fgsm")
@@ -171,6 +178,7 @@ def test_another_run_makes_room_when_it_is_finished(photos, monkeypatch):
     assert done.exit_code == 2 and "a finished run with other settings" in done.stderr
 
 
+@pytest.mark.slow
 def test_robustness_goes_on(photos, monkeypatch):
     (photos / "bad.png").unlink()
     options = ("--method", "pgd", "--option", "steps=3", "--eps", "1/255,8/255", "--batch-size", "1", "--json")

@@ -33,6 +33,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_an_audit_of_a_folder(photos):
     options = ("--model", "shapes", "--method", "gradient_x_input")
     done = call("audit", photos, *options, "--json")
@@ -54,6 +55,7 @@ def test_an_audit_of_a_folder(photos):
     assert (photos.parent / "again.parquet").is_file()
 
 
+@pytest.mark.slow
 def test_a_finished_audit_is_read_and_one_of_other_settings_replaced(photos):
     (photos / "star" / "bad.png").unlink()
     options = ("--model", "shapes", "--class", "square", "--method", "saliency")
@@ -64,6 +66,7 @@ def test_a_finished_audit_is_read_and_one_of_other_settings_replaced(photos):
     assert other.exit_code == 0 and "held a finished run with other settings" in other.stderr
 
 
+@pytest.mark.slow
 def test_what_was_explained_is_audited(photos):
     explained = ("explain", photos, "--model", "shapes", "--methods", "gradient_x_input", "--output", "report.html")
     assert call(*explained).exit_code == 1  # the broken file
@@ -83,6 +86,7 @@ def test_what_was_explained_is_audited(photos):
         assert done.exit_code == 2 and said in done.stderr, done.output
 
 
+@pytest.mark.slow
 def test_a_comparison(photos):
     files = sorted((photos / "square").glob("*.png"))[:2]
     options = ("--methods", "saliency,grad_cam", "--steps", "3", "--samples", "3", "--around", "1")
@@ -98,6 +102,7 @@ def test_a_comparison(photos):
     assert text.exit_code == 0 and "| method | ms an image | forward | backward | deletion |" in text.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -84,6 +84,7 @@ def test_a_name_has_one_meaning_and_one_spelling():
 # what options were called before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spelling", [["--layer", "features.3,flatten"], ["--layers", "features.3,flatten"],
                                       ["--layer", "features.3", "--layers", "flatten"]])  # fmt: skip
 def test_layers(photo, spelling):

@@ -90,6 +90,7 @@ def test_the_script(shell):
     assert done.exit_code == 0 and f"_PELLUCID_COMPLETE={shell}_complete" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BASH is None, reason="needs bash")
 def test_a_real_bash_completes(home):
     (home / "bin").mkdir()

@@ -157,6 +157,7 @@ def test_what_a_command_cannot_take_is_told_when_it_is_asked_for(photo):
     assert done.exit_code == 2 and "pellucid.toml: method: 'saliency' is not one of 'tsne'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_default_is_left_out_where_it_has_no_sense(photo, tmp_path):
     for number, image in enumerate(scenes(6).images):
         write_image(image, tmp_path / "photos" / f"{number}.png")

@@ -37,6 +37,7 @@ def here(photos, monkeypatch):
     return photos.parent
 
 
+@pytest.mark.slow
 def test_a_page_a_table_and_a_run_folder_that_needs_no_model_later(here):
     done = call("embed", "photos", "--model", "shapes", "--layer", "pool", "--method", "pca", "--dimensions", "3")
     assert done.exit_code == 1, done.stderr  # the broken file
@@ -62,6 +63,7 @@ def test_a_page_a_table_and_a_run_folder_that_needs_no_model_later(here):
     torch.testing.assert_close(torch.tensor(table["x"]), torch.tensor([float(row["x"]) for row in rows]))
 
 
+@pytest.mark.slow
 def test_the_dimension_on_the_page_and_alone(here):
     done = call("embed", "photos", "--model", "shapes", "--layer", "pool", "--method", "tsne", "--option", "steps=20",
                 "--option", "perplexity=5", "--dimension")  # fmt: skip
@@ -102,6 +104,7 @@ def test_mistakes_are_told_in_a_line(here, tmp_path, arguments, said):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_run_folders_that_do_not_fit(here):
     call("embed", "photos", "--model", "shapes", "--layer", "pool", "--method", "pca")
     done = call("embed", "embedding.run", "--model", "shapes")

@@ -307,6 +307,7 @@ NOT_HERE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_message_speaks_python_on_the_command_line():
     """All texts of the library that look like Python are known to the table of flags."""
     python = re.compile(
@@ -394,6 +395,7 @@ def test_weights_labels_and_batches_from_the_command_line(photos):
     assert Path("out/0.npz").is_file()
 
 
+@pytest.mark.slow
 def test_an_exported_program(photos):
     from torch.export import export, save
 
@@ -415,6 +417,7 @@ def test_labels_that_are_numbers_come_before_indices():
 # real processes
 
 
+@pytest.mark.slow
 def test_stdout_holds_json_and_nothing_else(photos):
     process = python("-m", "pellucid", "explain", "photos", "--model", "shapes", "--json", "--methods", "smoothgrad",
                      "--option", "smoothgrad.samples=200", cwd=photos.parent)  # fmt: skip
@@ -424,6 +427,7 @@ def test_stdout_holds_json_and_nothing_else(photos):
     assert "Traceback" not in error and "Warning" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_interrupted_it_keeps_what_is_finished_and_says_how_to_go_on(photos):
     for i, image in enumerate(scenes(12, seed=2).images):
@@ -454,6 +458,7 @@ def test_a_closed_pipe_is_no_error(photos):
 # the demo
 
 
+@pytest.mark.slow
 def test_the_demo_scores_every_method(tmp_path, monkeypatch):
     module = importlib.import_module("pellucid.jobs.demo")
     monkeypatch.setattr(module, "OPTIONS", {"rise": {"samples": 20}, "expected_gradients": {"samples": 5}})

@@ -29,6 +29,7 @@ def photos(tmp_path, monkeypatch):
     return tmp_path / "photos"
 
 
+@pytest.mark.slow
 def test_vectors_to_a_page_and_a_table(photos):
     parquet = pytest.importorskip("pyarrow.parquet")
     given = ("features", photos, "--model", "shapes", "--layers", "features.3,flatten")
@@ -47,6 +48,7 @@ def test_vectors_to_a_page_and_a_table(photos):
         assert len(next(csv.DictReader(file))) == 5 + 48 + 72
 
 
+@pytest.mark.slow
 def test_another_layer_replaces_the_run_beside_the_page_and_not_a_named_one(photos):
     assert call("features", photos, "--model", "shapes", "--layers", "pool").exit_code == 1
     done = call("features", photos, "--model", "shapes", "--layers", "flatten")
@@ -58,6 +60,7 @@ def test_another_layer_replaces_the_run_beside_the_page_and_not_a_named_one(phot
     assert call("features", photos, "--layers", "flatten", *named, "--overwrite").exit_code == 1
 
 
+@pytest.mark.slow
 def test_neighbors_beside_those_by_pixels(photos):
     done = call("neighbors", photos, "--model", "shapes", "--k", "3", "--table", "near.csv")
     assert done.exit_code == 1 and "8 queries among 8 images" in done.stdout
@@ -73,6 +76,7 @@ def test_neighbors_beside_those_by_pixels(photos):
     assert len(found) == 2 and found[0]["query"] == f"{file.parent.name}/{file.name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["activation", "relevance"])
 def test_patches_beside_what_a_channel_wants(photos, by):
     given = ["patches", photos, "--model", "shapes", "--layer", "features.2", "--channels", "3,5", "--k", "4"]
@@ -90,6 +94,7 @@ def test_patches_beside_what_a_channel_wants(photos, by):
     assert {row["channel"] for row in json.loads(more.stdout)["patches"]} == {1}
 
 
+@pytest.mark.slow
 def test_filters_and_activations_to_zoom_into(photos):
     file = sorted(photos.glob("*/*.png"))[0]
     done = call("activations", file, "--model", "shapes", "--layers", "features.0,features.2", "--json")

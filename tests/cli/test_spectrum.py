@@ -32,6 +32,7 @@ def root(made, tmp_path, monkeypatch):
 SIZES = ("--train", 36, "--validation", 8, "--test", 16, "--epochs", 10)
 
 
+@pytest.mark.slow
 def test_a_page_and_its_numbers(root):
     done = call("spectrum", root / "A_photos", root / "B_nearest", *SIZES)
     assert done.exit_code == 0, done.stderr
@@ -53,6 +54,7 @@ def test_a_page_and_its_numbers(root):
     assert model.read(root / "A_photos" / "0000.png").shape == (1, 3, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_folder_of_letters_and_one_class_each(root):
     done = call("spectrum", root, *SIZES, "--classes", "folders", "--no-control", "--output", "out/page.html", "--json",
                 "--features", "azimuthal", "--gray", "--run", "kept")  # fmt: skip
@@ -65,6 +67,7 @@ def test_a_folder_of_letters_and_one_class_each(root):
     assert model.labels == ("A_photos", "B_nearest", "C_bilinear") and model.net.shape == (1, 16, 16)
 
 
+@pytest.mark.slow
 def test_a_trained_classifier_on_other_files(root):
     assert call("spectrum", root / "A_photos", root / "B_nearest", *SIZES, "--no-control").exit_code == 0
     others = ("spectrum", root / "A_photos", root / "C_bilinear", "--classifier", "spectrum.safetensors")
@@ -76,6 +79,7 @@ def test_a_trained_classifier_on_other_files(root):
     assert pyarrow.parquet.read_table("others.parquet").num_rows == 120
 
 
+@pytest.mark.slow
 def test_a_stopped_command_goes_on(root, monkeypatch):
     """It says where its work is kept, which is in no other command's way."""
     from pellucid.audit.spectra import training
@@ -100,6 +104,7 @@ def test_a_stopped_command_goes_on(root, monkeypatch):
     assert other.exit_code == 0, other.stderr
 
 
+@pytest.mark.slow
 def test_what_is_kept_is_taken(root, monkeypatch):
     from pellucid.audit.spectra import average_spectrum, training
 
@@ -124,6 +129,7 @@ def stopped(*_arguments):
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_it_can_be_explained(root):
     """Its file is a model like others."""
     assert call("spectrum", root / "A_photos", root / "B_nearest", *SIZES, "--no-control").exit_code == 0
@@ -134,6 +140,7 @@ def test_it_can_be_explained(root):
     assert "logit(&#34;fake&#34;)" in page or "logit(&quot;fake&quot;)" in page
 
 
+@pytest.mark.slow
 def test_broken_files_are_named_and_told_by_the_exit_code(root):
     (root / "B_nearest" / "0007.png").write_bytes(b"nothing")
     done = call("spectrum", root / "A_photos", root / "B_nearest", *SIZES, "--no-control")
@@ -161,6 +168,7 @@ def test_mistakes_are_told_in_a_line(root, arguments, said):
     assert "Traceback" not in done.stderr and not (root.parent / "spectrum.html").exists()
 
 
+@pytest.mark.slow
 def test_what_users_name_is_escaped(root):
     evil = root / "B_<script>alert(1)<"
     (root / "B_nearest").rename(evil)

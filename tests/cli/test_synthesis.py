@@ -26,6 +26,7 @@ def photo(tmp_path, monkeypatch):
     return tmp_path / "scene.png"
 
 
+@pytest.mark.slow
 def test_units_and_classes_side_by_side(photo):
     places = ("--report", "page.html", "--film", "way.gif", "--output", "units.png")
     done = call("visualize", "--model", "shapes", "--target", "star,features.5:3", "--steps", "20", "--json", *places)
@@ -75,7 +76,7 @@ def test_pictures_of_pictures(photo, arguments, output):
 def test_a_video_of_the_way_or_the_extra_that_it_needs(photo, monkeypatch):
     import sys
 
-    import imageio_ffmpeg  # noqa: F401
+    pytest.importorskip("imageio_ffmpeg")
 
     ascent = ("visualize", "--model", "shapes", "--target", "star", "--steps", "5", "--film")
     assert call(*ascent, "way.mp4").exit_code == 0 and (photo.parent / "way.mp4").stat().st_size > 1000
@@ -118,6 +119,7 @@ def test_mistakes_are_told_in_a_line(photo, arguments, said):
     assert sorted(file.name for file in photo.parent.iterdir()) == ["scene.png", "style.png"]
 
 
+@pytest.mark.slow
 def test_a_network_learns_a_style_and_paints(photo):
     options = ("--option", "width=4", "--option", "blocks=1", "--option", "size=32", "--option", "batch=2")
     train = ("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", "--steps", "3", *options)
@@ -154,6 +156,7 @@ def test_a_style_is_added_to_a_network_and_the_first_stays(photo):
     assert done.exit_code == 2 and "--add-to and --output are the same file" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "kept"),
     [
@@ -182,6 +185,7 @@ def test_a_training_that_is_stopped_goes_on_with_the_same_command(photo, monkeyp
     assert call(*command, "--steps", "6").exit_code == 0 and output.read_bytes() == stopped
 
 
+@pytest.mark.slow
 def test_styles_in_regions_and_in_shares(photo):
     mask = torch.zeros(1, 8, 8)
     mask[:, :, :4] = 1
@@ -199,6 +203,7 @@ def test_styles_in_regions_and_in_shares(photo):
     assert done.exit_code == 2 and "masks has 1 entries for 2 styles" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_decoder_learns_images_draws_and_is_climbed_over(photo):
     (photo.parent / "photos").mkdir()
     for number, image in enumerate(scenes(4).images):
@@ -253,6 +258,7 @@ def test_one_picture_for_each_kind_of_thing_that_a_class_is(photo):
     assert done.exit_code == 2 and "--facets takes one target, got 2" in done.stderr
 
 
+@pytest.mark.slow
 def test_trainings_speak_to_machines(photo):
     options = ("--steps", "2", "--json")
     done = call("style", "train", "scene.png", "--style", "style.png", "--model", "shapes", *options, *SMALL)

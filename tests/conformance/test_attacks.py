@@ -147,6 +147,7 @@ def digits():
     return net.eval().requires_grad_(False), images[1500:1700], labels[1500:1700]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm, eps", [("linf", 0.1), ("l2", 0.7)])
 def test_the_accuracy_under_pgd_is_the_same(digits, norm, eps):
     """From random starts of their own: within two standard errors, and nearer, of two other libraries."""

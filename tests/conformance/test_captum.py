@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from unittest import mock
 
+import pytest
+
+pytest.importorskip("captum")
+
 import captum.attr
 import numpy as np
-import pytest
 import torch
 from torch import nn
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-import captum.attr
 import pytest
+
+pytest.importorskip("captum")
+
+import captum.attr
 import torch
 from torch import nn
 from torch.nn import functional as F

@@ -6,6 +6,9 @@ from functools import partial
 from unittest import mock
 
 import pytest
+
+pytest.importorskip("pytorch_grad_cam")
+
 import pytorch_grad_cam as peers
 import timm
 import torch

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import pytest
+
+pytest.importorskip("torchcam")
+
 import torch
 import torchcam.methods as peers
 from torch import nn

@@ -6,6 +6,9 @@ import types
 from functools import cache
 
 import pytest
+
+pytest.importorskip("zennit")
+
 import torch
 import torchvision
 import zennit.composites as peer

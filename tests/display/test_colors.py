@@ -65,6 +65,7 @@ def test_few_strong_pixels_do_not_hide_the_rest():
 # --- colors
 
 
+@pytest.mark.slow
 @quick
 @given(batches(), st.sampled_from([None, True, False]), st.floats(1, 100), st.booleans())
 def test_colors_of_any_map(values, signed, percentile, shared):
@@ -76,6 +77,7 @@ def test_colors_of_any_map(values, signed, percentile, shared):
     assert torch.allclose(colors.permute(0, 2, 3, 1)[maps == 0], neutral)
 
 
+@pytest.mark.slow
 @quick
 @given(batches(-1e3, 1e3), st.floats(0.01, 100))
 def test_only_relative_values_matter(values, scale):
@@ -83,6 +85,7 @@ def test_only_relative_values_matter(values, scale):
     assert torch.allclose(colorize(values), colorize(values * scale), atol=1e-3)
 
 
+@pytest.mark.slow
 @quick
 @given(batches(0, 1e3, channels=1))
 def test_opposite_values_have_opposite_places(values):
@@ -252,6 +255,7 @@ def test_enlarged_maps_stay_in_their_range(values, more_rows, more_columns):
     assert large.min() >= values.min() - 1e-3 and large.max() <= values.max() + 1e-3
 
 
+@pytest.mark.slow
 @quick
 @given(batches(-100, 100), st.floats(0, 50))
 def test_smoothing_preserves_sums_and_constants(values, sigma):
@@ -280,6 +284,7 @@ def test_smoothing_by_nothing_and_by_nonsense():
             smooth(values, sigma)
 
 
+@pytest.mark.slow
 @quick
 @given(batches(-100, 100), st.floats(0, 1), st.booleans())
 def test_threshold_keeps_the_strongest(values, share, by_quantile):

@@ -69,6 +69,7 @@ def test_any_number_of_channels_and_any_range(channels):
     figures.heatmaps(images, torch.zeros(2, 1, 6, 6))
 
 
+@pytest.mark.slow
 def test_many_images_make_one_page():
     figure = figures.heatmaps(torch.rand(200, 3, 4, 4), torch.rand(200, 1, 4, 4))
     assert len(shown(figure)) == 2 * figures.MOST_IMAGES
@@ -129,6 +130,7 @@ def test_results_side_by_side():
         pellucid.side_by_side([])
 
 
+@pytest.mark.slow
 def test_neurons_and_tokens_have_bars(tmp_path):
     images = torch.rand(2, 3, 8, 8)
     for values, word in ((torch.randn(2, 30), "neuron"), (torch.randn(2, 5, 7), "token")):
@@ -146,6 +148,7 @@ def test_neurons_and_tokens_have_bars(tmp_path):
             pellucid.side_by_side([result])
 
 
+@pytest.mark.slow
 def test_a_notebook_draws_it_at_once_and_only_once(result, monkeypatch):
     drawn = []
 

@@ -73,6 +73,7 @@ def vgg() -> nn.Module:
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "vgg11_bn", "squeezenet1_1"])
 def test_networks_of_torchvision(name, tmp_path):
     torch.manual_seed(0)

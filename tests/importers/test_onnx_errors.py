@@ -229,6 +229,7 @@ def test_decisions(tmp_path):
     refused(file(tmp_path, body, weights={"t": np.array(0.0, np.float32)}), "'ReduceSum'", "over the images")
 
 
+@pytest.mark.slow
 def test_a_difference_is_an_error_that_names_the_layer(tmp_path, monkeypatch):
     from pellucid.importers.onnx import rules as onnx_rules
 

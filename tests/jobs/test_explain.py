@@ -60,6 +60,7 @@ def rows_of(folder):
     return [{k: v for k, v in row.items() if k not in ("seconds", "modified")} for row in runfolder.each_row(folder)]
 
 
+@pytest.mark.slow
 def test_a_page_with_everything(model, photos, tmp_path):
     done = explain(model, photos, output=tmp_path / "page.html", methods=["saliency", "grad_cam"], command="a command")
     assert done.images == 3 and done.problems == {}
@@ -90,6 +91,7 @@ def test_a_page_with_everything(model, photos, tmp_path):
     assert [m["name"] for m in right["maps"]] == ["saliency", "saliency.probability", "grad_cam"]
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_methods(model, photos, tmp_path):
     done = explain(model, photos, output=tmp_path / "numbers", format="npz", methods=["saliency", "smoothgrad"],
                    options={"smoothgrad": {"samples": 3}}, seed=5)  # fmt: skip
@@ -107,6 +109,7 @@ def test_the_numbers_are_those_of_the_methods(model, photos, tmp_path):
             assert row["labels"] == best.labels[0] and np.allclose(row["probabilities"], best.probabilities[0])
 
 
+@pytest.mark.slow
 def test_pictures(model, photos, tmp_path):
     explain(model, photos, output=tmp_path / "out", format="png", methods=["saliency"])
     pictures = list((tmp_path / "out").rglob("*.png"))
@@ -150,6 +153,7 @@ def test_a_single_file_and_names_that_differ_in_their_suffix_only(model, tmp_pat
     assert explain(model, str(tmp_path / "b.png"), output=tmp_path / "one.html", methods=["saliency"]).images == 1
 
 
+@pytest.mark.slow
 def test_the_same_again_computes_nothing(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     first = explain(model, photos, **settings)
@@ -163,6 +167,7 @@ def test_the_same_again_computes_nothing(model, photos, tmp_path, monkeypatch):
     assert "1 of 1 chunks are finished already" in said[0]
 
 
+@pytest.mark.slow
 def test_files_that_changed_are_done_again(model, photos, tmp_path):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     explain(model, photos, **settings)
@@ -180,6 +185,7 @@ def test_files_that_changed_are_done_again(model, photos, tmp_path):
     assert np.isnan(stored[:][gone]).all()
 
 
+@pytest.mark.slow
 def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, monkeypatch):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     for number in range(6):  # more than one chunk
@@ -208,6 +214,7 @@ def test_an_unfinished_run_of_something_else_is_kept(model, photos, tmp_path, mo
     assert explain(model, photos, **settings, seed=1, overwrite=True).images == 9
 
 
+@pytest.mark.slow
 def test_a_finished_run_of_something_else_is_replaced_unless_it_was_named(model, photos, tmp_path):
     settings = {"output": tmp_path / "page.html", "methods": ["saliency"]}
     explain(model, photos, **settings)
@@ -249,6 +256,7 @@ def test_one_image_that_a_network_cannot_take_does_not_spoil_its_batch(tmp_path)
     assert done.images == 2 and done.failures == (("1.png", "the network returns NaN or infinity"),)
 
 
+@pytest.mark.slow
 def test_any_size_is_taken_by_a_model_without_one(photos, tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     write_image(torch.rand(3, 20, 30), photos / "small.png")
@@ -435,6 +443,7 @@ def test_tables_that_are_none(model, tmp_path, name, text, said):
 # killed
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_in_the_middle_it_ends_as_if_never_interrupted(model, tmp_path):
     """A real process, killed by SIGKILL while it works, then started again, against one that ran through."""
@@ -477,6 +486,7 @@ def test_killed_in_the_middle_it_ends_as_if_never_interrupted(model, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_other_methods_are_another_run(model, tmp_path):
     scene = tmp_path / "scene.png"
     write_image(pellucid.shapes.scenes(1).images[0], scene)

@@ -51,6 +51,7 @@ def bytes_of(folder):
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "kind", "said"),
     [
@@ -91,6 +92,7 @@ def test_what_was_finished_survives_what_is_wrong(model, photos, finished, chang
     assert explain(model, photos, **finished).folder.chunks == 1  # and it can be gone on with
 
 
+@pytest.mark.slow
 def test_good_settings_replace_it_and_say_so(model, photos, finished):
     said = []
     done = explain(model, photos, **finished | {"options": {"occlusion": {"window": 32}}}, on_message=said.append)
@@ -98,6 +100,7 @@ def test_good_settings_replace_it_and_say_so(model, photos, finished):
     assert done.folder.manifest["options"]["methods"]["occlusion"]["window"] == 32
 
 
+@pytest.mark.slow
 def test_what_was_finished_stays_until_the_new_run_is_written(model, photos, finished, monkeypatch):
     place = finished["output"].parent
     before = bytes_of(place)
@@ -123,6 +126,7 @@ def test_what_was_finished_stays_until_the_new_run_is_written(model, photos, fin
     assert finished["output"].read_bytes() == page  # until the new one is whole
 
 
+@pytest.mark.slow
 def test_interrupted_in_the_rehearsal_nothing_has_changed(model, photos, finished, monkeypatch):
     before = bytes_of(finished["output"].parent)
 
@@ -141,6 +145,7 @@ def flat_model(**options):
     return pellucid.wrap(net, size=96, labels=["a", "b", "c"], **options)
 
 
+@pytest.mark.slow
 def test_a_method_that_fails_on_this_model_stops_nothing(photos, tmp_path):
     done = explain(flat_model(), photos, output=tmp_path / "page.html", methods=["saliency", "cam"])
     assert done.problems["cam"][0] == 2 and done.images == 2
@@ -158,6 +163,7 @@ def test_no_method_is_left(photos, tmp_path):
     assert bytes_of(tmp_path) == before
 
 
+@pytest.mark.slow
 def test_a_layer_for_all_need_not_suit_each(model, photos, tmp_path):
     layer = "features.0"
     done = explain(model, photos, output=tmp_path / "page.html", methods=["cam", "grad_cam"], layer=layer)
@@ -169,6 +175,7 @@ def test_a_layer_for_all_need_not_suit_each(model, photos, tmp_path):
                 options={"cam": {"layer": layer}})  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_model_of_any_size_is_tried_with_the_first_image_that_it_takes(photos, tmp_path):
     net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)).eval()
     (photos / "0.jpg").write_bytes(b"broken")
@@ -181,6 +188,7 @@ def test_a_model_of_any_size_is_tried_with_the_first_image_that_it_takes(photos,
     assert done.images == 2 and {name for name, _ in done.failures} == {"0.jpg", "00.png"}
 
 
+@pytest.mark.slow
 def test_it_is_cheap(model):
     """A few passes for each method, whatever it costs in earnest."""
     chosen = {name: dict(entry.options) for name, entry in of_kind("attribution").items()}

@@ -378,6 +378,7 @@ def test_documented(name):
     assert getattr(pellucid, name) is entry.function
 
 
+@pytest.mark.slow
 @every
 def test_shown_and_saved(name, tmp_path):
     result = explain(name, small_model(), some_images(2))

@@ -75,6 +75,7 @@ def test_a_method_that_fails_is_told_and_stops_nothing():
         pellucid.compare(model, images, ["grad_cam"], options=given, **QUICK)
 
 
+@pytest.mark.slow
 def test_pictures_tables_and_numbers(tmp_path):
     model, images = small_model(), some_images()
     result = pellucid.compare(model, images, METHODS, masks=some_masks(), **QUICK)

@@ -94,6 +94,7 @@ def test_the_batch_size_does_not_matter(setting):
     torch.testing.assert_close(rows, expected)
 
 
+@pytest.mark.slow
 def test_a_picture_and_numbers(tmp_path):
     model, images = small_model(), some_images(6)
     result = deletion(model, images, pellucid.saliency(model, images), steps=4)

@@ -103,6 +103,7 @@ def test_takes_attributions_and_half_precision(measure):
 # --- properties
 
 
+@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.floats(0.01, 100))
 def test_bounds_rows_scale_and_order(seed, channels, factor):

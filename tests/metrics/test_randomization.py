@@ -22,6 +22,7 @@ def trained():
     return pellucid.load("shapes"), pellucid.shapes.scenes(4).images
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["cascading", "independent"])
 def test_methods_that_explain_the_model_lose_their_map(order):
     model, images = trained()
@@ -86,6 +87,7 @@ def test_labels():
     assert label_randomization(model, other, images, edges).tolist() == pytest.approx([1] * 4)
 
 
+@pytest.mark.slow
 def test_a_picture(tmp_path):
     model, images = small_model(), some_images()
     result = randomization(model, images, "saliency", 0, similarity="ssim")

@@ -93,6 +93,7 @@ def test_budget():
         assert memory_budget(torch.device("cpu")) == 5
 
 
+@pytest.mark.slow
 def test_progress_shows_after_two_seconds_once(capsys):
     import time
 

@@ -130,6 +130,7 @@ def test_tuples_are_read_by_their_first_tensor():
     assert not run(net, x, edit={"attention": torch.zeros(2, 9, 4)}).output.any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel], ids=["compiled", "data parallel"])
 def test_wrapped_networks_are_unwrapped(wrap):
     net, images = small_net(), some_images(dtype=torch.float32)

@@ -25,6 +25,7 @@ def bent(count=300, wide=16, seed=0):
     return curved @ turned[:4]
 
 
+@pytest.mark.slow
 def test_distances_are_kept_better_than_by_principal_components():
     points = torch.randn(300, 16, generator=torch.Generator().manual_seed(0))
     before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
@@ -66,6 +67,7 @@ def test_it_begins_as_principal_components():
     torch.testing.assert_close(net(points).detach().double().abs(), expected.abs(), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_by_the_cosine_angles_are_kept_and_lengths_do_not_count():
     points = torch.randn(300, 12, generator=torch.Generator().manual_seed(0)) + 0.5
     lengths = torch.rand(300, 1, generator=torch.Generator().manual_seed(1)) + 0.2

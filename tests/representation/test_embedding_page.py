@@ -102,6 +102,7 @@ def test_what_is_not_known_is_left_out(tmp_path):
     assert data_of(embedding_page(tmp_path / "map.html", same).read_text())["places"] == [[0, 0, 0], [0, 0, 0]]
 
 
+@pytest.mark.slow
 def test_stages_and_dimensions_are_on_the_page(made, tmp_path):
     points, labels, _ = made
     result = pellucid.deep_mds(points, 2, steps=5)
@@ -111,6 +112,7 @@ def test_stages_and_dimensions_are_on_the_page(made, tmp_path):
     assert '<th scope="col">correlation of distances</th>' in text and text.count("<tr>") == 1 + len(result.widths)
 
 
+@pytest.mark.slow
 def test_ten_thousand_points(tmp_path):
     generator = torch.Generator().manual_seed(0)
     points = torch.rand(10_000, 3, generator=generator)
@@ -126,11 +128,13 @@ def said(*arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_of_maps(tmp_path):
     assert "two principal components keep" in said(ROOT / "examples" / "embedding_digits.py", tmp_path, 60)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["digits.html", "pca.png", "tsne.csv", "tsne.png"]
 
 
+@pytest.mark.slow
 def test_the_example_of_few_dimensions(tmp_path):
     lines = said(ROOT / "examples" / "embedding_deep_mds.py", tmp_path, 80, 10).splitlines()
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
@@ -141,7 +145,9 @@ def test_the_example_of_few_dimensions(tmp_path):
     assert (tmp_path / "digits 2.png").is_file()
 
 
+@pytest.mark.slow
 def test_the_table_of_dimensions():
+    pytest.importorskip("skdim")
     lines = said(ROOT / "scripts" / "intrinsic_dimension.py", "--points", 150, "--shapes", 2).splitlines()
     assert lines[2].startswith("| Swiss roll | 2 |") and lines[3].startswith("| sphere | 2 | 2.")
     assert len(lines) == 4 and all(line.count("|") == 10 for line in lines)

@@ -97,8 +97,11 @@ def module_bar(ticks):
     return bar
 
 
+@pytest.mark.slow
 def test_umap_and_pacmap_in_a_process_without_compilation():
     """Their compilation takes a minute; their Python gives the same."""
+    pytest.importorskip("umap")
+    pytest.importorskip("pacmap")
     code = """
 import sys, json, torch, numpy as np, pellucid
 from tests.representation.test_embeddings import clusters, together

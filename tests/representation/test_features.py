@@ -242,6 +242,7 @@ sweep(model, Path(sys.argv[1]), [vectors("relu1", "relu2"), relevance_maps()], f
 """
 
 
+@pytest.mark.slow
 def test_nothing_is_lost_or_doubled_by_kill_9(tmp_path, monkeypatch):
     small_chunks(monkeypatch)
     photos, place = tmp_path / "photos", tmp_path / "run"

@@ -71,6 +71,7 @@ def test_sheets_keep_each_pixel():
     assert (made[:, 10:, 7:] == 1).all()  # nothing there
 
 
+@pytest.mark.slow
 def test_they_are_shown_and_saved(tmp_path):
     model, images = small_model(dtype=torch.float32), some_images(1, dtype=torch.float32)
     for number, result in enumerate([filters(model), filters(model, "conv2"), activations(model, images, "relu1")]):

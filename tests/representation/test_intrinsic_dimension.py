@@ -97,6 +97,7 @@ def test_against_scikit_dimension(seed):
     assert float(found.values[0]) == pytest.approx(skdim.id.TwoNN().fit(points).dimension_, rel=0.01)
 
 
+@pytest.mark.slow
 def test_errors_are_about_the_spread_over_other_points():
     made = [pellucid.intrinsic_dimension(cube(300, 3, 6, seed), "mle", (8, 12)) for seed in range(12)]
     spread = torch.stack([one.values for one in made]).std(0)

@@ -88,6 +88,7 @@ def test_many_queries_go_in_pieces(monkeypatch):
     assert np.array_equal(found.indices.numpy(), expected)
 
 
+@pytest.mark.slow
 def test_features_with_pictures_and_classes(tmp_path):
     model, scenes = pellucid.load("shapes"), pellucid.shapes.scenes(40, seed=3)
     found = pellucid.features(model, scenes.images, ["flatten", "pixels"], labels=scenes.labels)

@@ -130,6 +130,7 @@ def test_an_attention_sees_all_and_a_patch_its_own_square():
     assert receptive_fields(net, "encoder.layers.encoder_layer_0", (16, 16)).whole
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "densenet121", "swin_t", "convnext_tiny", "mobilenet_v3_small"])
 def test_nothing_outside_the_box_moves_a_place(name):
     torchvision = pytest.importorskip("torchvision")

@@ -116,6 +116,7 @@ def finished(tmp_path):
 FILES = ("rows/00000001.parquet", "arrays/saliency/c/1/0/0/0", "arrays/image/c/0/0/0/0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("format", ["html", "npz"])
 def test_the_job_does_it_again(finished, tmp_path, name, format):
@@ -141,6 +142,7 @@ def test_the_job_does_it_again(finished, tmp_path, name, format):
     assert not any("damaged" in line for line in said)
 
 
+@pytest.mark.slow
 def test_several_at_once(finished):
     run = finished().folder
     for name in FILES:
@@ -150,6 +152,7 @@ def test_several_at_once(finished):
     assert sum("is damaged" in line for line in said) == 2  # the rows of chunk 1, with which its arrays are new too
 
 
+@pytest.mark.slow
 def test_what_is_damaged_at_once_again_is_not_done_for_ever(finished, monkeypatch):
     run = finished().folder
     real = job.explain_chunk

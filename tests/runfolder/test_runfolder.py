@@ -302,6 +302,7 @@ with runfolder.begin(sys.argv[1], verb="v", model={}, items=["a", "b"], options=
 """
 
 
+@pytest.mark.slow
 def test_two_runs_are_kept_apart_and_a_killed_one_leaves_no_lock(tmp_path):
     path = tmp_path / "run"
     given = {"verb": "v", "model": {}, "items": ["a", "b"], "options": {}, "seed": 0, "chunk": 1}
@@ -344,6 +345,7 @@ with runfolder.begin(sys.argv[1], verb="v", model={}, items=items, options={}, s
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_killed_again_and_again_it_ends_as_if_never_interrupted(tmp_path):
     broken, smooth = tmp_path / "broken", tmp_path / "smooth"
@@ -378,6 +380,7 @@ def files(path):
     return {str(p.relative_to(path)): p.read_bytes() for p in path.rglob("*") if p.is_file() and p.name != "lock"}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="resource limits")
 def test_a_full_disk_keeps_what_was_finished(tmp_path):
     """A limit on the size of files stands for the disk; the array of chunk 1 does not fit."""
@@ -433,6 +436,7 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path):
     assert files(folder.path) == before
 
 
+@pytest.mark.slow
 def test_workers_may_begin_an_array_at_the_same_time(tmp_path):
     code = """
     folder = runfolder.read(sys.argv[1])

@@ -32,6 +32,7 @@ def test_weights_fit_the_network_exactly():
     ShapesNet().load_state_dict(load_weights(), strict=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objects", [1, 2])
 def test_accuracy_on_held_out_scenes(objects):
     batch = scenes(500, seed=20_000 + objects, objects=objects)

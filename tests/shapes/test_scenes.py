@@ -55,6 +55,7 @@ def test_scene_depends_on_seed_number_and_options_alone(options):
         assert torch.equal(getattr(few, name), getattr(many, name)[:5]), name
 
 
+@pytest.mark.slow
 def test_seeds_and_numbers_give_different_scenes():
     images = torch.cat([scenes(20, seed=seed).images for seed in (0, 1, 20)])
     assert len(torch.unique(images.flatten(1), dim=0)) == 60
@@ -121,6 +122,7 @@ def test_color_texture_and_background_do_not_depend_on_the_class(monkeypatch):
     assert not (changed(disc.images, star.images) & (neither | both)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objects", [2, 3])
 def test_further_objects_change_a_scene_only_where_they_are(objects):
     one, several = scenes(40, seed=4), scenes(40, seed=4, objects=objects)
@@ -132,6 +134,7 @@ def test_further_objects_change_a_scene_only_where_they_are(objects):
     assert (different & further).sum() > 0.999 * further.sum()
 
 
+@pytest.mark.slow
 def test_main_object_is_unmistakable():
     batch = scenes(200, seed=8, objects=3)
     areas = batch.object_masks.sum((2, 3))
@@ -141,6 +144,7 @@ def test_main_object_is_unmistakable():
     assert all(len(set(labels)) == 3 for labels in batch.object_labels.tolist())
 
 
+@pytest.mark.slow
 def test_object_lies_wholly_in_the_picture():
     masks = scenes(200, seed=9).masks
     border = torch.ones(96, 96, dtype=torch.bool)
@@ -177,6 +181,7 @@ def test_marker_takes_names_indices_and_several():
     assert scenes(20, size=32, marker=CLASSES).marker_masks.flatten(1).any(1).all()
 
 
+@pytest.mark.slow
 def test_marker_fraction():
     def carriers(fraction):
         batch = scenes(200, size=32, marker=CLASSES, marker_fraction=fraction)

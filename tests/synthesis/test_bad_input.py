@@ -174,6 +174,7 @@ class Shut(nn.Module):
         return self.relu(self.conv(x)).mean((2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("start", ["noise", "zeros", "mean"])
 def test_a_relu_that_is_off_is_switched_on(start):
     """No louder noise: what comes out is as smooth as an image that was never dead."""
@@ -188,6 +189,7 @@ def test_a_relu_that_is_off_is_switched_on(start):
     assert torch.equal(found.images, maximize(model, [0, 1], start=start, steps=40, transforms=()).images)
 
 
+@pytest.mark.slow
 def test_rows_that_are_led_do_not_depend_on_one_another():
     model = pellucid.wrap(Shut(-0.3), size=12)
     for one, other in ((0, 1), (1, 0)):
@@ -245,6 +247,7 @@ class Meter(nn.Module):
         return self.conv(x).mean((2, 3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_colors", [False, True])
 def test_a_style_larger_than_the_memory_never_meets_the_network_at_its_size(keep_colors):
     """A view of one color stands for 400 megapixels: were it copied as floats, it would be 4.8 GB."""

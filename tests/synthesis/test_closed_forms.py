@@ -39,6 +39,7 @@ def test_on_paper(name):
     torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize(
     ("optimizer", "step", "steps"),

@@ -19,6 +19,7 @@ def codes(count, length=21, seed=0):
     return torch.randn(count, length, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.slow
 def test_the_shapes_network_sees_its_classes_in_what_the_generator_draws():
     model = pellucid.load("shapes")
     images = generator()(codes(300)).detach()
@@ -28,6 +29,7 @@ def test_the_shapes_network_sees_its_classes_in_what_the_generator_draws():
     assert len(seen) >= 8  # random codes are of all sorts of shapes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["triangle", "ring", "cross"])
 def test_an_ascent_over_codes_draws_one_shape_on_a_plain_ground(name):
     model = pellucid.load("shapes")
@@ -91,6 +93,7 @@ def bars(count=64):
     return lines[:, None, :, None].expand(-1, 3, -1, 16).contiguous()
 
 
+@pytest.mark.slow
 def test_training_draws_what_it_has_seen_from_random_codes():
     images = bars()
     decoder = train_generator(images, steps=300, **OPTIONS | {"width": 4})

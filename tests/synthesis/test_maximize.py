@@ -240,6 +240,7 @@ class Gated(nn.Module):
         return torch.stack([mean, (mean - self.edge).relu()], 1)
 
 
+@pytest.mark.slow
 def test_a_dead_start_is_said():
     with pytest.raises(ValueError, match=r"logit\(1\): no start was found .* ReLU"):
         maximize(Gated(1e6), 1, size=4, steps=3, parametrization=Pixels(bounds=None))
@@ -254,6 +255,7 @@ def test_a_dead_row_among_living_ones_is_a_warning():
     result.figure()
 
 
+@pytest.mark.slow
 def test_a_dead_start_is_escaped_where_noise_can():
     result = maximize(Gated(0.2), 1, size=2, steps=3, parametrization=Pixels(bounds=None, noise=0.01))
     assert not result.zero_gradient.any() and result.values > 0
@@ -435,6 +437,7 @@ def test_more_that_is_refused():
 # The result --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_result_is_kept_shown_and_filmed(tmp_path):
     from PIL import Image
 

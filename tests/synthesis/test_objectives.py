@@ -221,6 +221,7 @@ def test_a_texture_comes_near_its_sample():
         texture(model, some_images(2))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["lbfgs", "adam"])
 def test_style_transfer_trades_content_for_style(optimizer):
     model, images = small_model(), some_images(2)
@@ -321,6 +322,7 @@ def test_layers_of_the_paper_for_vgg19_and_one_a_resolution_for_others():
     assert found[0] == "image" and len(found) == 6 and content_layer(resnet, torch.zeros(1, 3, 128, 128)) == found[-2]
 
 
+@pytest.mark.slow
 def test_the_papers_settings_run_on_vgg19():
     """Its formulas, weights of 1/5 for each layer, alpha / beta = 1e-3, and no convolution beyond conv5_1."""
     net, (image, one) = Vgg19(), torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))

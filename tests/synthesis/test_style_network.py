@@ -57,6 +57,7 @@ def test_the_norm_is_instance_normalization_with_a_gain_of_the_style():
         torch.testing.assert_close(found[row], (x[row] - mean) / std * gain[:, None, None] + bias[:, None, None])
 
 
+@pytest.mark.slow
 def test_training_lowers_the_loss_of_photos_not_seen_and_touches_nothing():
     net = model()
     before = state(net)
@@ -86,6 +87,7 @@ def test_it_learns_where_gradients_are_off(mode):
         assert torch.equal(value, expected.state_dict()[name]) and not value.is_inference()
 
 
+@pytest.mark.slow
 def test_a_training_that_was_killed_goes_on_as_if_it_was_not(tmp_path, monkeypatch):
     styles = {"stripes": STRIPES, "dots": DOTS}
     whole = train_style(model(), photos(), styles, steps=9, **OPTIONS)
@@ -118,6 +120,7 @@ train_style(model(), photos(), {"stripes": STRIPES}, steps=80, checkpoint=sys.ar
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
     """kill -9 in the middle: what is on the disk is whole, and the training goes on from it to the same weights."""
     file = tmp_path / "style.safetensors"
@@ -171,6 +174,7 @@ def test_styles_blend_and_images_of_any_size_are_painted():
     torch.testing.assert_close(net.paint(image, "a")[:1], net.paint(image[:1], "a"))
 
 
+@pytest.mark.slow
 def test_another_style_leaves_the_first_as_it_was():
     first = train_style(model(), photos(), {"stripes": STRIPES}, steps=8, **OPTIONS)
     both = train_style(model(), photos(), {"dots": DOTS}, begin=first, steps=30, **OPTIONS)

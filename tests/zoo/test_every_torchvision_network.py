@@ -44,6 +44,7 @@ def network(name: str) -> nn.Module:
     return net
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_relevance(name):
     net = network(name)

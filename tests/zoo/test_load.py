@@ -85,6 +85,7 @@ def offline(monkeypatch):
 # Names
 
 
+@pytest.mark.slow
 def test_importing_it_is_light():
     code = "import sys, pellucid.zoo; print({'torchvision', 'timm', 'safetensors'} & set(sys.modules))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
@@ -200,6 +201,7 @@ def test_networks_are_built_as_torchvision_builds_them_for_its_weights(name, opt
     assert {k: vars(mine)[k] for k in plain} == plain
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SMALL, "densenet121", "googlenet", "mnasnet0_5", "vit_b_32"])
 def test_published_weights_give_what_torchvision_gives(name, hub, monkeypatch):
     if name == "vit_b_32":  # as published: the two layers of each MLP had other names
@@ -228,6 +230,7 @@ def test_published_weights_give_what_torchvision_gives(name, hub, monkeypatch):
     assert through(model, theirs, size=224 if name == "vit_b_32" else 64)
 
 
+@pytest.mark.slow
 def test_weights_by_name_bring_their_own_preprocessing(hub):
     weights = torchvision.models.MobileNet_V2_Weights
     state = untrained("mobilenet_v2").state_dict()
@@ -369,6 +372,7 @@ def test_checkpoint(tmp_path, key):
     assert through(load(SMALL, weights=tmp_path / "last.ckpt"), net)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [SMALL, "shufflenet_v2_x0_5", "densenet121", "inception_v3"])
 def test_number_of_classes_is_that_of_the_file(tmp_path, name):
     net = untrained(name, num_classes=5, **({"init_weights": False} if name == "inception_v3" else {}))
@@ -481,6 +485,7 @@ def test_preprocessing_can_be_overruled():
     assert how.mean == (0.5,) * 3 and how.std == (0.2,) * 3 and how.size == (64, 64) and how.resize is None
 
 
+@pytest.mark.slow
 def test_device_comes_from_the_settings(program):
     with settings(device="meta"):
         assert next(load("shapes").parameters()).device.type == "meta"
@@ -569,6 +574,7 @@ def test_exported_program_takes_preprocessing(program):
         load(program, labels=["a", "b"])
 
 
+@pytest.mark.slow
 def test_exported_program_of_fixed_size(tmp_path):
     model = load(export(tmp_path / "fixed.pt2", dynamic=None))
     assert logits(model, size=8, count=2).shape == (2, 3)
@@ -584,6 +590,7 @@ def test_exported_program_of_fixed_size(tmp_path):
         logits(model, size=30, count=2)
 
 
+@pytest.mark.slow
 def test_exported_in_training_mode(tmp_path):
     with pytest.raises(UnreadableWeights, match=r"training mode.*net\.eval"):
         load(export(tmp_path / "training.pt2", Net()))

@@ -153,6 +153,7 @@ def test_the_same_function_explained_in_opposite_ways():
     assert by_network(True, 0.5, [3.0, 2.0]) == pytest.approx([0, 2], abs=1e-6)
 
 
+@pytest.mark.slow
 @given(st.floats(0, 4), st.floats(0.1, 9), st.floats(0.1, 9))
 @settings(max_examples=60)
 def test_gamma_on_both_networks(g, a1, a2):

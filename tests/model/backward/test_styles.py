@@ -302,6 +302,7 @@ def test_half_precision_and_layouts():
     close(explain(net, x.to(memory_format=torch.channels_last)).values, expected, 1e-6)
 
 
+@pytest.mark.slow
 def test_nothing_stays_in_memory():
     """The nodes of a graph must not hold what holds them: no pass would ever be freed."""
     x = image(2, 3, 6, 6)

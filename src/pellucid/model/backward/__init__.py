@@ -1,7 +1,17 @@
-"""An untouched forward whose backward is another one.
+"""An untouched forward whose backward is another one: relevance propagation as pellucid sees it.
 
-A function mode sees each function that a pass calls, wherever it is called; those that have a rule get a node of
-their own in the autograd graph, and nothing of the network is changed.
+1. What flows backward is relevance divided by activation, g = R / a; it starts as the derivative of the objective.
+2. Relevance is then input x g, at any layer. So ReLU, max pooling, reshaping, joining and all that is linear without a
+   constant do the right thing with their ordinary gradient, and need no rule.
+3. A rule for a linear map z = L(x; w) + b is one or two such maps with frozen coefficients: g is scaled by z over a
+   stabilized sum, and goes back through w, w+ or |w|. Such rules are values, in `pellucid.rules`.
+4. `Watch`, a function mode, sees each torch function that a pass calls, wherever it is called. Those with a handler
+   (`HANDLERS`) are re-linked: they get a node of their own in the autograd graph, whose backward is the rule. Nothing
+   of the network is changed.
+5. Which function is what stands in `tables`, which rule a call has in `assign`, the nodes in `nodes`; handlers are in
+   `products`, `norms`, `attention`, `functions` and `distances`. `unseen` looks for what no rule reached.
+
+The same in more words, with what to do to add a rule: docs/relevance.md.
 """
 
 from __future__ import annotations
