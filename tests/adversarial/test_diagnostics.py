@@ -127,7 +127,7 @@ def test_a_gradient_of_zero_is_told(name):
 def test_a_gradient_that_leads_away_is_told(name):
     """The right outputs, and a gradient of the wrong sign. (Auto-PGD keeps its best image, which is the first then.)"""
     _, said = run_quietly(name, Around(before=lambda x: 2 * x.detach() - x), **OPTIONS[name])
-    assert any("has left the network surer of 3 of 3 images than before" in text for text in said), said
+    assert any("has left the network more confident about 3 of 3 images than before" in text for text in said), said
 
 
 def test_an_accuracy_that_cannot_be_is_told():

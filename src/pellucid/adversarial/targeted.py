@@ -1,4 +1,5 @@
-"""The lecture's recipe: from any image, ascend the score of another class until the network is fooled; stop there."""
+"""Targeted gradient ascent: from any image, ascend the score of another class until the network is fooled; stop
+there."""
 
 from __future__ import annotations
 

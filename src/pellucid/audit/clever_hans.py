@@ -67,7 +67,7 @@ def clever_hans(
     K-means on these for several numbers of clusters. Clusters are ranked by their outlier score:
 
         score = (lower quartile inside - 95 % quantile outside) / standard deviation outside, of what a ridge regression
-                on all other maps foretells of each: the gap between a cluster and the rest of its class
+                on all other maps predicts for each: the gap between a cluster and the rest of its class
         outlier score = (score - middle) / spread of such scores: over the other clusters of the class, of all classes
         that
                    are audited, and of structureless clouds with the same mean and covariance; the largest count
@@ -94,7 +94,7 @@ def clever_hans(
         smallest: images in a cluster.
         threshold: outlier score of an alarm.
         seed: of K-means and clouds, and of the method if that is random.
-        folder: a run folder to keep maps in: a run that was stopped, however, goes on where it was.
+        folder: a run folder to keep maps in: an interrupted run resumes.
         overwrite: throw away what the folder holds.
         on_message: called with a line of text for what is worth knowing, such as classes that have too few images.
 

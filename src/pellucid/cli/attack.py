@@ -56,7 +56,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
     """Change images a little, so that a model is fooled, and show by how little.
 
     Writes one page with each image before and after, the difference, and ten times the difference. Finished images
-    are kept in a run folder beside it: if it is stopped, however, the same command goes on where it was.
+    are kept in a run folder beside it: if it is interrupted, the same command resumes it.
     """
     kind = given["format"]
     output: Path = given["output"] or Path({"html": "attack.html", "npz": "attack.npz", "png": "attack"}[kind])
@@ -142,7 +142,7 @@ def attack(context: click.Context, /, images: tuple[str, ...], as_json: bool, **
 def robustness(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Say how many images a model classifies correctly under attack, over budgets, with confidence intervals.
 
-    Finished images are kept in a run folder beside the page: if it is stopped, the same command goes on where it was.
+    Finished images are kept in a run folder beside the page: if it is interrupted, the same command resumes it.
     """
     from ..jobs.explain.outputs import check_output
 

@@ -53,9 +53,9 @@ def audit(context: click.Context, /, images: tuple[str, ...], as_json: bool, **g
     """Find groups of images that a model judges by evidence of their own, such as a mark in a corner.
 
     Looks where the evidence for the class lies in each image, clusters that, and ranks clusters by how unlike the rest
-    they are. Writes a page with the clusters, and a table of all images. Maps are kept in a run folder beside it: if
-    it is stopped, however, the same command goes on where it was. In place of images, the run folder of a finished
-    `pellucid explain` gives the maps that it has, which are not computed again.
+    they are. Writes a page with the clusters, and a table of all images. Maps are kept in a run folder beside it: if it
+    is interrupted, the same command resumes it. In place of images, the run folder of a finished `pellucid explain`
+    gives the maps that it has, which are not computed again.
     """
     output, table = _places(given, images)
     from ..audit import clever_hans
@@ -144,7 +144,7 @@ def compare(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
     """Compare methods on images: what a map costs, and how true it is, in one table.
 
     Writes a page with the table and all maps, and the numbers of each image and method. Numbers are kept in a run
-    folder beside it: if it is stopped, however, the same command goes on where it was.
+    folder beside it: if it is interrupted, the same command resumes it.
     """
     output, table = _places(given, images)
     from ..catalogue import of_kind

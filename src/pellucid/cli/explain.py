@@ -50,7 +50,7 @@ def explain(context: click.Context, /, images: tuple[str, ...], as_json: bool, *
 
     Writes one page (or a picture, or numbers, for each image) with the predicted classes and a map for each
     method. Folders are searched for images, with all their folders. Work is kept as it goes in a run folder
-    beside the output: if it is stopped, however, the same command goes on where it was.
+    beside the output: if it is interrupted, the same command resumes it.
     """
     output: Path = given["output"] or Path("report.html" if given["format"] == "html" else "report")
     from ..jobs.explain.outputs import check_output, place_of

@@ -47,7 +47,7 @@ def generator() -> None:
 @options.of_method()
 @options.model("Whose features decoded images must share, for sharper edges.", required=False)
 @options.outputs(
-    "The decoder, .safetensors; the same command goes on where it was stopped. Or a page of images that it draws, "
+    "The decoder, .safetensors; the same command resumes an interrupted training. Or a page of images that it draws, "
     ".html.  [default: generator.safetensors]"
 )
 @options.json()

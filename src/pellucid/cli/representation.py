@@ -63,7 +63,7 @@ def _channels(_context: click.Context, _parameter: click.Parameter, text: str | 
 def features(context: click.Context, /, images: tuple[str, ...], as_json: bool, **given: Any) -> None:
     """Write what layers of a model hold for each image, as vectors.
 
-    Work is kept in a run folder as it goes: if it is stopped, however, the same command goes on where it was.
+    Work is kept in a run folder as it goes: if it is interrupted, the same command resumes it.
     """
     output, table = _places(given, images, (*TABLES, ".npz", ".h5", ".hdf5"))
     from ..report.pages.representation import features_page

@@ -100,7 +100,7 @@ def transfer(context: click.Context, /, image: str, styles: Sequence[str], **giv
 @options.of_method()
 @options.model()
 @options.outputs(
-    "The network, .safetensors; the same command goes on where it was stopped. Or a page of photos that it painted, "
+    "The network, .safetensors; the same command resumes an interrupted training. Or a page of photos that it painted, "
     ".html.  [default: painter.safetensors]"
 )
 @options.json()

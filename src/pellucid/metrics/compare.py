@@ -100,7 +100,7 @@ def compare(
         measures: some of the above; by default all that can be computed.
         steps: of the curves. samples: squares. around: images around each, for sensitivity.
         seed: of all that is random.
-        folder: a run folder to keep numbers in: a run that was stopped, however, goes on where it was.
+        folder: a run folder to keep numbers in: an interrupted run resumes.
         overwrite: throw away what the folder holds.
         on_message: called with a line of text for what is worth knowing.
 

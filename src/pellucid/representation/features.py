@@ -195,7 +195,7 @@ def features(
     """The vector that each layer holds for each image: the mean of its activation over places.
 
     One forward pass for all layers. With a folder, chunks of images are computed and kept one after the other, in
-    bounded memory; a run that was stopped, however, goes on where it was, and one that is finished is read, if model,
+    bounded memory; an interrupted run resumes, and one that is finished is read, if model,
     weights and files are the same. Files that cannot be read are named and left out.
 
     Args:

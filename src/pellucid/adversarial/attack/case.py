@@ -15,7 +15,8 @@ from .losses import LossFunction, without_class
 from .transformations import Transformations
 
 DIAGNOSTICS = ("zero_gradient", "no_progress", "gradient_masked")
-"""What is noted of an image: its gradient is zero, it was moved in vain, only an attack without gradients fooled it."""
+"""What is noted of an image: its gradient is zero, its steps made no progress, only an attack without gradients
+fooled it."""
 THROUGH = 1000  # streams of draws from here on are those of views
 FRESH = 50  # views that show what survives a camera
 

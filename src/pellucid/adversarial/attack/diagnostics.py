@@ -1,4 +1,4 @@
-"""Signs that a figure of robustness says little, seen on the way of an attack and told once, in words."""
+"""Signs of gradient masking and other doubts about a robustness figure, collected and reported as warnings."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def check_probabilities(outputs: Tensor) -> None:
 
 
 def note_no_progress(case: Case, found: Tensor, before: Tensor, after: Tensor, fooled: Tensor) -> None:
-    """Note which images an attack by gradients has moved, and the network only became surer.
+    """Note the images that a gradient attack has moved without progress: the network only became more confident.
 
     Args:
         found: n x C x H x W. before, after: n x K outputs. fooled: n booleans.
@@ -89,8 +89,8 @@ def emit_warnings(fields: Mapping[str, Any]) -> dict[str, Any]:
         )
     if 2 * no_progress > count - already and no_progress > 1:
         warn(
-            f"the attack has left the network surer of {no_progress} of {count - already} images than before: its "
-            f"steps are too large, or the gradients of the network are masked, and it is "
+            f"the attack has left the network more confident about {no_progress} of {count - already} images than "
+            f"before: its steps are too large, or the gradients of the network are masked, and it is "
             f"less robust than it seems. {QUERY}"
         )
     if gradient_masked:

@@ -166,7 +166,7 @@ def unit_maps(maps: Array) -> Array:
 def separation(points: Array, inside: Array) -> float:
     """How far some points stand apart from the others: the gap between them, in standard deviations of the others.
 
-    A ridge regression foretells from each point whether it is inside (1) or not (0), with a penalty of 1, fitted to all
+    A ridge regression predicts from each point whether it is inside (1) or not (0), with a penalty of 1, fitted to all
     points but itself. Of these numbers, (lower quartile inside - 95 % quantile outside) / standard deviation outside.
     The end of a continuum goes over into the rest without a gap: there this is about 0, however far it reaches.
 

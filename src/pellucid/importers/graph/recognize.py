@@ -1,7 +1,7 @@
 """Functions known by what they compute: gelu, softmax, layer norm, however they were written.
 
-A stretch of steps with one way in and one way out is run on numbers, and what torch computes in one call is put in its
-place where the two agree to rounding.
+Subgraphs with one input and one output are evaluated on sample values, and replaced by one call of torch where the two
+agree to rounding.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ACTIVATIONS: list[tuple[Callable[..., Tensor], dict[str, Any]]] = [
 
 
 def recognize(g: Graph) -> None:
-    """Put one call in the place of stretches of steps, in place."""
+    """Replace subgraphs by one call each, in place."""
     g.prune()
     g.infer_shapes()
     done: set[Step] = set()
