@@ -95,6 +95,42 @@ def test_no_circles_inside_a_folder():
     list(graphlib.TopologicalSorter(graph).static_order())
 
 
+FAMILIES = ("adversarial", "attribution", "audit", "representation", "synthesis")
+# Verbs that are made of others.
+MADE_OF_VERBS = {
+    ("adversarial", "auto_attack"), ("synthesis", "train_style"),
+}  # fmt: skip
+
+
+def verbs(family: str) -> set[tuple[str, ...]]:
+    return {parts(p) for p in (ROOT / family).glob("*.py") if p.name != "__init__.py"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_methods_are_apart_from_machinery(family):
+    """What verbs share lies one folder deeper, and knows none of them."""
+    for path in FILES:
+        if parts(path)[0] == family and len(parts(path)) > 2:
+            assert not imported(path) & verbs(family), path
+
+
+@pytest.mark.parametrize("family", ["adversarial", "attribution", "synthesis"])
+def test_a_method_imports_no_other(family):
+    for me in verbs(family) - MADE_OF_VERBS:
+        assert not imported(ROOT.joinpath(*me).with_suffix(".py")) & verbs(family), me
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_file_of_a_verb_is_named_after_it(family):
+    import importlib
+
+    for me in verbs(family):
+        module = importlib.import_module(".".join(["pellucid", *me]))
+        name = me[-1]
+        words = "".join(word.capitalize() for word in name.split("_"))
+        assert callable(getattr(module, name, getattr(module, f"{name}s", getattr(module, words, None)))), me
+
+
 def test_the_test_can_fail():
     assert imported(ROOT / "run.py", "from .methods import method") == {("methods",)}
     assert imported(ROOT / "attribution" / "cam.py", "from ..report import page") == {("report",)}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pellucid.audit import halves, labeled_files, split
-from pellucid.audit.labeled_files import LabeledFiles
+from pellucid.audit.image_files.file_classes import LabeledFiles
 
 
 def make(root, **counts):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 import pellucid
-from pellucid.audit.log_spectrum import (
+from pellucid.audit.spectra.fourier import (
     azimuthal_average,
     half_spectrum,
     mirrored_sum,

@@ -14,8 +14,8 @@ from pellucid import CATALOGUE, SpectrumClassifier
 from pellucid.audit import halves, labeled_files, split, upsampled_photos
 from pellucid.audit.image_files import pixels
 from pellucid.audit.image_files.evaluation import proportion
-from pellucid.audit.log_spectrum import EPS
 from pellucid.audit.spectra import training
+from pellucid.audit.spectra.fourier import EPS, whole_spectrum
 from pellucid.audit.spectra.network import FEATURES, SpectrumNet
 from pellucid.files.images import read_image, write_image
 from pellucid.methods.registry import of_kind
@@ -106,7 +106,7 @@ def test_it_is_the_formula(model, parts):
     seen = image.double().numpy() * HANN
     spectrum = np.fft.fftshift(np.log(np.abs(np.fft.fft2(seen)) + net.eps), (1, 2))
     half = net.mean.shape[2]
-    unfold = lambda t: pellucid.audit.log_spectrum.__wrapped__.__globals__["whole_spectrum"](t, 32, shift=True).numpy()  # noqa: E731
+    unfold = lambda t: whole_spectrum(t, 32, shift=True).numpy()  # noqa: E731
     normed = (spectrum - unfold(net.mean)) / unfold(net.std)
     bias = net.linear.bias.detach().numpy()
     expected = (model.weights().numpy() * normed).sum((1, 2, 3)) + bias - bias.mean()

@@ -1,8 +1,8 @@
 """Does a network rest on the right evidence, over a whole data set?"""
 
 from .clever_hans import clever_hans as clever_hans
-from .confounds import Confounds as Confounds
 from .confounds import confounds as confounds
+from .image_files.confounds_result import Confounds as Confounds
 from .image_files.evaluation import Evaluation as Evaluation
 from .labeled_files import halves as halves
 from .labeled_files import labeled_files as labeled_files

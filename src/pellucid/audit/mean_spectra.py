@@ -18,8 +18,8 @@ from ..methods.result import Call
 from ..methods.tabular import Tabular
 from ..methods.verb import verb
 from .image_files.pixels import Reading
-from .log_spectrum import EPS
 from .spectra.average_spectrum import AverageSpectrum, Images, average_spectrum
+from .spectra.fourier import EPS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,10 +14,12 @@ from torch import Tensor
 from ..files.images import Size
 from ..methods.result import Attribution, Call
 from ..methods.verb import verb
-from .confounds import Confounds, confounds
+from .confounds import confounds
+from .image_files.confounds_result import Confounds
 from .image_files.evaluation import Evaluation
+from .image_files.file_classes import Classes, LabeledFiles, Split
 from .image_files.pixels import Reading
-from .labeled_files import Classes, LabeledFiles, Split, halves, labeled_files, split
+from .labeled_files import halves, labeled_files, split
 from .mean_spectra import PAPER, MeanSpectra
 from .spectra.average_spectrum import AverageSpectrum, average_spectrum
 from .spectra.checkpoint import recipe

@@ -23,12 +23,13 @@ from ..model.settings import current
 from ..objectives import ObjectiveLike
 from ..zoo.file_kinds import READERS
 from .image_files.evaluation import Evaluation
+from .image_files.file_classes import Classes, LabeledFiles, Split
 from .image_files.pixels import Reading, at_once, check_size, each_image
 from .image_files.split_pixels import read_apart
-from .labeled_files import Classes, LabeledFiles, Split, labeled_files, split
-from .log_spectrum import check_eps, mirrored_sum, radii
+from .labeled_files import labeled_files, split
 from .mean_spectra import PAPER
 from .spectra.checkpoint import Epoch, check_training, recipe
+from .spectra.fourier import check_eps, mirrored_sum, radii
 from .spectra.network import Features, Head, SpectrumNet, Window, check_kind
 from .spectra.training import train
 

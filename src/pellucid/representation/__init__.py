@@ -4,9 +4,7 @@ from .activations import Activations as Activations
 from .activations import activations as activations
 from .deep_mds import DeepMDS as DeepMDS
 from .deep_mds import deep_mds as deep_mds
-from .features import Features as Features
 from .features import features as features
-from .features import features_of as features_of
 from .filters import Filters as Filters
 from .filters import filters as filters
 from .intrinsic_dimension import IntrinsicDimension as IntrinsicDimension
@@ -18,6 +16,8 @@ from .pca import pca as pca
 from .projections.embedding import Embedding as Embedding
 from .receptive_field import ReceptiveFields as ReceptiveFields
 from .receptive_field import receptive_fields as receptive_fields
+from .sweeps.features_result import Features as Features
+from .sweeps.features_result import features_of as features_of
 from .sweeps.measures import BatchContext as BatchContext
 from .sweeps.measures import Measure as Measure
 from .sweeps.sweep import Sweep as Sweep

@@ -17,9 +17,9 @@ from ..display.figures import plain
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.batches import progress
-from .features import Features
 from .projections.dimension_estimates import graph, mle, twonn
 from .projections.points import Array, directions, distinct, nearest_points, points
+from .sweeps.features_result import Features
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

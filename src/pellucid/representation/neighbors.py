@@ -16,7 +16,7 @@ from ..files.tables import TABLES, write_table
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.batches import progress
-from .features import Features
+from .sweeps.features_result import Features
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -10,7 +10,7 @@ from torch import Tensor
 from .. import runfolder
 from ..files.images import read_image
 from ..methods.result import Call
-from .features import Features
+from .sweeps.features_result import Features
 from .sweeps.stored_arrays import Stored, rows_of
 
 VECTORS = "vectors."

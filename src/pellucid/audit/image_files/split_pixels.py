@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..labeled_files import LabeledFiles, Split
+from .file_classes import LabeledFiles, Split
 from .pixels import Pixels, Reading, read_pixels
 
 Pairs = list[tuple[str, str]]

@@ -18,7 +18,7 @@ from ...model.batches import batched
 from ...model.training import EVERY
 from ...runfolder import hash_of
 from ..image_files.pixels import Reading, at_once, each_image
-from ..log_spectrum import EPS, azimuthal_average, check_eps, half_spectrum, row_average, whole_spectrum
+from .fourier import EPS, azimuthal_average, check_eps, half_spectrum, row_average, whole_spectrum
 from .moments import Moments
 
 Images = Tensor | str | Path | Sequence[str | Path]

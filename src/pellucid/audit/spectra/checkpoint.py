@@ -14,7 +14,7 @@ from ...files.tensors import read_work, write_tensors
 from ...model.training import under
 from ...runfolder import hash_of
 from ...runfolder.identity import as_json
-from ..labeled_files import Split
+from ..image_files.file_classes import Split
 
 _KIND = "a training of spectra on its way"
 _OTHER = "of a training on other files or with other options"

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..log_spectrum import azimuthal_average, half_amplitudes, hann, mirrored_sum, radii, whole_spectrum
+from .fourier import azimuthal_average, half_amplitudes, hann, mirrored_sum, radii, whole_spectrum
 from .moments import Moments
 
 Features = Literal["spectrum", "pixels", "azimuthal"]

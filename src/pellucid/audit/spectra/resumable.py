@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...files.atomic import atomic_write
 from ...runfolder.lock import LOCK, locked
-from ..confounds import Confound, Confounds
+from ..image_files.confounds_result import Confound, Confounds
 from ..image_files.evaluation import Proportion
 
 CONFOUNDS, TRAINING, CONTROL = "confounds.json", "training.safetensors", "control.safetensors"

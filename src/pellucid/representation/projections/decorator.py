@@ -13,7 +13,7 @@ from torch import Tensor
 from ...methods.options import option_types, to_record
 from ...methods.result import Call
 from ...methods.verb import made
-from ..features import Features
+from ..sweeps.features_result import Features
 from .embedding import Embedding, check_dimensions
 from .points import Array, Labels, points
 

@@ -17,7 +17,7 @@ from ...display.figures import displayable, plain
 from ...files.tables import TABLES, write_table
 from ...methods.result import Call, Result
 from ...model.batches import progress
-from ..features import Features
+from ..sweeps.features_result import Features
 from .points import UNKNOWN, Array, Points, numbers
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ...checks import check_images
-from ..features import Features
+from ..sweeps.features_result import Features
 
 Array = np.ndarray[Any, Any]
 UNKNOWN = "unknown"  # the label of points whose class is not known
