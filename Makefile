@@ -19,7 +19,7 @@ PIP    := -m pip install --quiet --disable-pip-version-check
 READY  := $(ENV)/ready
 TF     := $(ENV)/tensorflow
 
-.PHONY: demo quick test check lint format types index bench weights clean
+.PHONY: demo quick test check lint ruff-check ruff-format format types index bench weights clean
 
 demo: $(READY)
 	$(RUN) -m pellucid demo --output reports/demo/index.html
@@ -37,8 +37,12 @@ check: $(READY)
 	$(ENV)/bin/ruff format --check .
 	$(RUN) -m mypy
 
-lint: $(QUICK)/ready
+lint: ruff-check ruff-format
+
+ruff-check: $(QUICK)/ready
 	$(QUICK)/bin/ruff check .
+
+ruff-format: $(QUICK)/ready
 	$(QUICK)/bin/ruff format --check .
 
 format: $(QUICK)/ready

@@ -12,7 +12,7 @@ import pytest
 import pellucid
 
 ROOT = Path(__file__).parent.parent
-PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md")))
 SNIPPETS = [
     pytest.param(code, id=f"{path.name}-{number}", marks=() if path.name == "CONTRIBUTING.md" else pytest.mark.slow)
     for path in PAGES
@@ -68,3 +68,8 @@ def test_every_file_that_is_linked_exists():
     for path in PAGES:
         for link in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
             assert link.startswith("http") or (path.parent / link).exists(), link
+
+
+def test_the_citation_and_the_changelog_have_the_version():
+    assert f"version: {pellucid.__version__} " in (ROOT / "CITATION.cff").read_text()
+    assert f"## [{pellucid.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
