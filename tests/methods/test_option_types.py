@@ -16,6 +16,7 @@ from pellucid import CATALOGUE
 from pellucid.attribution.ingredients.batched_gradients import per_image
 from pellucid.attribution.ingredients.decorator import attribution
 from pellucid.checks import in_words, matches_type, of_kind
+from pellucid.methods.options import RENAMED
 from pellucid.methods.result import Attribution
 
 from ..nets import small_model, some_images
@@ -167,3 +168,9 @@ def test_former_names_are_taken_with_a_warning_where_they_were_written():
         pellucid.smoothgrad(model, images, 0, rule="midpoint")
     with pytest.raises(AttributeError, match="Attribution has no attribute 'dead'"):
         found.dead  # noqa: B018
+
+
+def test_former_names_are_of_options_that_there_are():
+    for name, renamed in RENAMED.items():
+        assert set(renamed.values()) & set(CATALOGUE[name].options), name
+        assert not set(renamed) & set(CATALOGUE[name].options), name

@@ -17,14 +17,28 @@ from ..checks import WrongWord, in_words, matches_type, nearest, of_kind, warn, 
 from ..rules import Rule, Schedule
 from ..rules.presets import written
 
-# What options were called before; they are still taken, with a warning.
-RENAMED = {
-    "class_": "classes", "edits": "transforms", "film": "record_every", "gap": "convergence_delta",
-    "hard": "hard_pair_fraction", "itself": "include_self", "neighbours": "neighbors", "normalise": "normalize",
-    "of": "reference", "optimiser": "optimizer", "parametrisation": "parametrization", "places": "pooling",
-    "rule": "quadrature", "say": "on_message", "step": "step_size", "through": "channels", "truth": "labels",
-    "views": "transformations", "centre": "center",
+# What options of verbs were called before; they are still taken, with a warning.
+_OF_ASCENTS = {
+    "edits": "transforms", "film": "record_every", "optimiser": "optimizer", "parametrisation": "parametrization",
+    "step": "step_size",
 }  # fmt: skip
+RENAMED: Mapping[str, Mapping[str, str]] = {
+    **dict.fromkeys(("dream", "invert", "maximize", "multifaceted", "style_transfer", "texture"), _OF_ASCENTS),
+    **dict.fromkeys(("apgd", "fgsm", "pgd", "targeted"), {"views": "transformations"}),
+    **dict.fromkeys(("pacmap", "umap"), {"neighbours": "neighbors"}),
+    "clever_hans": {"class_": "classes", "neighbours": "neighbors", "say": "on_message"},
+    "compare": {"say": "on_message"},
+    "deep_mds": {"hard": "hard_pair_fraction"},
+    "features": {"output": "predict", "places": "pooling", "say": "on_message", "truth": "labels"},
+    "infidelity": {"of": "reference"},
+    "integrated_gradients": {"gap": "convergence_delta", "rule": "quadrature"},
+    "lrp": {"through": "channels"},
+    "neighbors": {"itself": "include_self"},
+    "neuralize": {"normalise": "normalize"},
+    "rise": {"centre": "center"},
+    "spectrum_audit": {"say": "on_message"},
+    "top_patches": {"say": "on_message"},
+}
 
 
 def checked(
@@ -57,7 +71,7 @@ def checked(
 
 
 def _present_name(name: str, option: str, defaults: Mapping[str, Any]) -> str:
-    new = RENAMED.get(option)
+    new = RENAMED.get(name, {}).get(option)
     if option in defaults or new not in defaults:
         return option
     warn(f"{name}: the option {option} is called {new} now", DeprecationWarning)
