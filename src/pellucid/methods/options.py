@@ -24,8 +24,8 @@ _OF_ASCENTS = {
 }  # fmt: skip
 RENAMED: Mapping[str, Mapping[str, str]] = {
     **dict.fromkeys(("dream", "invert", "maximize", "multifaceted", "style_transfer", "texture"), _OF_ASCENTS),
-    **dict.fromkeys(("apgd", "fgsm", "pgd", "targeted"), {"views": "transformations"}),
-    **dict.fromkeys(("pacmap", "umap"), {"neighbours": "neighbors"}),
+    **{attack: {"views": "transformations"} for attack in ("apgd", "fgsm", "pgd", "targeted")},
+    **{projection: {"neighbours": "neighbors"} for projection in ("pacmap", "umap")},
     "clever_hans": {"class_": "classes", "neighbours": "neighbors", "say": "on_message"},
     "compare": {"say": "on_message"},
     "deep_mds": {"hard": "hard_pair_fraction"},
