@@ -32,6 +32,7 @@ def test_the_wheel_is_small_and_complete(wheel):
     assert wheel.stat().st_size < 2_000_000
 
 
+@pytest.mark.slow
 def test_the_command_is_there_and_quick_to_be_stopped(wheel):
     """It begins in a module that imports nothing before it can be interrupted."""
     from pellucid.__main__ import main

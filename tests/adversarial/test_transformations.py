@@ -130,6 +130,7 @@ def test_the_gradient_is_the_mean_over_views():
     assert through.queries.item() == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["fgsm", "pgd", "apgd", "targeted"])
 def test_attacks_through_views_keep_their_promises(name):
     model, images = small_model(), some_images(4)

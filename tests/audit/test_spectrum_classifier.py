@@ -59,6 +59,7 @@ def test_pixels_do_not_see_it(root):
     assert found.accuracy.value < 0.6
 
 
+@pytest.mark.slow
 def test_two_halves_are_not_told_apart(root):
     parts = split(halves(labeled_files(root).of(0)), 130, 20, 50)
     found = SpectrumClassifier.fit(parts).evaluate(parts.test)

@@ -170,6 +170,7 @@ def test_the_accuracy_under_pgd_is_the_same(digits, norm, eps):
         assert ours <= share + 0.02  # no weaker
 
 
+@pytest.mark.slow
 def test_apgd_in_l1_is_stronger_than_clipping_after_projecting(digits):
     """ART's auto-PGD projects onto the l1 ball and clips: it wastes what is clipped."""
     pytest.importorskip("art")

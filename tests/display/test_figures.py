@@ -75,6 +75,7 @@ def test_many_images_make_one_page():
     assert len(shown(figure)) == 2 * figures.MOST_IMAGES
 
 
+@pytest.mark.slow
 def test_a_window_where_there_is_a_screen(result, monkeypatch):
     assert result.show() is not None and matplotlib.get_backend().lower() == "agg"
     opened = []

@@ -111,6 +111,7 @@ class Transformer(nn.Module):
         return self.head(self.norms[2](x)[:, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [14, 17, 20])
 @pytest.mark.parametrize("open_", [True, False])
 def test_a_vision_transformer(opset, open_, tmp_path):
@@ -140,6 +141,7 @@ class Block(nn.Module):
         return x + y.permute(0, 3, 1, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("opset", [13, 20])
 def test_a_convnext(opset, tmp_path):
     torch.manual_seed(0)

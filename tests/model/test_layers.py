@@ -35,6 +35,7 @@ def test_what_the_list_needs():
         pellucid.layers(lambda x: x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["resnet18", "googlenet", "mobilenet_v2", "shufflenet_v2_x0_5", "swin_t", "vit_b_32"])
 def test_every_listed_layer_can_be_read(name):
     options = {"init_weights": False, "aux_logits": False} if name == "googlenet" else {}

@@ -194,6 +194,7 @@ def test_images_are_moved_to_the_network():
     assert slope.device.type == "cpu" and trace.output.device.type == "cuda"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wrap", [torch.compile, nn.DataParallel, pellucid.wrap], ids=["compiled", "parallel", "wrapped"]
 )

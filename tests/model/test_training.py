@@ -61,6 +61,7 @@ def test_another_training_is_refused(tmp_path):
         walk(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [3, 4, 7])
 def test_adversarial_training_goes_on_to_the_bit(tmp_path, monkeypatch, stop):
     """With the statistics of a batch norm and the draws of a dropout, stopped inside a step or an epoch."""

@@ -43,6 +43,7 @@ def test_distances_are_kept_better_than_by_principal_components():
     assert torch.equal(result.values, pellucid.deep_mds(points, 2, steps=60).values)
 
 
+@pytest.mark.slow
 def test_the_network_maps_others_and_can_be_kept(tmp_path):
     points = bent()
     result = pellucid.deep_mds(points, 3, steps=20, stages=(5, 3))

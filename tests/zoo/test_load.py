@@ -100,6 +100,7 @@ def test_shapes():
     assert load("shapes", weights="random").name == "shapes (random weights)"
 
 
+@pytest.mark.slow
 def test_models_are_listed_by_source():
     found = models()
     sources = [entry.source for entry in found]

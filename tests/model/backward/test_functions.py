@@ -315,6 +315,7 @@ def test_a_gate_takes_nothing_but_what_it_is_told():
 # --- all together ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=3), st.integers(0, 99), st.sampled_from([0.0, 0.3, 2.0]))
 @settings(max_examples=25)
 def test_without_biases_relevance_is_kept(widths, seed, value):

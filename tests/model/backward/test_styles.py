@@ -187,6 +187,7 @@ def test_the_forward_is_untouched_and_so_is_the_network(style, which):
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in net.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", SETS)
 def test_wrapped_compiled_and_exported(which, tmp_path):
     net, x = Plain(), image(2, 3, 6, 6)
