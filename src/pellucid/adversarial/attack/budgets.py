@@ -123,7 +123,7 @@ def project_exactly(images: Tensor, found: Tensor, eps: float | None, norm: Norm
 def largest_below(eps: float, dtype: torch.dtype) -> float:
     """The largest number of a type that is eps at most.
 
-    >>> below(0.1, torch.float32) <= 0.1 < below(0.1000001, torch.float32)
+    >>> largest_below(0.1, torch.float32) <= 0.1 < largest_below(0.1000001, torch.float32)
     True
     """
     number = torch.tensor(eps, dtype=dtype)

@@ -125,7 +125,7 @@ class Encoder(nn.Module):
 def channel_widths(size: int, width: int) -> tuple[int, list[int]]:
     """The side of the coarsest maps, 4 to 7, and the channels of all, coarse to fine, each twice the size of the last.
 
-    >>> ladder(28, 8), ladder(96, 8)
+    >>> channel_widths(28, 8), channel_widths(96, 8)
     ((7, [32, 16, 8]), (6, [32, 32, 32, 16, 8]))
     """
     halvings = 0
