@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import pellucid
+from pellucid import CATALOGUE
 from pellucid.methods.registry import of_kind
 from pellucid.model.run import ModelError
 
@@ -20,8 +21,8 @@ from .test_every_attack import NAMES, OPTIONS, RIGHT, WITH_GRADIENT, attack
 
 every = pytest.mark.parametrize("name", NAMES)
 LONG = [
-    name for name in NAMES if name not in ("fgsm", "deepfool", "targeted")
-]  # those that do not begin with a gradient
+    name for name in NAMES if not CATALOGUE[name].traits.from_images
+]  # the others begin with a gradient at the images
 
 
 class Around(nn.Module):
