@@ -20,9 +20,7 @@ from .nets import small_net_of_all_classes
 from .test_every_attack import NAMES, OPTIONS, RIGHT, WITH_GRADIENT, attack
 
 every = pytest.mark.parametrize("name", NAMES)
-LONG = [
-    name for name in NAMES if not CATALOGUE[name].traits.from_images
-]  # the others begin with a gradient at the images
+LONG = [name for name in NAMES if not CATALOGUE[name].traits.from_images]  # the others look first
 
 
 class Around(nn.Module):

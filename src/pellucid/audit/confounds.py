@@ -42,7 +42,7 @@ def confounds(
     For each trait a trivial rule is learned on the training files and tried on the test files: of words (file format,
     color mode, size, JPEG tables and subsampling, metadata) the class in which a value is commonest; of numbers (bytes
     a pixel, mean color, a thumbnail of 8 x 8 pixels) a logistic regression. Beyond chance, with intervals of 99.9 %,
-    it is called out: then the source, the compression or the framing differ, and a classifier of the same files may
+    it is flagged: then the source, the compression or the framing differ, and a classifier of the same files may
     have learned that.
 
     Args:

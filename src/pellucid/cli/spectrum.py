@@ -102,7 +102,7 @@ def spectrum(context: click.Context, /, folders: tuple[str, ...], as_json: bool,
                     "holds": done.control_holds,
                 },
                 "confounds": [
-                    {"trait": one.name, "accuracy": one.accuracy.value, "called_out": one.flagged}
+                    {"trait": one.name, "accuracy": one.accuracy.value, "flagged": one.flagged}
                     for one in done.confounds.found
                 ],
                 "failed": [{"name": name, "reason": reason} for name, reason in failures],

@@ -87,7 +87,7 @@ class Confounds(Tabular):
         """All traits as a table in Markdown."""
         lines = ["| trait alone | correctly classified | chance | | values |", "|---|---|---|---|---|"]
         for one in self.found:
-            mark = "**called out**" if one.flagged else ""
+            mark = "**flagged**" if one.flagged else ""
             lines.append(f"| {one.name} | {one.accuracy} | {one.chance:.1%} | {mark} | {one.detail} |")
         return "\n".join(lines)
 
@@ -96,13 +96,13 @@ class Confounds(Tabular):
         return [
             {
                 "trait": one.name, "kind": one.kind, "accuracy": one.accuracy.value, "low": one.accuracy.low,
-                "high": one.accuracy.high, "chance": one.chance, "called_out": one.flagged, "values": one.detail,
+                "high": one.accuracy.high, "chance": one.chance, "flagged": one.flagged, "values": one.detail,
             }
             for one in self.found
         ]  # fmt: skip
 
     def figure(self, **options: Any) -> Figure:
-        """How well each trait alone tells the classes apart, with intervals; red ones are called out."""
+        """How well each trait alone tells the classes apart, with intervals; red ones are flagged."""
         if options:
             raise TypeError(f"the figure has no option {next(iter(options))!r}; it has none")
         from matplotlib.figure import Figure
@@ -124,4 +124,4 @@ class Confounds(Tabular):
         return figure
 
     def __repr__(self) -> str:
-        return f"Confounds({len(self.flagged)} of {len(self.found)} traits called out)"
+        return f"Confounds({len(self.flagged)} of {len(self.found)} traits flagged)"

@@ -82,7 +82,7 @@ def spectrum_page(path: str | Path, result: SpectrumAudit, *, title: str = "", c
         Plate(
             "Confounds: what gives the classes away without a spectrum",
             [("each trait alone, learned and tried on other files", result.confounds.figure())],
-            f"called out: {', '.join(one.name for one in called)}" if called else "nothing was called out",
+            f"flagged: {', '.join(one.name for one in called)}" if called else "nothing flagged",
             {one.name: one.detail for one in called if one.detail},
         )
     )
@@ -141,7 +141,7 @@ def _table(result: SpectrumAudit) -> list[list[str]]:
         remark = "" if result.control_holds else "should be at chance"
         add("control: halves of the real images", result.control.accuracy, result.control.chance, remark)
     for one in result.confounds.found:
-        add(f"{one.name} alone", one.accuracy, one.chance, "called out" if one.flagged else "")
+        add(f"{one.name} alone", one.accuracy, one.chance, "flagged" if one.flagged else "")
     return rows
 
 
