@@ -50,7 +50,7 @@ def test_a_classifier_that_sees_the_file_format_is_called_out(tmp_path):
     said = found.verdict(measured.accuracy.value)
     assert "does as well as the classifier" in said and "no evidence that it knows fakes" in said
     assert "Bring all files to one format" in said
-    assert "| file format | 100.0%" in found.table() and "**called out**" in found.table()
+    assert "| file format | 100.0%" in found.table() and "**flagged**" in found.table()
 
 
 def test_the_same_files_in_two_halves_are_not_called_out(patches, tmp_path):
@@ -159,4 +159,4 @@ def test_saved(patches, tmp_path):
     found = called(tmp_path, 6, 2, 4)
     assert found.save(tmp_path / "c.png").stat().st_size > 1000
     lines = found.save(tmp_path / "c.csv").read_text().splitlines()
-    assert lines[0] == "trait,kind,accuracy,low,high,chance,called_out,values" and len(lines) == 12
+    assert lines[0] == "trait,kind,accuracy,low,high,chance,flagged,values" and len(lines) == 12
