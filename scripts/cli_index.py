@@ -22,6 +22,7 @@ def catalogue() -> str:
             {
                 "name": entry.name,
                 "family": entry.family,
+                "kind": entry.kind,
                 "summary": entry.summary,
                 "paper": entry.paper,
                 "options": finite(options),

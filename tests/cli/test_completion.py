@@ -59,6 +59,7 @@ def test_methods():
     assert offered("explain", "--methods", "lrp,smoo") == ["lrp,smoothgrad"]
     assert "lrp,lrp" not in offered("explain", "--methods", "lrp,l") and "all" in offered("compare", "--methods", "a")
     assert offered("attack", "--method", "pg") == ["pgd"] and offered("audit", "--method", "pg") == []
+    assert offered("attack", "--method", "pat") == [] and offered("explain", "--methods", "grabc") == []
     assert offered("embed", "--method", "t") == ["tsne"] and "pgd" in offered("methods", "p")
 
 

@@ -13,7 +13,7 @@ from .command import written
 from .console import FAILED, in_flags, print_json, say
 from .group import FOOLS, computing, load, stopping, target, values_of, verb
 
-ATTACKS = ("adversarial",)
+ATTACKS = ("attack",)
 MOST_NAMED = 10  # files in a list of failures on the screen
 
 

@@ -40,11 +40,11 @@ def models(_context: click.Context, _parameter: click.Parameter, incomplete: str
     return found or [CompletionItem(incomplete, type="file")]
 
 
-def methods(families: Sequence[str], many: bool = False, more: Sequence[str] = ()) -> Offer:
-    """Names of methods of some families; many: after a comma another one."""
+def methods(kinds: Sequence[str], many: bool = False, more: Sequence[str] = ()) -> Offer:
+    """Names of methods of some kinds; many: after a comma another one."""
 
     def offer(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        entries = [entry for entry in known.methods().values() if entry.family in families or not families]
+        entries = [entry for entry in known.methods().values() if entry.kind in kinds or not kinds]
         before, comma, begun = incomplete.rpartition(",") if many else ("", "", incomplete)
         named = before.split(",")
         found = [CompletionItem(before + comma + entry.name, help=entry.summary) for entry in entries

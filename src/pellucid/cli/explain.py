@@ -132,7 +132,7 @@ def _methods(text: str | None) -> list[str] | None:
         from ..catalogue import of_kind
 
         return list(of_kind("attribution"))
-    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]
+    return options.names_in(text)
 
 
 def _options(texts: Sequence[str]) -> dict[str, dict[str, Any]]:

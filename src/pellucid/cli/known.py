@@ -22,6 +22,7 @@ class Known:
 
     name: str
     family: str
+    kind: str
     summary: str
     paper: str
     options: dict[str, Any]

@@ -14,7 +14,7 @@ from .command import ASKED, COMPUTING, MODEL, OUTPUT, Option, Place
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 A_MODEL = "A name of `pellucid models`, or a file: .pt2, .onnx, .keras, .h5, or the folder of a SavedModel."
-MAPS = ("attribution",)  # families whose methods make maps
+MAPS = ("attribution",)  # kinds of methods that make maps
 
 
 def option(*names: str, room: str = ASKED, former: Sequence[str] = (), **attrs: Any) -> Decorator:
@@ -77,9 +77,9 @@ def layers(help: str, **attrs: Any) -> Decorator:
                   **attrs)  # fmt: skip
 
 
-def method(help: str, families: Sequence[str] = MAPS, **attrs: Any) -> Decorator:
+def method(help: str, kinds: Sequence[str] = MAPS, **attrs: Any) -> Decorator:
     """One method."""
-    complete: dict[str, Any] = {} if "type" in attrs else {"shell_complete": completion.methods(families)}
+    complete: dict[str, Any] = {} if "type" in attrs else {"shell_complete": completion.methods(kinds)}
     return option("--method", "method", metavar=attrs.pop("metavar", "NAME"), help=help, former=("--methods",),
                   **complete, **attrs)  # fmt: skip
 
