@@ -7,4 +7,5 @@ from . import metrics as _metrics  # noqa: F401
 from . import representation as _representation  # noqa: F401
 from . import synthesis as _synthesis  # noqa: F401
 from .methods.registry import CATALOGUE as CATALOGUE
+from .methods.registry import find as find
 from .methods.registry import of_kind as of_kind

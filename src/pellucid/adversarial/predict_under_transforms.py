@@ -9,7 +9,6 @@ from torch import Tensor
 
 from ..methods.verb import verb
 from ..model.batches import batched
-from ..model.classifier import classifier
 from ..model.run import Model, device_of, run
 from .attack.case import as_outputs
 from .attack.decorator import check_pixels
@@ -47,7 +46,6 @@ def predict_under_transforms(
     >>> pellucid.predict_under_transforms(model, scenes.images, pellucid.Transformations(rotation=5), count=4).shape
     torch.Size([2, 4])
     """
-    model = classifier(model) or model
     low, high = check_pixels(model, images, bounds)
     many, device = replace(transformations, samples=count), device_of(model) or images.device
     found = torch.zeros(len(images), count, dtype=torch.long)

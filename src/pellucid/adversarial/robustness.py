@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ..checks import UnknownName, nearest, warn
+from ..checks import warn
 from ..methods.options import to_record
-from ..methods.registry import of_kind
+from ..methods.registry import find
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.batches import progress
@@ -174,9 +174,7 @@ def robustness(
     >>> len(result.attacks), bool(result.robust_accuracy[0] >= result.robust_accuracy[1])
     (2, True)
     """
-    attacks_by_name = of_kind("attack")
-    if method not in attacks_by_name:
-        raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks_by_name)}")
+    entry = find("attack", method)
     budgets = sorted({float(value) for value in eps})
     if not budgets or not budgets[0] > 0:
         raise ValueError(f"eps is {list(eps)!r}, expected one budget or more, all above 0")
@@ -184,7 +182,6 @@ def robustness(
         raise ValueError(f"level is {level:g}, expected a share in (0, 1), such as 0.95")
     if labels is None:
         raise ValueError("robustness needs the right classes: what a network predicts is always right for itself")
-    entry = attacks_by_name[method]
     known = entry.options
     given = {**options, "seed": seed, **({"norm": norm} if "norm" in known else {})}
     if "norm" not in known and norm != "l2":

@@ -10,9 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import UnknownName, nearest
 from ..methods.options import to_record
-from ..methods.registry import of_kind
+from ..methods.registry import find
 from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.batches import batched, progress
@@ -111,15 +110,12 @@ def transfer(
     >>> result.rates.shape
     torch.Size([2, 2])
     """
-    known = of_kind("attack")
-    if method not in known:
-        raise UnknownName(f"there is no attack {method!r}; {nearest(method, known)}")
+    entry = find("attack", method)
     pairs = list(models.items()) if isinstance(models, Mapping) else [(name_of(m), m) for m in models]
     if len(pairs) < 2:
         raise ValueError(f"got {len(pairs)} network, expected two or more to transfer between")
     if labels is None:
         raise ValueError("transfer needs the right classes: networks that disagree have no predicted class in common")
-    entry = known[method]
     with progress(len(pairs), "transfer", unit="network") as advance:
         attacks = []
         for _, model in pairs:

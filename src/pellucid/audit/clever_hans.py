@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import UnknownName, nearest
+from ..checks import UnknownName
 from ..methods.options import checked, to_record
-from ..methods.registry import of_kind
+from ..methods.registry import find
 from ..methods.result import Call
 from ..methods.verb import verb
 from ..model.batches import progress
@@ -234,10 +234,7 @@ def _compared(maps: Tensor, transform: str) -> Array:
 
 
 def _options(method: str, options: Mapping[str, Any], seed: int) -> dict[str, Any]:
-    known = of_kind("attribution")
-    if method not in known:
-        raise UnknownName(f"there is no method {method!r}; {nearest(str(method), known)}")
-    entry = known[method]
+    entry = find("attribution", method)
     options = {**({"rules": "EPSILON_PLUS"} if method == "lrp" else {}), **options}
     given = checked(method, options, entry.options, entry.option_types)
     return {**({"seed": seed} if "seed" in entry.options else {}), **given}

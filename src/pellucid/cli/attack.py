@@ -193,13 +193,10 @@ def _place(run: Path | None, output: Path, kind: str) -> Path:
 
 def _options(method: str, given: dict[str, Any]) -> dict[str, Any]:
     """The options of an attack, from --option name=value, --eps and --norm."""
-    from ..catalogue import CATALOGUE, of_kind
-    from ..names import UnknownName, nearest
+    from ..catalogue import find
 
-    attacks = list(of_kind("attack"))
-    if method not in attacks:
-        raise UnknownName(f"there is no attack {method!r}; {nearest(method, attacks)}")
-    known, kinds = CATALOGUE[method].options, CATALOGUE[method].option_types
+    entry = find("attack", method)
+    known, kinds = entry.options, entry.option_types
     found: dict[str, Any] = {}
     for name, value in (("eps", given["eps"]), ("norm", given["norm"])):
         if value is None:

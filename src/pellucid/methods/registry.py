@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from ..names import UnknownName, nearest
 from .options import option_types
 
 Kind: TypeAlias = Literal["attribution", "attack", "synthesis", "projection", "metric", "other"]
@@ -88,3 +89,16 @@ def of_kind(kind: Kind) -> dict[str, Method]:
     (True, False)
     """
     return {name: entry for name, entry in CATALOGUE.items() if entry.kind == kind}
+
+
+def find(kind: Kind, name: str) -> Method:
+    """A method by its kind and name.
+
+    Raises:
+        UnknownName: if there is none.
+    """
+    known = of_kind(kind)
+    if name not in known:
+        what = "attack" if kind == "attack" else "method"
+        raise UnknownName(f"there is no {what} {name!r}; {nearest(str(name), known)}")
+    return known[name]

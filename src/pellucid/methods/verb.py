@@ -19,7 +19,7 @@ from ..model.classifier import classifier, name_of, network
 from ..model.run import counted
 from .options import checked, option_types, to_record
 from .registry import Kind, Traits, register
-from .result import Call
+from .result import Call, Result
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -77,12 +77,14 @@ def made(
 
     @functools.wraps(of)
     def call(*positional: Any, **given: Any) -> R:
-        further = {option: value for option, value in given.items() if free and option not in by_place | options.keys()}
-        named = {option: value for option, value in given.items() if option in by_place}
-        asked = {option: value for option, value in given.items() if option not in named.keys() | further.keys()}
+        asked = {
+            option: value for option, value in given.items()
+            if option in options or not (free or option in by_place)
+        }  # fmt: skip
+        passed = {option: value for option, value in given.items() if option not in asked}
         asked = checked(name, asked, options, known)
         try:
-            bound = shape.bind(*positional, **named, **further, **asked)
+            bound = shape.bind(*positional, **passed, **asked)
         except TypeError as error:
             raise TypeError(f"{name}: {error}") from None
         bound.apply_defaults()
@@ -93,7 +95,7 @@ def made(
         start = time.perf_counter()
         with counted() as passes:
             result = body(*bound.args, **bound.kwargs)
-        if not hasattr(result, "call") or not hasattr(result, "__dataclass_fields__"):
+        if not isinstance(result, Result) or not hasattr(result, "call"):
             return result
         part: Call = result.call or Call()
         record = Call(
@@ -106,7 +108,7 @@ def made(
             forward=passes.forward if part.forward < 0 else part.forward,
             backward=passes.backward if part.backward < 0 else part.backward,
         )
-        return replace(result, call=record)  # type: ignore[type-var]
+        return replace(result, call=record)  # type: ignore[call-arg]
 
     call.__signature__ = shape  # type: ignore[attr-defined]
     register(call, of, kind=kind, paper=paper, traits=traits)

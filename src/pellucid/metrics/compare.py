@@ -16,7 +16,7 @@ from .. import runfolder
 from ..attribution.ingredients.baselines import baseline_images
 from ..checks import UnknownName, nearest
 from ..methods.options import checked, to_record
-from ..methods.registry import CATALOGUE, of_kind
+from ..methods.registry import CATALOGUE, find
 from ..methods.result import Call
 from ..methods.verb import verb
 from ..model.batches import progress
@@ -309,13 +309,10 @@ def _gathered(race: Benchmark, rows: list[Row], maps: list[dict[str, Tensor]], r
 
 
 def _chosen(methods: Sequence[str], options: Mapping[str, Mapping[str, Any]], seed: int) -> dict[str, dict[str, Any]]:
-    known = of_kind("attribution")
     names = list(dict.fromkeys([methods] if isinstance(methods, str) else methods))
     if not names:
         raise ValueError("no method was named: give at least one")
-    for name in [*names, *options]:
-        if name not in known:
-            raise UnknownName(f"there is no method {name!r}; {nearest(str(name), known)}")
+    known = {name: find("attribution", name) for name in [*names, *options]}
     if idle := [name for name in options if name not in names]:
         raise ValueError(f"options for {idle[0]} are given, but it is not among the methods: {', '.join(names)}")
     found = {}

@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from ..attribution.ingredients.noise import uniform_noise
-from ..checks import UnknownName, nearest
-from ..methods.registry import of_kind
+from ..methods.registry import find
 from ..methods.result import Attribution
 from ..methods.verb import verb
 from ..model.batches import progress
@@ -99,9 +98,6 @@ def explainer(method: str | Explains, seed: int, options: dict[str, Any]) -> Exp
     """
     if callable(method):
         return lambda model, images, objective: method(model, images, objective, **options)
-    known = of_kind("attribution")
-    if method not in known:
-        raise UnknownName(f"there is no method {method!r}; {nearest(str(method), known)}")
-    entry = known[method]
+    entry = find("attribution", method)
     given = {**({"seed": seed} if "seed" in entry.options else {}), **options}
     return lambda model, images, objective: entry.function(model, images, objective, **given)

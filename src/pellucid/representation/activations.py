@@ -15,7 +15,7 @@ from ..methods.result import Call, Result
 from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.batches import batched
-from ..model.classifier import ready
+from ..model.classifier import check_input
 from ..model.run import Model, device_of, run
 from .sweeps.contact_sheet import columns_of, sheet, sheet_figure
 from .sweeps.measures import storable
@@ -103,7 +103,7 @@ def activations(model: Model, images: Tensor, layer: str, *, channels: Sequence[
     >>> pellucid.activations(model, scenes.images, "features.1")
     Activations(features.1: 1 x 24 x 48 x 48)
     """
-    model = ready(model, images)
+    check_input(model, images)
     parts: list[Tensor] = []
 
     def step(part: slice) -> None:

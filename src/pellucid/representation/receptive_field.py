@@ -13,12 +13,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..checks import check_network
 from ..methods.verb import verb
 from ..model.activation_maps import as_maps
 from ..model.backward import function_kinds
 from ..model.backward.function_kinds import both, named
-from ..model.classifier import network
 from ..model.run import Model, run
 
 Shadow = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -109,7 +107,6 @@ def receptive_fields(model: Model, layer: str, size: tuple[int, int], channels: 
     >>> fields[0, 0], fields[1, 1]
     ((0, 0, 3, 3), (1, 1, 5, 5))
     """
-    check_network(network(model))
     height, width = size
     image = torch.full((1, channels, height, width), 0.5)
     rows = torch.arange(height, dtype=torch.float32)[:, None].expand(image.shape)

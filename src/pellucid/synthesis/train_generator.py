@@ -8,9 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..checks import check_network
 from ..methods.verb import verb
-from ..model.classifier import Classifier, network
+from ..model.classifier import Classifier
 from ..model.run import Model, device_of, run
 from ..model.settings import current
 from ..model.training import Checkpoint
@@ -90,7 +89,6 @@ def train_generator(
     if (model is None) != (not names):
         raise ValueError("model and layers go together: give both, for the error of features, or neither")
     if model is not None:
-        check_network(network(model))
         wanted = model.preprocessing.channels if isinstance(model, Classifier) else channels
         if wanted != channels:
             raise ValueError(f"the model takes {wanted} channels, the decoder draws {channels}")

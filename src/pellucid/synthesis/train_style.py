@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import check_images, check_network
+from ..checks import check_images
 from ..methods.verb import verb
-from ..model.classifier import Classifier, network
+from ..model.classifier import Classifier
 from ..model.run import Model, device_of, run
 from ..model.training import Checkpoint
 from ..runfolder import hash_of
@@ -94,7 +94,6 @@ def train_style(
     names = list(styles)
     if not names or min(steps, batch, every) < 1 or size < 20 or not step > 0:
         raise ValueError("expected at least one style, one step, one photo a batch, and a size from 20 pixels")
-    check_network(network(model))
     channels = model.preprocessing.channels if isinstance(model, Classifier) else 3
     for one in styles.values():
         check_images(one, channels=channels, pixels=True)

@@ -12,12 +12,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ...checks import check_images, check_network, warn
-from ...methods.options import to_record
+from ...checks import check_images, warn
+from ...methods.options import option_types, to_record
 from ...methods.registry import Traits
 from ...methods.result import Call
 from ...methods.verb import made
-from ...model.classifier import Classifier, network
+from ...model.classifier import Classifier
 from ...model.run import Model
 from ...objectives import Target, as_classes
 from .batches import over_batches
@@ -82,7 +82,7 @@ def attack(
             SEED,
             FOLDER,
         ]
-        known = {**COMMON, **inspect.get_annotations(function, eval_str=True)}
+        known = COMMON | option_types(function)
         types = {p.name: known[p.name] for p in extra}
 
         def body(model: Model, images: Tensor, labels: Target, **options: Any) -> Attack:
@@ -141,8 +141,7 @@ def attack(
 
 
 def check_pixels(model: Model, images: Tensor, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    """Refuse images outside the bounds, and a network that is no function of each image; the bounds."""
-    check_network(network(model))
+    """Refuse images outside the bounds; the bounds."""
     if isinstance(model, Classifier):
         if bounds is not None and tuple(bounds) != (0, 1):
             raise ValueError(f"bounds is {bounds!r}, and a Classifier takes pixels in [0, 1]: leave it out")

@@ -17,7 +17,7 @@ from ...checks import check_network
 from ...files.atomic import printable
 from ...methods.result import Call
 from ...model.batches import progress
-from ...model.classifier import Classifier, classifier, network
+from ...model.classifier import Classifier, classifier, name_of, network
 from ...model.relevance import RulesLike, rules_of
 from ...model.run import Model, counted
 from ...model.run import layer as find_layer
@@ -236,9 +236,7 @@ def record(
     method: str, model: Model, swept: Sweep, options: Mapping[str, Any], objective: str, paper: str = ""
 ) -> Call:
     """The call of a verb that made a sweep."""
-    net = network(model)
-    name = model.name if isinstance(model, Classifier) else type(model if net is None else net).__name__
-    return Call(method, dict(options), objective, name, paper, swept.seconds, swept.forward, swept.backward)
+    return Call(method, dict(options), objective, name_of(model), paper, swept.seconds, swept.forward, swept.backward)
 
 
 def _computed(
