@@ -26,8 +26,7 @@ import numpy as np
 import torch
 
 import pellucid
-from pellucid.importers.graph.optional_imports import library
-from pellucid.importers.tensorflow.from_tensorflow import without_triton
+from pellucid.importers.graph.optional_imports import library, without_triton
 
 SIZES = {  # the smallest that Keras allows, or that leaves more than one place before the last average
     "MobileNet": 64, "MobileNetV2": 64, "MobileNetV3Small": 64, "EfficientNetB0": 64, "EfficientNetV2B0": 64,

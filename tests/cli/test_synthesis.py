@@ -9,9 +9,10 @@ from PIL import Image
 
 from pellucid.cli import main
 from pellucid.files.images import read_image, write_image
+from pellucid.model.training import steps_in
 from pellucid.shapes import scenes
 from pellucid.synthesis import Decoder, StyleNetwork
-from pellucid.synthesis.training.training import Squares, steps_in
+from pellucid.synthesis.training.training import Squares
 
 
 def call(*arguments):

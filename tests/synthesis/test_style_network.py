@@ -17,9 +17,10 @@ from torch.nn import functional as F
 import pellucid
 from pellucid.checks import UnknownName
 from pellucid.files.images import write_image
+from pellucid.model.training import steps_in
 from pellucid.synthesis import StyleNetwork, content, style, train_style
 from pellucid.synthesis.style_network import Norm
-from pellucid.synthesis.training.training import Squares, steps_in
+from pellucid.synthesis.training.training import Squares
 
 from ..methods.test_contract import same, state
 from ..nets import small_net

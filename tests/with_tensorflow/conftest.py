@@ -10,6 +10,6 @@ else:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
     import tensorflow  # noqa: F401 - before whatever would load Triton
 
-    from pellucid.importers.tensorflow.from_tensorflow import without_triton
+    from pellucid.importers.graph.optional_imports import without_triton
 
     without_triton()

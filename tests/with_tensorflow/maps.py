@@ -17,7 +17,7 @@ from pellucid import synthesis
 def main(model_file: str, images_file: str, state_file: str, objective: int, layer: str, out: str) -> None:
     torch.set_num_threads(1)
     if keras.backend.backend() == "tensorflow":
-        pellucid.importers.tensorflow.from_tensorflow.without_triton()
+        pellucid.importers.graph.optional_imports.without_triton()
     model = pellucid.from_keras(keras.models.load_model(model_file, compile=False))
     images = torch.from_numpy(np.load(images_file))
     double = same_to_the_bit(copy.deepcopy(model), torch.load(state_file), images)

@@ -284,7 +284,7 @@ def options_of(name: str, function: Any, given: dict[str, Any], elsewhere: Seque
 
 def finished(checkpoint: Path, steps: int) -> bool:
     """Whether a training made all its steps; its checkpoint goes then."""
-    from ..synthesis.training.training import steps_in
+    from ..model.training import steps_in
 
     if steps_in(checkpoint) < steps:
         return False

@@ -9,8 +9,7 @@ import numpy as np
 
 from ..importers import ImportFailed, from_tensorflow
 from ..importers.graph.finish import image_shape, pixel_range
-from ..importers.graph.optional_imports import library
-from ..importers.tensorflow.from_tensorflow import without_triton
+from ..importers.graph.optional_imports import library, without_triton
 from ..model.classifier import Classifier
 from .weights import UnreadableWeights
 

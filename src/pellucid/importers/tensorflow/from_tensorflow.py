@@ -14,8 +14,7 @@ from ..graph.equivalence import check_independent
 from ..graph.finish import example_of, finish, random_like, wrapped
 from ..graph.graph import Graph, tensor
 from ..graph.layout import by_channels
-from ..graph.optional_imports import library
-from ..graph.optional_imports import without_triton as without_triton
+from ..graph.optional_imports import library, without_triton
 from .bridge import TensorFlowBridge
 from .reader import frozen, read
 

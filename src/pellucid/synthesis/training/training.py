@@ -14,7 +14,6 @@ from torch.nn import functional as F
 from ...checks import check_images
 from ...files.images import list_images, read_image
 from ...model.training import Checkpoint, descend, resumed
-from ...model.training import steps_in as steps_in
 
 Photos = Tensor | str | Path | Sequence[str | Path]
 
